@@ -1,0 +1,45 @@
+# Edge Gateway: `make run` shows it, `make test` proves it, `make help` lists the rest.
+SHELL := /bin/sh
+GO ?= go
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+export CGO_ENABLED ?= 0
+# Debian packages that the tests use: foreign brokers and clients, a C
+# compiler's target libraries for arm64, the quick JPEG decoder.
+APT = mosquitto mosquitto-clients qemu-user-static libc6-arm64-cross libstdc++6-arm64-cross libturbojpeg0
+
+.PHONY: help run test build bench lint fuzz setup cross clean
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: build ## fetch, build and show the gateway at work on real pictures and readings
+	@EDGEGATEWAY_CACHE=$$(scripts/setup.sh all) && export EDGEGATEWAY_CACHE && exec bin/edgegateway demo
+
+build: setup ## build bin/edgegateway, one file with the TFLite library inside
+	@$(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/edgegateway . && ls -l bin/edgegateway | awk '{printf "built bin/edgegateway, %.1f MB\n", $$5/1e6}'
+
+setup:
+	@cache=$$(scripts/setup.sh build) && test ! -e infer/tflite/lib/pack.go || $(GO) run ./infer/tflite/lib/pack.go "$$cache" infer/tflite/lib
+
+cross: setup ## build dist/ for linux/amd64, linux/arm64 and darwin/arm64
+	@mkdir -p dist; for t in linux/amd64 linux/arm64 darwin/arm64; do \
+		o=dist/edgegateway-$$(echo $$t | tr / -); \
+		GOOS=$${t%/*} GOARCH=$${t#*/} $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $$o . || exit 1; echo built $$o; done
+
+test: setup ## all tests; as root installs what they need, else says the apt line
+	@scripts/test.sh "$(APT)"
+
+bench: build ## the benchmarks: Go's, then the whole way through the broker
+	@$(GO) test -run '^$$' -bench . -benchmem ./... | grep -v 'no test files'
+	@bin/edgegateway bench
+
+lint: ## gofmt, vet, staticcheck
+	@bad=$$(gofmt -l .); test -z "$$bad" || { echo "gofmt: $$bad"; exit 1; }
+	@$(GO) vet ./...
+	@$(GO) run $(STATICCHECK) ./...
+
+fuzz: ## fuzz each target for a while: make fuzz SECONDS_EACH=60
+	@scripts/fuzz.sh $(or $(SECONDS_EACH),60)
+
+clean: ## remove what was built
+	rm -rf bin dist
