@@ -1,0 +1,142 @@
+package broker
+
+import (
+	"sync/atomic"
+	"time"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// hook answers the broker library's questions.
+type hook struct {
+	mqtt.HookBase
+	s *Server
+}
+
+func (h *hook) ID() string { return "edgegateway" }
+
+func (h *hook) Provides(b byte) bool {
+	switch b {
+	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnSessionEstablish, mqtt.OnACLCheck, mqtt.OnPublish, mqtt.OnClientExpired:
+		return true
+	}
+	return false
+}
+
+// OnConnect caps the keep-alive: one and a half times it must fit 16 bits.
+func (h *hook) OnConnect(cl *mqtt.Client, _ packets.Packet) error {
+	if cl.State.Keepalive > 43690 {
+		cl.State.Keepalive, cl.State.ServerKeepalive = 43690, true
+	}
+	return nil
+}
+
+func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
+	c, ok := cl.Net.Conn.(*conn)
+	if !ok {
+		return false
+	}
+	r := h.s.rules.Load()
+	user := string(pk.Connect.Username)
+	if user == "" {
+		if _, ok := r.users[c.commonName]; ok {
+			user = c.commonName
+		}
+	}
+	// Without users there are no names to check: whoever gives one is anonymous.
+	if len(r.users) == 0 {
+		user = ""
+	}
+	if user != "" && user != c.commonName && !r.password(user, pk.Connect.Password) {
+		return h.s.refused("password")
+	}
+	rights, ok := r.of(user, cl.ID, c.loopback)
+	if !ok {
+		return h.s.refused("identity")
+	}
+	if old, ok := h.s.mqtt.Clients.Get(cl.ID); ok {
+		if o, ok := old.Net.Conn.(*conn); !ok || o.user != user {
+			return h.s.refused("client_id")
+		}
+	}
+	// A will is published past every later check.
+	if w := cl.Properties.Will; w.Flag == 1 && (ValidTopic(w.TopicName) != nil || !rights.mayPublish(w.TopicName)) {
+		return h.s.refused("will")
+	}
+	c.user = user
+	c.rights.Store(rights)
+	return true
+}
+
+func (h *hook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
+	if c, ok := cl.Net.Conn.(*conn); ok {
+		c.client.Store(cl)
+	}
+}
+
+func (h *hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
+	if cl.Net.Inline {
+		return true
+	}
+	c, ok := cl.Net.Conn.(*conn)
+	if !ok {
+		return false
+	}
+	r := c.rights.Load()
+	if r == nil {
+		return false
+	}
+	if write {
+		return r.mayPublish(topic) || h.s.refused("publish")
+	}
+	return r.maySubscribe(topic) || h.s.refused("subscribe")
+}
+
+func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	c, ok := cl.Net.Conn.(*conn)
+	if !ok || cl.Net.Inline {
+		return pk, nil
+	}
+	taps := h.s.taps.Load()
+	if taps == nil {
+		return pk, nil
+	}
+	m := Message{Topic: pk.TopicName, Payload: pk.Payload, ClientID: cl.ID, User: c.user,
+		QoS: pk.FixedHeader.Qos, Retain: pk.FixedHeader.Retain, Received: time.Now()}
+	if pk.ProtocolVersion == 5 {
+		p := &pk.Properties
+		m.Properties = Properties{ContentType: p.ContentType, ResponseTopic: p.ResponseTopic, CorrelationData: p.CorrelationData}
+		for _, u := range p.User {
+			m.Properties.User = append(m.Properties.User, UserProperty{u.Key, u.Val})
+		}
+	}
+	for _, t := range *taps {
+		if anyCovers(t.filters, pk.TopicName) {
+			t.handle(m)
+		}
+	}
+	return pk, nil
+}
+
+// OnClientExpired removes what the library leaves in the topic tree.
+func (h *hook) OnClientExpired(cl *mqtt.Client) { h.s.mqtt.UnsubscribeClient(cl) }
+
+// abandon does what the library skips when a connection's goroutine panics:
+// the will is sent and the session removed, so that nothing is left.
+func (s *Server) abandon(c *conn) {
+	cl := c.client.Load()
+	if cl == nil {
+		return
+	}
+	if w := cl.Properties.Will; atomic.SwapUint32(&cl.Properties.Will.Flag, 0) == 1 {
+		if err := s.Publish(w.TopicName, w.Payload, w.Qos, w.Retain); err != nil {
+			s.log.Warn().Err(err).Str("client", cl.ID).Msg("will of a broken connection")
+		}
+	}
+	if !cl.IsTakenOver() {
+		cl.ClearInflights()
+		s.mqtt.UnsubscribeClient(cl)
+		s.mqtt.Clients.Delete(cl.ID)
+	}
+}

@@ -1,0 +1,346 @@
+package broker
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"reflect"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/websocket"
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+)
+
+type tap struct {
+	filters []string
+	handle  func(Message)
+}
+
+// Server is the broker. All methods may be called from many goroutines.
+type Server struct {
+	log     zerolog.Logger
+	mqtt    *mqtt.Server
+	rules   atomic.Pointer[rules]
+	limits  atomic.Pointer[LimitsConfig]
+	taps    atomic.Pointer[[]*tap]
+	refusal *prometheus.CounterVec
+	cut     *prometheus.CounterVec
+	ready   chan struct{}
+
+	mu    sync.Mutex
+	cfg   Config
+	addrs []string
+	conns map[*conn]struct{}
+	open  int // sockets, from accept on
+	ended bool
+	wg    sync.WaitGroup
+}
+
+// New makes a broker that listens once it runs. reg may be nil.
+func New(cfg Config, log zerolog.Logger, reg prometheus.Registerer) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	r, err := newRules(cfg)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Limits = cfg.Limits.filled()
+	s := &Server{log: log, cfg: cfg, ready: make(chan struct{}), conns: map[*conn]struct{}{}}
+	s.rules.Store(r)
+	s.limits.Store(&cfg.Limits)
+	s.refusal = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "edgegateway_broker_refused_total", Help: "What clients were refused, by reason."}, []string{"reason"})
+	s.cut = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "edgegateway_broker_cut_total", Help: "Connections cut, by reason."}, []string{"reason"})
+	if reg == nil {
+		reg = prometheus.NewRegistry()
+	}
+	for _, c := range []prometheus.Collector{s.refusal, s.cut} {
+		if err := reg.Register(c); err != nil {
+			return nil, fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	caps := mqtt.NewDefaultServerCapabilities()
+	caps.MaximumPacketSize = uint32(cfg.Limits.MaxPacketBytes)
+	caps.MaximumInflight = uint16(cfg.Limits.Inflight)
+	caps.MaximumClientWritesPending = 256
+	caps.MaximumQos = 1 // a tap cannot promise exactly once; clients ask for 1
+	caps.TopicAliasMaximum = 0
+	caps.MaximumSessionExpiryInterval = 24 * 60 * 60
+	caps.MaximumMessageExpiryInterval = 10 * 365 * 24 * 60 * 60 // retained messages are to stay
+	caps.MinimumProtocolVersion = 4
+	caps.Compatibilities.NoInheritedPropertiesOnAck = true
+	// The library's log lines can hold whole packets: what matters is logged here.
+	s.mqtt = mqtt.New(&mqtt.Options{Capabilities: caps, InlineClient: true, SysTopicResendInterval: 30, Logger: slog.New(slog.DiscardHandler)})
+	if err := s.mqtt.AddHook(&hook{s: s}, nil); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Ready is closed when all listeners are open.
+func (s *Server) Ready() <-chan struct{} { return s.ready }
+
+// Addrs are the open listeners: "tcp://127.0.0.1:1883".
+func (s *Server) Addrs() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.addrs)
+}
+
+// Clients is the number of connected clients.
+func (s *Server) Clients() int { return int(atomic.LoadInt64(&s.mqtt.Info.ClientsConnected)) }
+
+// Run serves until ctx ends. It is called once.
+func (s *Server) Run(ctx context.Context) error {
+	var open []net.Listener
+	closeAll := func() {
+		for _, l := range open {
+			l.Close()
+		}
+	}
+	s.mu.Lock()
+	cfgs := s.cfg.Listeners
+	s.mu.Unlock()
+	var addrs []string
+	for i, lc := range cfgs {
+		kind, addr, err := lc.kind()
+		if err != nil {
+			closeAll()
+			return err
+		}
+		network := "tcp"
+		if kind == "unix" {
+			network = "unix"
+		}
+		l, err := net.Listen(network, addr)
+		if err != nil {
+			closeAll()
+			return fmt.Errorf("listeners[%d].%s: %w", i, kind, err)
+		}
+		scheme := map[string]string{"tcp": "tcp", "websocket": "ws", "unix": "unix"}[kind]
+		if lc.TLS != nil {
+			t, err := lc.TLS.load()
+			if err != nil {
+				l.Close()
+				closeAll()
+				return fmt.Errorf("listeners[%d].tls: %w", i, err)
+			}
+			l = tls.NewListener(l, t)
+			scheme = map[string]string{"tcp": "ssl", "ws": "wss", "unix": "unix"}[scheme]
+		}
+		open = append(open, l)
+		addrs = append(addrs, scheme+"://"+l.Addr().String())
+	}
+	if err := s.mqtt.Serve(); err != nil {
+		closeAll()
+		return err
+	}
+	s.mu.Lock()
+	s.addrs = addrs
+	s.mu.Unlock()
+	var accepts sync.WaitGroup
+	for i, l := range open {
+		accepts.Go(func() { s.accept(l, cfgs[i].WebSocket != "") })
+	}
+	close(s.ready)
+	<-ctx.Done()
+	s.mu.Lock()
+	s.ended = true
+	for c := range s.conns {
+		c.Close()
+	}
+	s.mu.Unlock()
+	closeAll()
+	accepts.Wait()
+	s.wg.Wait()
+	return s.mqtt.Close()
+}
+
+func (s *Server) accept(l net.Listener, ws bool) {
+	for {
+		c, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil { // out of descriptors: they come back
+			s.cut.WithLabelValues("accept").Inc()
+			time.Sleep(50 * time.Millisecond)
+			continue
+		}
+		lim := s.limits.Load()
+		w := &conn{Conn: c, writeTimeout: lim.WriteTimeout, loopback: isLoopback(c.RemoteAddr())}
+		s.mu.Lock()
+		full := s.ended || s.open >= lim.Connections
+		if !full {
+			s.open++
+			s.conns[w] = struct{}{}
+			s.wg.Add(1)
+		}
+		s.mu.Unlock()
+		if full {
+			s.cut.WithLabelValues("connections").Inc()
+			c.Close()
+			continue
+		}
+		go s.serve(w, ws, lim)
+	}
+}
+
+// serve is one connection's life; a panic ends it alone.
+func (s *Server) serve(w *conn, ws bool, lim *LimitsConfig) {
+	raw := w.Conn
+	defer s.wg.Done()
+	defer func() {
+		p := recover()
+		raw.Close()
+		if p != nil {
+			s.cut.WithLabelValues("panic").Inc()
+			s.log.Error().Str("remote", raw.RemoteAddr().String()).Interface("panic", p).Msg("connection broke the broker library")
+			s.abandon(w)
+		}
+		s.mu.Lock()
+		delete(s.conns, w)
+		s.open--
+		s.mu.Unlock()
+	}()
+	deadline := time.Now().Add(lim.ConnectTimeout)
+	if raw.SetDeadline(deadline) != nil {
+		return
+	}
+	name, err := commonName(raw)
+	if err != nil {
+		s.cut.WithLabelValues("tls").Inc()
+		return
+	}
+	w.commonName = name
+	if ws {
+		up, err := upgrade(raw, lim)
+		if err != nil {
+			s.cut.WithLabelValues("websocket").Inc()
+			return
+		}
+		s.mu.Lock()
+		w.Conn = up
+		s.mu.Unlock()
+		if w.SetReadDeadline(deadline) != nil {
+			return
+		}
+	}
+	if err := s.mqtt.EstablishConnection("edgegateway", w); err != nil && w.client.Load() == nil {
+		s.cut.WithLabelValues("connect").Inc()
+	}
+}
+
+// upgrade answers one WebSocket handshake on a connection that is at hand.
+func upgrade(c net.Conn, lim *LimitsConfig) (*wsConn, error) {
+	up := websocket.Upgrader{Subprotocols: []string{"mqtt"}} // a browser page of another origin is refused
+	hj, req, err := readUpgrade(c)
+	if err != nil {
+		return nil, err
+	}
+	w, err := up.Upgrade(hj, req, http.Header{})
+	if err != nil {
+		return nil, err
+	}
+	w.SetReadLimit(int64(lim.MaxPacketBytes))
+	return &wsConn{Conn: w}, nil
+}
+
+func (s *Server) refused(reason string) bool {
+	s.refusal.WithLabelValues(reason).Inc()
+	return false
+}
+
+// Publish sends to subscribers without a client; the payload must not change after.
+func (s *Server) Publish(topic string, payload []byte, qos byte, retain bool) error {
+	if err := ValidTopic(topic); err != nil {
+		return err
+	}
+	return s.mqtt.Publish(topic, payload, retain, min(qos, 1))
+}
+
+// Tap calls handle for what clients publish to the filters, on the publisher's
+// goroutine and before its acknowledgement: a slow handle slows that publisher.
+func (s *Server) Tap(filters []string, handle func(Message)) (remove func(), err error) {
+	for _, f := range filters {
+		if err := ValidFilter(f); err != nil {
+			return nil, err
+		}
+	}
+	t := &tap{slices.Clone(filters), handle}
+	change := func(f func([]*tap) []*tap) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		var now []*tap
+		if p := s.taps.Load(); p != nil {
+			now = slices.Clone(*p)
+		}
+		now = f(now)
+		s.taps.Store(&now)
+	}
+	change(func(l []*tap) []*tap { return append(l, t) })
+	return func() {
+		change(func(l []*tap) []*tap { return slices.DeleteFunc(l, func(x *tap) bool { return x == t }) })
+	}, nil
+}
+
+// Reload puts users, anonymous and limits into force, and cuts the sessions
+// and subscriptions that they refuse.
+func (s *Server) Reload(cfg Config) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	r, err := newRules(cfg)
+	if err != nil {
+		return err
+	}
+	cfg.Limits = cfg.Limits.filled()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch old := s.cfg; {
+	case !reflect.DeepEqual(cfg.Listeners, old.Listeners):
+		return errors.New("listeners: they cannot change while the broker runs, restart it")
+	case cfg.Limits.MaxPacketBytes != old.Limits.MaxPacketBytes:
+		return errors.New("limits.max_packet_bytes: it cannot change while the broker runs, restart it")
+	case cfg.Limits.Inflight != old.Limits.Inflight:
+		return errors.New("limits.inflight: it cannot change while the broker runs, restart it")
+	}
+	before := s.rules.Swap(r)
+	s.limits.Store(&cfg.Limits)
+	s.cfg = cfg
+	for _, cl := range s.mqtt.Clients.GetAll() {
+		c, ok := cl.Net.Conn.(*conn)
+		if !ok {
+			continue
+		}
+		now, ok := r.of(c.user, cl.ID, c.loopback)
+		if !ok || before.secrets[c.user] != r.secrets[c.user] {
+			now, ok = &rights{}, false
+		}
+		c.rights.Store(now)
+		if w := &cl.Properties.Will; atomic.LoadUint32(&w.Flag) == 1 && !now.mayPublish(w.TopicName) {
+			atomic.StoreUint32(&w.Flag, 0)
+		}
+		for f := range cl.State.Subscriptions.GetAll() {
+			if !now.maySubscribe(f) {
+				cl.State.Subscriptions.Delete(f)
+				s.mqtt.Topics.Unsubscribe(f, cl.ID)
+				ok = false
+			}
+		}
+		if !ok {
+			s.cut.WithLabelValues("reload").Inc()
+			c.Close()
+		}
+	}
+	return nil
+}

@@ -1,0 +1,72 @@
+package broker
+
+import (
+	"context"
+	"net"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/rs/zerolog"
+
+	"edgegateway/internal/testkit"
+)
+
+func start(t *testing.T, cfg Config) (*Server, string) {
+	t.Helper()
+	if len(cfg.Listeners) == 0 {
+		cfg.Listeners = []ListenerConfig{{TCP: "127.0.0.1:0"}}
+	}
+	s, err := New(cfg, zerolog.Nop(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	<-s.Ready()
+	return s, strings.TrimPrefix(s.Addrs()[0], "tcp://")
+}
+
+func TestTapSeesWhatAClientPublishes(t *testing.T) {
+	s, addr := start(t, Config{})
+	got := make(chan Message, 1)
+	if _, err := s.Tap([]string{"#"}, func(m Message) { got <- m }); err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(addr)
+	pub := testkit.Program(t, "mosquitto_pub")
+	if out, err := exec.Command(pub, "-p", port, "-t", "a/b", "-m", "x", "-q", "1").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if m := <-got; m.Topic != "a/b" || string(m.Payload) != "x" {
+		t.Error(m)
+	}
+}
+
+// A SUBSCRIBE without its options byte breaks the library: the process lives
+// and the session is gone.
+func TestPanicLeavesNothing(t *testing.T) {
+	s, addr := start(t, Config{})
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.Write([]byte("\x10\x0e\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x01z\x82\x08\x00\x01\x00\x00\x03a/#"))
+	buf := make([]byte, 256)
+	for err == nil {
+		_, err = c.Read(buf)
+	}
+	// The socket closes before the clean-up: end the connections' goroutines first.
+	s.wg.Wait()
+	if _, ok := s.mqtt.Clients.Get("z"); ok || s.Clients() != 0 {
+		t.Error("the session is left")
+	}
+}
