@@ -1,0 +1,87 @@
+package link_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"edgegateway/internal/link"
+	"edgegateway/internal/testkit"
+)
+
+func connect(t *testing.T, cfg link.Config) *link.Conn {
+	t.Helper()
+	c, err := link.Connect(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+func TestPublishSubscribe(t *testing.T) {
+	url := "tcp://" + testkit.Mosquitto(t, "allow_anonymous true")
+	sub := connect(t, link.Config{URL: url, ClientID: "sub"})
+	got := make(chan link.Msg, 2000)
+	if err := sub.Subscribe(t.Context(), []string{"a/#"}, 1, func(m link.Msg) { got <- m }); err != nil {
+		t.Fatal(err)
+	}
+	pub := connect(t, link.Config{URL: url, ClientID: "pub"})
+	var msgs []link.Msg
+	for i := range 1000 {
+		msgs = append(msgs, link.Msg{Topic: "a/b", Payload: fmt.Append(nil, i), QoS: 1})
+	}
+	if n, err := pub.Window(t.Context(), msgs); n != 1000 || err != nil {
+		t.Fatalf("acknowledged %d, %v", n, err)
+	}
+	for i := range 1000 {
+		if m := <-got; string(m.Payload) != fmt.Sprint(i) {
+			t.Fatalf("message %d is %s", i, m.Payload)
+		}
+	}
+}
+
+// A link that stalls gives back what was acknowledged and an error, and a cut
+// one is noticed.
+func TestStallAndCut(t *testing.T) {
+	proxy := testkit.NewProxy(t, testkit.Mosquitto(t, "allow_anonymous true"))
+	c := connect(t, link.Config{URL: "tcp://" + proxy.Addr(), ClientID: "c", Timeout: time.Second})
+	msg := link.Msg{Topic: "a", Payload: []byte("x"), QoS: 1}
+	if err := c.Publish(t.Context(), msg); err != nil {
+		t.Fatal(err)
+	}
+	proxy.Stall()
+	if n, err := c.Window(t.Context(), []link.Msg{msg, msg}); n != 0 || err == nil {
+		t.Errorf("over a stalled link: %d, %v", n, err)
+	}
+	proxy.Cut()
+	<-c.Done()
+	if c.Err() == nil || errors.Is(c.Err(), link.ErrClosed) {
+		t.Errorf("over a cut link: %v", c.Err())
+	}
+	if err := c.Publish(t.Context(), msg); err == nil {
+		t.Error("a publish over a cut link gave no error")
+	}
+}
+
+func TestRefused(t *testing.T) {
+	closed := testkit.Mosquitto(t, "allow_anonymous false")
+	for _, c := range []struct{ url, want string }{
+		{"tcp://" + closed, "does not let this user"},
+		{"tcp://" + testkit.FreeAddr(t), "nobody listens there"},
+		{"host", "none such as tcp://"},
+	} {
+		_, err := link.Connect(t.Context(), link.Config{URL: c.url, ClientID: "c", User: "u", Password: "s3cret", Timeout: 2 * time.Second})
+		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%s: %v, want %q", c.url, err, c.want)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := link.Connect(ctx, link.Config{URL: "tcp://" + closed, ClientID: "c"}); !errors.Is(err, context.Canceled) {
+		t.Errorf("with an ended context: %v", err)
+	}
+}
