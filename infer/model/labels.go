@@ -1,0 +1,142 @@
+package model
+
+import (
+	"archive/zip"
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+
+	"edgegateway/infer/model/internal/schema"
+)
+
+// Bounds of what is read from the archive behind the tables.
+const (
+	maxPacked    = 64      // files
+	maxLabelFile = 4 << 20 // bytes
+	maxLabels    = 1 << 18
+)
+
+// PackedFile is a file in the zip archive at the end of a .tflite file.
+type PackedFile struct {
+	Name string `json:"name"`
+	Size int    `json:"bytes"` // unpacked
+}
+
+// Packed lists the files in the archive at the end of the file, the first 64.
+func (m *Model) Packed() []PackedFile {
+	var list []PackedFile
+	for _, f := range m.archive() {
+		list = append(list, PackedFile{f.Name, int(min(f.UncompressedSize64, 1<<31-1))})
+	}
+	return list
+}
+
+// Labels are the class names packed in the file, by index: of the file that
+// the author's metadata names for an output, else of a packed *label*.txt.
+// They are nil, without an error, where the file holds none.
+func (m *Model) Labels() ([]string, error) {
+	files := m.archive()
+	if len(files) == 0 {
+		return nil, nil
+	}
+	name := m.labelFile()
+	for _, f := range files {
+		base := strings.ToLower(f.Name[strings.LastIndexByte(f.Name, '/')+1:])
+		if f.Name != name && (name != "" || !strings.Contains(base, "label") || !strings.HasSuffix(base, ".txt")) {
+			continue
+		}
+		if f.UncompressedSize64 > maxLabelFile {
+			return nil, fmt.Errorf("packed labels %s: %d bytes are more than %d", f.Name, f.UncompressedSize64, maxLabelFile)
+		}
+		text, err := unpack(f)
+		if err != nil {
+			return nil, fmt.Errorf("packed labels %s: %w", f.Name, err)
+		}
+		labels, err := ParseLabels(text)
+		if err != nil {
+			return nil, fmt.Errorf("packed labels %s: %w", f.Name, err)
+		}
+		return labels, nil
+	}
+	if name != "" {
+		return nil, fmt.Errorf("packed labels %s: the metadata names this file, but it is not packed", name)
+	}
+	return nil, nil
+}
+
+// ParseLabels reads a label file: a label a line, the first of index 0. Empty
+// lines keep their index; those at the end are left out.
+func ParseLabels(text []byte) ([]string, error) {
+	text = bytes.TrimPrefix(text, []byte("\ufeff"))
+	lines := strings.Split(strings.TrimRight(string(text), "\r\n\t "), "\n")
+	if len(lines) == 1 && lines[0] == "" {
+		return nil, fmt.Errorf("there is no label in it")
+	}
+	if len(lines) > maxLabels {
+		return nil, fmt.Errorf("%d lines are more than %d", len(lines), maxLabels)
+	}
+	for i, l := range lines {
+		lines[i] = strings.TrimSpace(l)
+	}
+	return lines, nil
+}
+
+// archive are the files of the zip at the end; none where there is no archive
+// that can be read.
+func (m *Model) archive() []*zip.File {
+	z, err := zip.NewReader(bytes.NewReader(m.data), int64(len(m.data)))
+	if err != nil {
+		return nil
+	}
+	return z.File[:min(len(z.File), maxPacked)]
+}
+
+func unpack(f *zip.File) ([]byte, error) {
+	r, err := f.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return io.ReadAll(io.LimitReader(r, maxLabelFile))
+}
+
+// labelFile is the label file that the author's metadata names: for the axis
+// of an output first (classifiers), then for the values of one (detectors);
+// "" where it names none. Of several languages the first is taken.
+func (m *Model) labelFile() (name string) {
+	data := m.Meta("TFLITE_METADATA")
+	if len(data) < 8 || string(data[4:8]) != "M001" {
+		return ""
+	}
+	// As in Read: an offset that leads outside panics.
+	defer func() {
+		if recover() != nil {
+			name = ""
+		}
+	}()
+	var g schema.SubGraphMetadata
+	if f := schema.GetRootAsModelMetadata(data, 0); f.SubgraphMetadataLength() == 0 || !f.SubgraphMetadata(&g, 0) {
+		return ""
+	}
+	var t schema.TensorMetadata
+	var a schema.AssociatedFile
+	values := ""
+	// The vectors cost nothing to walk and may claim any length; no real model
+	// has more outputs, or files of one, than it has packed.
+	for i := range min(g.OutputTensorMetadataLength(), maxPacked) {
+		g.OutputTensorMetadata(&t, i)
+		for j := range min(t.AssociatedFilesLength(), maxPacked) {
+			t.AssociatedFiles(&a, j)
+			switch a.Type() {
+			case schema.AssociatedFileTypeTENSOR_AXIS_LABELS:
+				return string(a.Name())
+			case schema.AssociatedFileTypeTENSOR_VALUE_LABELS:
+				if values == "" {
+					values = string(a.Name())
+				}
+			}
+		}
+	}
+	return values
+}
