@@ -1,0 +1,121 @@
+package infer
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Config is what all models share.
+type Config struct {
+	Library    string `yaml:"library" desc:"the TensorFlow Lite library; default: the one in the program"`
+	Workers    int    `yaml:"workers" desc:"warm interpreters a model; 0: one a core"`
+	CheckEvery int    `yaml:"check_every" desc:"one frame in so many is run again on the CPU to check an accelerator; 0: none"`
+	Delegate   string `yaml:"delegate" desc:"what computes models that do not say: auto, builtin, xnnpack:FLAGS or xnnpack:FLAGS:THREADS"`
+	Sysfs      string `yaml:"sysfs" desc:"where the kernel lists the devices"`
+}
+
+// DefaultConfig is what holds without a configuration.
+func DefaultConfig() Config {
+	return Config{CheckEvery: 500, Delegate: "auto", Sysfs: "/sys"}
+}
+
+// Validate says what is wrong with c, each error with its YAML path in front.
+func (c Config) Validate() error {
+	var errs []error
+	if c.Workers < 0 || c.Workers > 256 {
+		errs = append(errs, fmt.Errorf("workers: %d is outside 0..256", c.Workers))
+	}
+	if c.CheckEvery < 0 {
+		errs = append(errs, fmt.Errorf("check_every: %d is negative", c.CheckEvery))
+	}
+	if c.Delegate == "external" {
+		errs = append(errs, errors.New("delegate: external is set for each model, with its library"))
+	} else if err := checkDelegate(c.Delegate); err != nil {
+		errs = append(errs, fmt.Errorf("delegate: %w", err))
+	}
+	return errors.Join(errs...)
+}
+
+// External is a delegate in a shared library, such as Coral's libedgetpu.
+type External struct {
+	Library string            `yaml:"library" desc:"the delegate's shared library"`
+	Options map[string]string `yaml:"options" desc:"its options, by name"`
+}
+
+// ModelConfig is one model by name.
+type ModelConfig struct {
+	File        string   `yaml:"file" desc:"the .tflite file"`
+	Accelerated string   `yaml:"accelerated" desc:"the same model compiled for the accelerator"`
+	Delegate    string   `yaml:"delegate" desc:"auto, builtin, xnnpack:FLAGS, xnnpack:FLAGS:THREADS or external; default: infer.delegate"`
+	External    External `yaml:"external" desc:"a delegate from a shared library"`
+	// Output is what the output tensors mean.
+	Output    string   `yaml:"output" enum:"auto,classes,blazeface,detection,regression,reconstruction,raw" desc:"what the model's outputs mean"`
+	Labels    string   `yaml:"labels" desc:"file with a label a line; default: those packed in the model"`
+	Classes   []string `yaml:"label_list" desc:"labels by index, in place of a file"`
+	Threshold *float64 `yaml:"threshold" desc:"the least score that is reported"`
+	Top       int      `yaml:"top" desc:"how many classes are reported; default 5"`
+}
+
+// UnmarshalYAML decodes c over its defaults.
+func (c *ModelConfig) UnmarshalYAML(decode func(any) error) error {
+	type plain ModelConfig
+	p := plain{Output: "auto", Top: 5}
+	if err := decode(&p); err != nil {
+		return err
+	}
+	*c = ModelConfig(p)
+	return nil
+}
+
+// Validate says what is wrong with c, each error with its YAML path in front.
+func (c ModelConfig) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if c.File == "" {
+		bad("file: is missing")
+	}
+	if err := checkDelegate(c.Delegate); err != nil {
+		bad("delegate: %w", err)
+	}
+	if c.External.Library == "" && (c.Delegate == "external" || c.Accelerated != "" || len(c.External.Options) > 0) {
+		bad("external.library: is missing")
+	}
+	if c.Output != "" && !slices.Contains(outputKinds, c.Output) {
+		bad("output: %q is none of %s", c.Output, strings.Join(outputKinds, ", "))
+	}
+	if c.Labels != "" && len(c.Classes) > 0 {
+		bad("label_list: labels names a file already")
+	}
+	if t := c.Threshold; t != nil && (math.IsNaN(*t) || math.IsInf(*t, 0)) {
+		bad("threshold: %v is no number", *t)
+	}
+	if c.Top < 0 {
+		bad("top: %d is negative", c.Top)
+	}
+	return errors.Join(errs...)
+}
+
+// checkDelegate says whether s names a delegate; "" leaves it to the default.
+func checkDelegate(s string) error {
+	switch s {
+	case "", "auto", "builtin", "external":
+		return nil
+	}
+	parts := strings.Split(s, ":")
+	if parts[0] != "xnnpack" || len(parts) < 2 || len(parts) > 3 {
+		return fmt.Errorf("%q is none of auto, builtin, xnnpack:FLAGS, xnnpack:FLAGS:THREADS, external", s)
+	}
+	if n, err := strconv.Atoi(parts[1]); err != nil || n < 0 || n > 3 {
+		return fmt.Errorf("%q: the flags are 0 to 3", s)
+	}
+	if len(parts) == 3 {
+		if n, err := strconv.Atoi(parts[2]); err != nil || n < 1 || n > 64 {
+			return fmt.Errorf("%q: the threads are 1 to 64", s)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,232 @@
+package infer
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"edgegateway/infer/model"
+	"edgegateway/infer/tflite"
+)
+
+// Engine holds the models of a gateway.
+type Engine struct {
+	dir     string // of remembered choices
+	trial   TrialFunc
+	log     zerolog.Logger
+	changed chan struct{} // one token: a model waits for its trial
+	noChild sync.Once     // says once that trials cannot be started
+	fails   *prometheus.CounterVec
+
+	mu     sync.RWMutex
+	cfg    Config
+	lib    *tflite.Library // opened with the first model
+	models map[string]*Model
+}
+
+// New loads all models on the built-in kernels, or on what an earlier trial
+// chose; Run tries the rest. A model that does not load is an error that
+// names it. Without models the library is not opened.
+func New(cfg Config, models map[string]ModelConfig, dir string, trial TrialFunc, log zerolog.Logger, reg prometheus.Registerer) (*Engine, error) {
+	e := &Engine{dir: dir, trial: trial, log: log, cfg: cfg, changed: make(chan struct{}, 1), models: map[string]*Model{}}
+	e.fails = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "edgegateway_infer_delegate_failures_total",
+		Help: "Frames that an accelerator failed or answered wrongly and the CPU answered.",
+	}, []string{"model"})
+	if err := reg.Register(e.fails); err != nil {
+		return nil, fmt.Errorf("infer: %w", err)
+	}
+	next, err := e.load(cfg, models)
+	if err != nil {
+		e.Close()
+		return nil, err
+	}
+	e.models = next
+	e.wake()
+	return e, nil
+}
+
+// load builds all models; those that are as they were are taken over.
+func (e *Engine) load(cfg Config, models map[string]ModelConfig) (map[string]*Model, error) {
+	next := map[string]*Model{}
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(models)) {
+		old := e.models[name]
+		f, err := readFile(models[name])
+		if err == nil && old != nil && old.file.sum == f.sum && reflect.DeepEqual(old.cfg, models[name]) && reflect.DeepEqual(e.cfg, cfg) {
+			next[name] = old
+			continue
+		}
+		var m *Model
+		if err == nil {
+			m, err = e.newModel(name, cfg, models[name], f)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("models.%s.file: %w", name, err))
+			continue
+		}
+		next[name] = m
+	}
+	if len(errs) > 0 {
+		for name, m := range next {
+			if e.models[name] != m {
+				m.close()
+			}
+		}
+		return nil, errors.Join(errs...)
+	}
+	return next, nil
+}
+
+// file is a model file that was read and checked. It is in memory of our own:
+// with a mapping of the file, somebody who writes over it ends the process.
+type file struct {
+	path  string
+	data  []byte
+	sum   string // hex SHA-256
+	model *model.Model
+}
+
+func readFile(cfg ModelConfig) (*file, error) {
+	data, err := os.ReadFile(cfg.File)
+	if err != nil {
+		return nil, err
+	}
+	m, err := model.Read(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Base(cfg.File), err)
+	}
+	if err := m.Check(); err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Base(cfg.File), err)
+	}
+	sum := sha256.Sum256(data)
+	return &file{path: cfg.File, data: data, sum: hex.EncodeToString(sum[:]), model: m}, nil
+}
+
+// library opens the TensorFlow Lite library once.
+func (e *Engine) library(path string) (*tflite.Library, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.lib == nil {
+		lib, err := tflite.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		e.lib = lib
+	}
+	return e.lib, nil
+}
+
+// Model gives a model by name. It stays valid until a reload changes it; then
+// it still answers what is under way.
+func (e *Engine) Model(name string) (*Model, error) {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	m := e.models[name]
+	if m == nil {
+		return nil, fmt.Errorf("there is no model %q", name)
+	}
+	return m, nil
+}
+
+func (e *Engine) wake() {
+	select {
+	case e.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Run tries what has not been tried, one model after the other, and looks
+// after accelerators, until ctx ends.
+func (e *Engine) Run(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-e.changed:
+			for _, m := range e.all() {
+				if m.needsTrial() {
+					e.try(ctx, m)
+				}
+			}
+		case <-tick.C:
+			for _, m := range e.all() {
+				m.revive(ctx)
+			}
+		}
+	}
+}
+
+func (e *Engine) all() []*Model {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	var list []*Model
+	for _, name := range slices.Sorted(maps.Keys(e.models)) {
+		list = append(list, e.models[name])
+	}
+	return list
+}
+
+// Reload loads a new set of models beside the old one and swaps it in; on an
+// error nothing changes.
+func (e *Engine) Reload(cfg Config, models map[string]ModelConfig) error {
+	next, err := e.load(cfg, models)
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	old := e.models
+	e.models, e.cfg = next, cfg
+	e.mu.Unlock()
+	for name, m := range old {
+		if next[name] != m {
+			m.retire()
+		}
+	}
+	e.wake()
+	return nil
+}
+
+// Close frees all models, after what is under way.
+func (e *Engine) Close() error {
+	for _, m := range e.all() {
+		m.close()
+	}
+	return nil
+}
+
+// ModelStatus is a model as a person looks at it.
+type ModelStatus struct {
+	Name       string            `json:"name"`
+	File       string            `json:"file"`
+	SHA256     string            `json:"sha256"`
+	Bytes      int               `json:"bytes"`
+	Delegate   string            `json:"delegate"` // what computes it now
+	Why        string            `json:"why"`
+	Trying     bool              `json:"trying"`             // the trial is not over
+	Degraded   string            `json:"degraded,omitempty"` // why the accelerator is not in use
+	Candidates []CandidateReport `json:"candidates,omitempty"`
+}
+
+// Models lists the models by name.
+func (e *Engine) Models() []ModelStatus {
+	var list []ModelStatus
+	for _, m := range e.all() {
+		list = append(list, m.status())
+	}
+	return list
+}

@@ -1,0 +1,60 @@
+package infer
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+
+	"edgegateway/infer/model"
+)
+
+// loadLabels are the labels by index: the list of the configuration, else its
+// file, else those packed in the model, else none.
+func loadLabels(cfg ModelConfig, m *model.Model) ([]string, error) {
+	switch {
+	case len(cfg.Classes) > 0:
+		return cfg.Classes, nil
+	case cfg.Labels != "":
+		return readLabels(cfg.Labels)
+	case m != nil:
+		return m.Labels()
+	}
+	return nil, nil
+}
+
+// readLabels reads a file with a label a line.
+func readLabels(path string) ([]string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("labels: %w", err)
+	}
+	defer f.Close()
+	const most = 4 << 20
+	text, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err != nil {
+		return nil, fmt.Errorf("labels: %w", err)
+	}
+	if len(text) > most {
+		return nil, fmt.Errorf("labels: %s is larger than %d bytes", path, most)
+	}
+	labels, err := model.ParseLabels(text)
+	if err != nil {
+		return nil, fmt.Errorf("labels: %s: %w", path, err)
+	}
+	return labels, nil
+}
+
+// labelTexts are n labels; an index without one is its own text. They are made
+// once, so that no text is made for each result.
+func labelTexts(labels []string, n int) []string {
+	all := make([]string, max(n, len(labels)))
+	for i := range all {
+		if i < len(labels) && labels[i] != "" {
+			all[i] = labels[i]
+		} else {
+			all[i] = strconv.Itoa(i)
+		}
+	}
+	return all
+}

@@ -1,0 +1,316 @@
+package infer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"runtime"
+	"slices"
+	"time"
+
+	"edgegateway/infer/tflite"
+)
+
+// TrialRequest is what is tried on this box: one model on several delegates.
+type TrialRequest struct {
+	Library     string   `json:"library"` // "": the one in the program
+	File        string   `json:"file"`
+	Accelerated string   `json:"accelerated"`
+	External    External `json:"external"`
+	Candidates  []string `json:"candidates"` // the first is the reference: builtin
+}
+
+// CandidateReport is what came of one candidate.
+type CandidateReport struct {
+	Name   string  `json:"name"`
+	OK     bool    `json:"ok"`            // it loads and agrees with the built-in kernels
+	Why    string  `json:"why,omitempty"` // where it does not
+	Micros float64 `json:"us,omitempty"`  // median time of one Invoke
+	Chosen bool    `json:"chosen,omitempty"`
+	Begun  bool    `json:"begun,omitempty"` // said before it is touched: whom a crash is to be blamed on
+}
+
+// TrialFunc tries a model where a crash does no harm: in a child process.
+type TrialFunc func(ctx context.Context, req TrialRequest) ([]CandidateReport, error)
+
+// candidates are the delegates worth trying for a model.
+func (m *Model) candidates() []string {
+	list := []string{"builtin"}
+	for _, n := range m.file.model.Notices() {
+		if n.BuiltinOnly {
+			return list
+		}
+	}
+	list = append(list, "xnnpack:0", "xnnpack:1", "xnnpack:2", "xnnpack:3")
+	if runtime.NumCPU() > 1 {
+		list = append(list, "builtin:2", "xnnpack:0:2", "xnnpack:3:2")
+	}
+	if m.cfg.External.Library != "" {
+		list = append(list, "external")
+	}
+	return list
+}
+
+// inputs is how many fixed inputs a candidate must answer right.
+const inputs = 3
+
+// RunTrial is what the child process does: it reads a request, and writes a
+// line before it touches each candidate and one with what came of it.
+func RunTrial(ctx context.Context, in io.Reader, out io.Writer) error {
+	var req TrialRequest
+	if err := json.NewDecoder(io.LimitReader(in, 1<<20)).Decode(&req); err != nil {
+		return fmt.Errorf("trial: %w", err)
+	}
+	if len(req.Candidates) == 0 {
+		return errors.New("trial: no candidates")
+	}
+	lib, err := tflite.Open(req.Library)
+	if err != nil {
+		return err
+	}
+	enc := json.NewEncoder(out)
+	t := trial{req: req, lib: lib}
+	defer t.close()
+	var runs []*contender
+	for _, name := range req.Candidates {
+		if err := enc.Encode(CandidateReport{Name: name, Begun: true}); err != nil {
+			return err
+		}
+		c, err := t.prepare(name)
+		if err != nil {
+			if err := enc.Encode(CandidateReport{Name: name, Why: err.Error()}); err != nil {
+				return err
+			}
+			continue
+		}
+		runs = append(runs, c)
+	}
+	for round := range rounds {
+		for _, c := range runs {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if round == 0 {
+				if err := enc.Encode(CandidateReport{Name: c.name, Begun: true}); err != nil {
+					return err
+				}
+			}
+			c.measure()
+		}
+	}
+	for _, c := range runs {
+		r := CandidateReport{Name: c.name, OK: c.err == nil, Micros: c.median()}
+		if c.err != nil {
+			r.Why = c.err.Error()
+		}
+		if err := enc.Encode(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Measuring goes round all candidates in turn, so that a busy moment hurts
+// them alike.
+const (
+	rounds   = 5
+	roundFor = 15 * time.Millisecond
+)
+
+// trial holds what the candidates share.
+type trial struct {
+	req       TrialRequest
+	lib       *tflite.Library
+	reference [inputs][]Tensor // outputs of the first candidate
+	models    []*tflite.Model
+	workers   []*worker
+}
+
+// contender is a candidate that loads and agrees.
+type contender struct {
+	name  string
+	w     *worker
+	times []float64 // mean microseconds of each round
+	err   error
+}
+
+func (t *trial) close() {
+	for _, w := range t.workers {
+		w.close()
+	}
+	for _, m := range t.models {
+		m.Close()
+	}
+}
+
+// prepare loads a candidate and holds its answers against the reference.
+func (t *trial) prepare(name string) (*contender, error) {
+	path := t.req.File
+	if name == "external" && t.req.Accelerated != "" {
+		path = t.req.Accelerated
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	m, err := t.lib.NewModel(data)
+	if err != nil {
+		return nil, err
+	}
+	t.models = append(t.models, m)
+	w, err := newWorker(t.lib, m, name, t.req.External)
+	if err != nil {
+		return nil, err
+	}
+	t.workers = append(t.workers, w)
+	for i := range inputs {
+		fixedInput(w.in, i)
+		if err := w.invoke(); err != nil {
+			return nil, err
+		}
+		if t.reference[i] == nil {
+			for _, o := range w.out {
+				o.Data = slices.Clone(o.Data)
+				t.reference[i] = append(t.reference[i], o)
+			}
+			continue
+		}
+		if why := disagree(t.reference[i], w.out); why != "" {
+			return nil, fmt.Errorf("does not agree with the built-in kernels: %s", why)
+		}
+	}
+	return &contender{name: name, w: w}, nil
+}
+
+func (c *contender) measure() {
+	if c.err != nil {
+		return
+	}
+	begin, n := time.Now(), 0
+	for n < 2 || time.Since(begin) < roundFor {
+		if c.err = c.w.invoke(); c.err != nil {
+			return
+		}
+		n++
+	}
+	c.times = append(c.times, float64(time.Since(begin).Nanoseconds())/1e3/float64(n))
+}
+
+func (c *contender) median() float64 {
+	if len(c.times) == 0 {
+		return 0
+	}
+	slices.Sort(c.times)
+	return c.times[len(c.times)/2]
+}
+
+// fixedInput fills inputs with something of the kind the model takes, the
+// same each time: for pictures slopes and a disc, as a photograph has them,
+// never noise; for other numbers waves; for indexes small numbers.
+func fixedInput(in []Tensor, variant int) {
+	for k := range in {
+		t := &in[k]
+		n := t.Len()
+		at := func(i int) float64 { return 0.5 + 0.5*math.Sin(float64(i)*(0.05+0.03*float64(variant))+float64(k)) }
+		if s := t.Shape; len(s) == 4 && (s[3] == 1 || s[3] == 3) && s[1] > 8 && s[2] > 8 {
+			h, w, c := s[1], s[2], s[3]
+			at = func(i int) float64 {
+				x, y := float64(i/c%w)/float64(w), float64(i/c/w%h)/float64(h)
+				v := 0.25 + 0.5*x*float64(variant+1)/inputs + 0.2*y*float64(i%c)
+				if dx, dy := x-0.4-0.1*float64(variant), y-0.5; dx*dx+dy*dy < 0.06 {
+					v = 0.9 - 0.3*y
+				}
+				return v
+			}
+		}
+		for i := range n {
+			t.put(i, at(i))
+		}
+	}
+}
+
+// put writes a number from 0 to 1 in the way the tensor's type takes numbers.
+func (t *Tensor) put(i int, v float64) {
+	switch t.Type {
+	case Float32:
+		putFloat(t.Data[4*i:], float32(v))
+	case Int8:
+		t.Data[i] = byte(int8(math.Round(v*255) - 128))
+	case Uint8:
+		t.Data[i] = byte(math.Round(v * 255))
+	case Int16:
+		putUint(t.Data[2*i:], 2, uint64(int64(v*65535)-32768))
+	case Int32:
+		putUint(t.Data[4*i:], 4, uint64(v*9))
+	case Int64:
+		putUint(t.Data[8*i:], 8, uint64(v*9))
+	case Bool:
+		t.Data[i] = 0
+		if v > 0.5 {
+			t.Data[i] = 1
+		}
+	}
+}
+
+func putFloat(b []byte, v float32) { putUint(b, 4, uint64(math.Float32bits(v))) }
+
+func putUint(b []byte, n int, v uint64) {
+	for i := range n {
+		b[i] = byte(v >> (8 * i))
+	}
+}
+
+// The bounds within which two delegates agree: kernels round differently.
+const (
+	floatAgrees = 1e-3 // of the output's range
+	stepsAgree  = 6
+)
+
+// disagree says how the second outputs differ from the first, "" where they
+// agree: floats within a thousandth of the range, quantized ones within six
+// steps, and the same best element, unless the first ones say that two are
+// equally good.
+func disagree(ref, got []Tensor) string {
+	if len(ref) != len(got) {
+		return fmt.Sprintf("%d outputs, not %d", len(got), len(ref))
+	}
+	for k := range ref {
+		a, b := &ref[k], &got[k]
+		if a.Type != b.Type || a.Len() != b.Len() {
+			return fmt.Sprintf("output %d is %v of %d, not %v of %d", k, b.Type, b.Len(), a.Type, a.Len())
+		}
+		low, high := math.Inf(1), math.Inf(-1)
+		bestA, bestB := 0, 0
+		for i := range a.Len() {
+			v := a.Float(i)
+			low, high = min(low, v), max(high, v)
+			if v > a.Float(bestA) {
+				bestA = i
+			}
+			if b.Float(i) > b.Float(bestB) {
+				bestB = i
+			}
+		}
+		tolerance := floatAgrees * max(high-low, 1e-6, 1e-3*max(math.Abs(high), math.Abs(low)))
+		if a.Type != Float32 {
+			tolerance = stepsAgree * float64(max(a.Scale, 0))
+		}
+		for i := range a.Len() {
+			if d := math.Abs(a.Float(i) - b.Float(i)); !(d <= tolerance*1.0001) {
+				return fmt.Sprintf("element %d of output %d is %v, not %v", i, k, b.Float(i), a.Float(i))
+			}
+		}
+		tie := tolerance
+		if a.Type != Float32 {
+			tie = float64(a.Scale)
+		}
+		if a.Float(bestA)-a.Float(bestB) > tie*1.0001 {
+			return fmt.Sprintf("the best of output %d is element %d, not %d", k, bestB, bestA)
+		}
+	}
+	return ""
+}
