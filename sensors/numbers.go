@@ -1,0 +1,139 @@
+package sensors
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"unsafe"
+)
+
+// number reads one number of the raw forms at b, which is long enough.
+type number struct {
+	size int
+	read func(b []byte) float64
+}
+
+// rawNumber knows f32 f64 i8 i16 i24 i32 i64 u8 u16 u24 u32 u64, each with le
+// or be behind it (not needed at 8 bits).
+func rawNumber(name string) (number, error) {
+	kind, order := name, ""
+	if strings.HasSuffix(name, "le") || strings.HasSuffix(name, "be") {
+		kind, order = name[:len(name)-2], name[len(name)-2:]
+	}
+	bits, err := strconv.Atoi(strings.TrimLeft(kind, "fiu"))
+	if err != nil || len(kind) < 2 || strings.TrimLeft(kind[1:], "0123456789") != "" {
+		return number{}, fmt.Errorf("%q is no number form such as f32le, i16be, u8", name)
+	}
+	size := bits / 8
+	float := kind[0] == 'f'
+	if bits != 8*size || size < 1 || size > 8 || float && size != 4 && size != 8 {
+		return number{}, fmt.Errorf("%q: there is no number of %d bits", name, bits)
+	}
+	if order == "" && size > 1 {
+		return number{}, fmt.Errorf("%q: which byte comes first? %sle or %sbe", name, kind, kind)
+	}
+	big := order == "be"
+	unsigned := func(b []byte) (v uint64) {
+		if big {
+			for i := range size {
+				v = v<<8 | uint64(b[i])
+			}
+			return v
+		}
+		for i := size - 1; i >= 0; i-- {
+			v = v<<8 | uint64(b[i])
+		}
+		return v
+	}
+	switch {
+	case kind == "f32" && !big:
+		return number{4, func(b []byte) float64 {
+			return float64(math.Float32frombits(binary.LittleEndian.Uint32(b)))
+		}}, nil
+	case kind == "f32":
+		return number{4, func(b []byte) float64 { return float64(math.Float32frombits(binary.BigEndian.Uint32(b))) }}, nil
+	case kind == "f64":
+		return number{8, func(b []byte) float64 { return math.Float64frombits(unsigned(b)) }}, nil
+	case kind[0] == 'u':
+		return number{size, func(b []byte) float64 { return float64(unsigned(b)) }}, nil
+	case kind[0] == 'i':
+		shift := 64 - 8*size
+		return number{size, func(b []byte) float64 { return float64(int64(unsigned(b)<<shift) >> shift) }}, nil
+	}
+	return number{}, fmt.Errorf("%q is no number form such as f32le, i16be, u8", name)
+}
+
+// rawDecoder reads a payload that is nothing but numbers.
+type rawDecoder struct{ n number }
+
+func (d rawDecoder) Names() []string { return nil }
+
+func (d rawDecoder) Decode(_ string, payload []byte, s *Sample) (bool, error) {
+	if len(payload) == 0 || len(payload)%d.n.size != 0 {
+		return false, &Error{wrongLength, fmt.Sprintf("%d bytes are not a whole number of %d-byte numbers", len(payload), d.n.size)}
+	}
+	for b := payload; len(b) > 0; b = b[d.n.size:] {
+		v := d.n.read(b)
+		if v-v != 0 {
+			return false, &Error{notANumber, fmt.Sprintf("number %d is %v", len(s.Values), v)}
+		}
+		s.Values = append(s.Values, v)
+	}
+	return true, nil
+}
+
+// tensorDecoder hands the bytes on as they stand.
+type tensorDecoder struct{}
+
+func (tensorDecoder) Names() []string { return nil }
+
+func (tensorDecoder) Decode(_ string, payload []byte, s *Sample) (bool, error) {
+	if len(payload) == 0 {
+		return false, &Error{wrongLength, "the payload is empty"}
+	}
+	s.Bytes = payload
+	return true, nil
+}
+
+// numberDecoder reads one number as text.
+type numberDecoder struct{}
+
+func (numberDecoder) Names() []string { return []string{"value"} }
+
+func (numberDecoder) Decode(_ string, payload []byte, s *Sample) (bool, error) {
+	v, err := parseNumber(payload)
+	if err != nil {
+		return false, err
+	}
+	s.Values = append(s.Values, v)
+	return true, nil
+}
+
+// parseNumber reads a finite number; true and ON count as 1, false and OFF as
+// 0, as switches say it.
+func parseNumber(b []byte) (float64, error) {
+	text := strings.TrimSpace(unsafe.String(unsafe.SliceData(b), len(b)))
+	v, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		switch {
+		case strings.EqualFold(text, "true"), strings.EqualFold(text, "on"):
+			return 1, nil
+		case strings.EqualFold(text, "false"), strings.EqualFold(text, "off"):
+			return 0, nil
+		}
+	}
+	if err != nil || v-v != 0 {
+		return 0, &Error{notANumber, fmt.Sprintf("%q is no number", short(text))}
+	}
+	return v, nil
+}
+
+// short is a payload's text for an error line.
+func short(s string) string {
+	if len(s) > 40 {
+		return s[:40] + "..."
+	}
+	return strings.Clone(s)
+}
