@@ -1,0 +1,304 @@
+package upstream
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"edgegateway/internal/spool"
+)
+
+// Outbox is what waits on disk for the cloud: a log of alerts and a log of
+// results, each strictly in order and with a bound of its own. At the bound
+// the oldest whole segment goes, counted by stream.
+type Outbox struct {
+	log     zerolog.Logger
+	cfg     atomic.Pointer[Config]
+	logs    [classes]*spool.Log
+	metrics *metrics
+	said    said
+
+	// What each stream has waiting in the log of results, in bytes.
+	mu      sync.Mutex
+	waiting map[string]int64
+
+	scratch sync.Pool // of *scratch
+}
+
+type scratch struct {
+	buf  []byte
+	recs [classes][][]byte
+}
+
+// Reasons with which a record is dropped, beside spool.DropFull and DropAge.
+const (
+	dropShare = "share"   // its stream has more than its share waiting
+	dropSize  = "size"    // over max_payload_bytes
+	dropTopic = "topic"   // a topic no broker takes
+	dropBad   = "damaged" // unreadable after it was read back
+)
+
+// OpenOutbox opens or creates the outbox in dir, which nobody else may use.
+// What waited there waits again.
+func OpenOutbox(dir string, cfg Config, log zerolog.Logger, reg prometheus.Registerer) (*Outbox, error) {
+	return openOutbox(dir, cfg, log, reg, nil)
+}
+
+func openOutbox(dir string, cfg Config, log zerolog.Logger, reg prometheus.Registerer, fs spool.FS) (*Outbox, error) {
+	o := &Outbox{log: log, waiting: map[string]int64{}}
+	o.cfg.Store(&cfg)
+	o.scratch.New = func() any { return new(scratch) }
+	o.metrics = newMetrics(o)
+	for class := range classes {
+		l, err := spool.Open(filepath.Join(dir, class.String()), spool.Options{
+			MaxBytes: cfg.maxBytes(class), MaxAge: cfg.Limits.MaxAge, MaxRecordBytes: int(cfg.maxBytes(class) / 4), FS: fs,
+			OnDrop:   func(reason string, _ uint64, data []byte) { o.spoolDropped(class, reason, data) },
+			OnDamage: func(d spool.Damage) { o.damaged(class, d) },
+		})
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("outbox: %w", err), o.Close())
+		}
+		o.logs[class] = l
+	}
+	if err := errors.Join(o.count(), o.metrics.register(reg)); err != nil {
+		return nil, errors.Join(fmt.Errorf("outbox: %w", err), o.Close())
+	}
+	return o, nil
+}
+
+func (c *Config) maxBytes(class Class) int64 {
+	if class == Alerts {
+		return int64(c.Limits.AlertsBytes)
+	}
+	return int64(c.Limits.ResultsBytes)
+}
+
+// count sums up what each stream has waiting from before.
+func (o *Outbox) count() error {
+	r := o.logs[Results].Reader()
+	defer r.Close()
+	for {
+		recs, err := r.Try(1024)
+		if err != nil || len(recs) == 0 {
+			return err
+		}
+		o.mu.Lock()
+		for _, rec := range recs {
+			if s, err := parseRecord(rec.Data); err == nil {
+				o.waiting[string(s.stream)] += int64(len(rec.Data))
+			}
+		}
+		o.mu.Unlock()
+	}
+}
+
+// reload takes over changed limits.
+func (o *Outbox) reload(cfg Config) {
+	o.cfg.Store(&cfg)
+	for class, l := range o.logs {
+		l.SetLimits(cfg.maxBytes(Class(class)), cfg.Limits.MaxAge)
+	}
+}
+
+// Append puts records in line and returns when they are on the medium. What
+// the link does not send is left out; what no broker would take and what is
+// over its stream's share is dropped and counted. An error means that the
+// medium failed: then some of the records may be in line, and appending all
+// of them again is right. May be called from many goroutines; the records are
+// only lent.
+func (o *Outbox) Append(recs ...Record) error {
+	cfg := o.cfg.Load()
+	s := o.scratch.Get().(*scratch)
+	defer o.scratch.Put(s)
+	s.buf = s.buf[:0]
+	for class := range s.recs {
+		s.recs[class] = s.recs[class][:0]
+	}
+	size := 0
+	for i := range recs {
+		size += len(recs[i].Stream) + len(recs[i].Topic) + len(recs[i].Payload) + 32
+	}
+	if cap(s.buf) < size { // growing later would move what is sliced
+		s.buf = make([]byte, 0, size)
+	}
+	now := time.Now()
+	for i := range recs {
+		r := &recs[i]
+		if !cfg.sends(r.Class) || !o.fits(cfg, r) {
+			continue
+		}
+		start := len(s.buf)
+		s.buf = appendRecord(s.buf, r, now)
+		rec := s.buf[start:len(s.buf):len(s.buf)]
+		if r.Class == Results && !o.claim(cfg, r.Stream, int64(len(rec))) {
+			s.buf = s.buf[:start]
+			o.drop(r.Class, r.Stream, dropShare, 1)
+			continue
+		}
+		s.recs[r.Class] = append(s.recs[r.Class], rec)
+	}
+	for class, list := range s.recs {
+		if err := o.logs[class].Append(list...); err != nil {
+			for c := class; c < int(classes); c++ {
+				o.unclaim(Class(c), s.recs[c])
+			}
+			return fmt.Errorf("outbox: %w", err)
+		}
+		o.metrics.appended[class].Add(float64(len(list)))
+	}
+	return nil
+}
+
+// fits drops what would make the broker cut the link again and again.
+func (o *Outbox) fits(cfg *Config, r *Record) bool {
+	if len(r.Payload) > cfg.MaxPayloadBytes {
+		o.drop(r.Class, r.Stream, dropSize, 1)
+		return false
+	}
+	if checkTopic(r.Topic) != nil {
+		o.drop(r.Class, r.Stream, dropTopic, 1)
+		return false
+	}
+	return true
+}
+
+// claim adds size to what the stream has waiting, unless that is over its
+// share while other streams have something waiting too.
+func (o *Outbox) claim(cfg *Config, stream string, size int64) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	had, there := o.waiting[stream]
+	alone := len(o.waiting) == 0 || there && len(o.waiting) == 1
+	if !alone && float64(had+size) > cfg.Limits.Share*float64(cfg.Limits.ResultsBytes) {
+		return false
+	}
+	o.waiting[stream] = had + size
+	return true
+}
+
+func (o *Outbox) release(stream []byte, size int64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if left := o.waiting[string(stream)] - size; left > 0 {
+		o.waiting[string(stream)] = left
+	} else {
+		delete(o.waiting, string(stream))
+	}
+}
+
+func (o *Outbox) unclaim(class Class, recs [][]byte) {
+	if class != Results {
+		return
+	}
+	for _, rec := range recs {
+		if s, err := parseRecord(rec); err == nil {
+			o.release(s.stream, int64(len(rec)))
+		}
+	}
+}
+
+// ack removes records that the cloud acknowledged, the oldest of their class.
+func (o *Outbox) ack(class Class, recs []spool.Record) {
+	if len(recs) == 0 {
+		return
+	}
+	for _, rec := range recs {
+		if class == Results {
+			if s, err := parseRecord(rec.Data); err == nil {
+				o.release(s.stream, int64(len(rec.Data)))
+			}
+		}
+	}
+	o.metrics.acked[class].Add(float64(len(recs)))
+	if err := o.logs[class].Ack(recs[len(recs)-1].Seq); err != nil && o.said.now("ack") {
+		// They are gone in this process; after a restart they may go up again.
+		o.log.Warn().Err(err).Msg("outbox: the acknowledged position was not kept")
+	}
+}
+
+func (o *Outbox) spoolDropped(class Class, reason string, data []byte) {
+	s, err := parseRecord(data)
+	if err != nil {
+		o.drop(class, "", reason, 1)
+		return
+	}
+	if class == Results {
+		o.release(s.stream, int64(len(data)))
+	}
+	o.drop(class, string(s.stream), reason, 1)
+}
+
+func (o *Outbox) damaged(class Class, d spool.Damage) {
+	o.metrics.lost.Add(float64(d.Records))
+	o.log.Error().Err(d.Err).Stringer("class", class).Str("segment", d.Segment).Int64("offset", d.Offset).
+		Uint64("records", d.Records).Msg("outbox: damage on disk skipped")
+}
+
+// drop counts, and says it at most once a second for each stream and reason.
+func (o *Outbox) drop(class Class, stream, reason string, n int) {
+	c := o.metrics.dropped.WithLabelValues(class.String(), stream, reason)
+	c.Add(float64(n))
+	if o.said.now(stream + "\x00" + reason) {
+		o.log.Warn().Stringer("class", class).Str("stream", stream).Str("reason", reason).Msg("outbox: dropped")
+	}
+}
+
+// Pending is how many records wait.
+func (o *Outbox) Pending() (alerts, results int) {
+	alerts, _ = o.logs[Alerts].Len()
+	results, _ = o.logs[Results].Len()
+	return alerts, results
+}
+
+// oldest is when the oldest waiting record of a class was appended; zero when
+// none waits.
+func (o *Outbox) oldest(class Class) time.Time {
+	r := o.logs[class].Reader()
+	defer r.Close()
+	recs, err := r.Try(1)
+	if err != nil || len(recs) == 0 {
+		return time.Time{}
+	}
+	s, err := parseRecord(recs[0].Data)
+	if err != nil {
+		return time.Time{}
+	}
+	return s.time
+}
+
+// Close ends the outbox; what waits stays on disk.
+func (o *Outbox) Close() error {
+	var errs []error
+	for _, l := range o.logs {
+		if l != nil {
+			errs = append(errs, l.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// said holds a message back that was said less than a second ago.
+type said struct {
+	mu   sync.Mutex
+	last map[string]time.Time
+}
+
+func (s *said) now(what string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := time.Now()
+	if t.Sub(s.last[what]) < time.Second {
+		return false
+	}
+	if s.last == nil || len(s.last) > 1000 {
+		s.last = map[string]time.Time{}
+	}
+	s.last[what] = t
+	return true
+}

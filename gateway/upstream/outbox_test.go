@@ -1,0 +1,283 @@
+package upstream
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"edgegateway/internal/spool/spooltest"
+)
+
+func newOutbox(t testing.TB, dir string, cfg Config) *Outbox {
+	t.Helper()
+	o, err := OpenOutbox(dir, cfg, zerolog.Nop(), prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { o.Close() })
+	return o
+}
+
+func result(stream, source string, n, size int) Record {
+	p := fmt.Sprintf(`{"id":"%s/%s/1-%d"}`, stream, source, n)
+	return Record{Class: Results, Stream: stream, Topic: "results/" + stream + "/" + source, Payload: []byte(p + strings.Repeat(" ", max(0, size-len(p))))}
+}
+
+// line is what waits in a class, oldest first.
+func line(t testing.TB, o *Outbox, class Class) (recs []Record) {
+	t.Helper()
+	r := o.logs[class].Reader()
+	defer r.Close()
+	for {
+		got, err := r.Try(100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got) == 0 {
+			return recs
+		}
+		for _, rec := range got {
+			s, err := parseRecord(rec.Data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			recs = append(recs, Record{Class: class, Stream: string(s.stream), Topic: string(s.topic), Payload: slices.Clone(s.payload), Retain: s.retain})
+		}
+	}
+}
+
+func dropped(o *Outbox, class Class, stream, reason string) int {
+	reg := prometheus.NewPedanticRegistry()
+	reg.MustRegister(o.metrics.dropped)
+	families, err := reg.Gather()
+	if err != nil {
+		panic(err)
+	}
+	want := "class=" + class.String() + " reason=" + reason + " stream=" + stream
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			var labels []string
+			for _, l := range m.GetLabel() {
+				labels = append(labels, l.GetName()+"="+l.GetValue())
+			}
+			if strings.Join(labels, " ") == want {
+				return int(m.GetCounter().GetValue())
+			}
+		}
+	}
+	return 0
+}
+
+func TestAppend(t *testing.T) {
+	dir := t.TempDir()
+	cfg := DefaultConfig()
+	cfg.MaxPayloadBytes = 1000
+	o := newOutbox(t, dir, cfg)
+	alert := Record{Class: Alerts, Stream: "porch", Topic: "alerts/somebody/porch", Payload: []byte("{}"), Retain: true}
+	empty := Record{Class: Alerts, Stream: "porch", Topic: "alerts/somebody/porch"}
+	err := o.Append(result("host", "a", 1, 0), alert, result("host", "a", 2, 0), empty,
+		result("host", "big", 3, 1001), result("host", "a+b", 4, 0), result("host", "a\xff", 5, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, r := o.Pending(); a != 2 || r != 2 {
+		t.Errorf("%d alerts and %d results wait", a, r)
+	}
+	if a, b := dropped(o, Results, "host", dropSize), dropped(o, Results, "host", dropTopic); a != 1 || b != 2 {
+		t.Errorf("%d dropped for their size, %d for their topic", a, b)
+	}
+	o.Close()
+	o = newOutbox(t, dir, cfg)
+	if diff := cmp.Diff([]Record{result("host", "a", 1, 0), result("host", "a", 2, 0)}, line(t, o, Results)); diff != "" {
+		t.Errorf("results after a restart: %s", diff)
+	}
+	empty.Payload = []byte{}
+	if diff := cmp.Diff([]Record{alert, empty}, line(t, o, Alerts)); diff != "" {
+		t.Errorf("alerts after a restart: %s", diff)
+	}
+	if o.waiting["host"] == 0 {
+		t.Error("what waited before the restart is not counted to its stream")
+	}
+	if o.oldest(Results).IsZero() {
+		t.Error("no age")
+	}
+	cfg.Send = []string{"alerts"}
+	o.reload(cfg)
+	if err := o.Append(result("host", "a", 3, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if _, r := o.Pending(); r != 2 {
+		t.Error("a result went in line though only alerts are sent")
+	}
+}
+
+// A stream over its share is dropped while others wait too; at the bound the
+// oldest go, each counted to its stream; alerts are untouched by both.
+func TestLimits(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Limits.ResultsBytes = 1 << 20
+	o := newOutbox(t, t.TempDir(), cfg)
+	if err := o.Append(Record{Class: Alerts, Stream: "door", Topic: "alerts/door", Payload: []byte("first")}, result("quiet", "a", 0, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 1000 {
+		if err := o.Append(result("loud", "a", i, 1000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := dropped(o, Results, "loud", dropShare); n < 400 || n > 600 {
+		t.Errorf("%d of a loud stream dropped, want about half", n)
+	}
+	if n := dropped(o, Results, "quiet", "full"); n != 0 {
+		t.Errorf("%d of the quiet stream gone", n)
+	}
+
+	// Alone, a stream may fill all of it, and then its oldest go.
+	o = newOutbox(t, t.TempDir(), cfg)
+	for i := range 2000 {
+		if err := o.Append(result("loud", "a", i, 1000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left := line(t, o, Results)
+	if n := dropped(o, Results, "loud", "full"); n+len(left) != 2000 || dropped(o, Results, "loud", dropShare) != 0 {
+		t.Errorf("%d dropped and %d left of 2000", n, len(left))
+	}
+	for i, r := range left {
+		if want := result("loud", "a", 2000-len(left)+i, 1000); string(r.Payload) != string(want.Payload) {
+			t.Fatalf("%.40s at %d, want %.40s", r.Payload, i, want.Payload)
+		}
+	}
+	if o.waiting["loud"] > 1<<20 {
+		t.Errorf("%d bytes counted to the stream", o.waiting["loud"])
+	}
+}
+
+// Queued means that Append returned: over a file layer that fails at random
+// and at the kill forgets what was not synced, every returned Append of
+// 20,000 is there again, in order per source, after each of several kills.
+func TestFaultyFileLayer(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Limits.ResultsBytes = 64 << 20
+	fs := &spooltest.FS{}
+	rnd := rand.New(rand.NewPCG(1, 2))
+	var mu sync.Mutex
+	kept := map[string][]string{} // by source, what Append returned for
+	for life := range 4 {
+		var failing sync.Mutex
+		fs.Fail = func(op, _ string) error {
+			failing.Lock()
+			defer failing.Unlock()
+			switch n := rnd.IntN(200); {
+			case op == "read" || op == "open" || op == "readdir":
+				return nil
+			case n == 0:
+				return syscall.EIO
+			case n == 1:
+				return syscall.ENOSPC
+			}
+			return nil
+		}
+		var o *Outbox
+		for o == nil { // opening may fail too
+			o, _ = openOutbox("/outbox", cfg, zerolog.Nop(), prometheus.NewRegistry(), fs)
+		}
+		var wg sync.WaitGroup
+		for p := range 10 {
+			source := fmt.Sprintf("s%d", p)
+			wg.Go(func() {
+				for i := 0; i < 500; i += 5 {
+					var recs []Record
+					for j := range 5 {
+						recs = append(recs, result("host", source, life*500+i+j, 100))
+					}
+					if o.Append(recs...) != nil {
+						continue
+					}
+					mu.Lock()
+					for _, r := range recs {
+						kept[source] = append(kept[source], string(r.Payload))
+					}
+					mu.Unlock()
+				}
+			})
+		}
+		wg.Wait()
+		var torn *rand.Rand
+		if life%2 == 1 {
+			torn = rnd
+		}
+		after := fs.Kill(torn)
+		o.Close()
+		fs = after
+	}
+	o, err := openOutbox("/outbox", cfg, zerolog.Nop(), prometheus.NewRegistry(), fs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close()
+	total := 0
+	for _, r := range line(t, o, Results) {
+		source := r.Topic[strings.LastIndexByte(r.Topic, '/')+1:]
+		// What an Append with an error left behind may stand between.
+		if k := kept[source]; len(k) > 0 && k[0] == string(r.Payload) {
+			kept[source] = k[1:]
+			total++
+		}
+	}
+	for source, k := range kept {
+		if len(k) > 0 {
+			t.Errorf("%s: %d of those whose Append returned are missing, from %.40s on", source, len(k), k[0])
+		}
+	}
+	if total < 10000 {
+		t.Errorf("only %d of 20000 appends succeeded; the test tests little", total)
+	}
+}
+
+func FuzzRecord(f *testing.F) {
+	f.Add(appendRecord(nil, &Record{Stream: "s", Topic: "results/s/a", Payload: []byte("{}"), Retain: true}, time.UnixMilli(1770000000000)))
+	f.Add([]byte{format1})
+	f.Add([]byte{format1, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s, err := parseRecord(b)
+		if err != nil {
+			return
+		}
+		r := Record{Stream: string(s.stream), Topic: string(s.topic), Payload: s.payload, Retain: s.retain}
+		again, err := parseRecord(appendRecord(nil, &r, s.time))
+		if err != nil || string(again.payload) != string(s.payload) || string(again.topic) != r.Topic || again.retain != r.Retain {
+			t.Errorf("%q read back is %+v, %v", b, again, err)
+		}
+	})
+}
+
+func BenchmarkOutboxAppend(b *testing.B) {
+	for _, n := range []int{1, 64, 512} {
+		b.Run(fmt.Sprint("batch", n), func(b *testing.B) {
+			cfg := DefaultConfig()
+			cfg.Limits.ResultsBytes = 1 << 30
+			o := newOutbox(b, b.TempDir(), cfg)
+			recs := make([]Record, n)
+			for i := range recs {
+				recs[i] = result("host", "a", i, 300)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := o.Append(recs...); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "records/s")
+		})
+	}
+}

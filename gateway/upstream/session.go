@@ -1,0 +1,257 @@
+package upstream
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"edgegateway/internal/link"
+	"edgegateway/internal/spool"
+)
+
+// session is the bridge at work on one connection after the other. Records
+// are sent ahead of their acknowledgements, as many as the window allows, and
+// leave the outbox in order as these come.
+type session struct {
+	*Bridge
+	readers [classes]*spool.Reader
+	window  int // shrinks while a link gives nothing back, grows when it does
+
+	// Of the present connection.
+	conn    *link.Conn
+	cfg     Config
+	prefix  string
+	flight  []sent    // oldest first
+	moved   time.Time // when the oldest became the oldest
+	next    time.Time // when the rate allows the next message
+	arrived bool      // something was acknowledged
+
+	done [classes][]spool.Record
+}
+
+// sent is a record on its way.
+type sent struct {
+	class Class
+	rec   spool.Record
+	size  int // of the payload
+	token *link.Token
+}
+
+// replyTime is how long a link that is about to close may take for what is
+// under way.
+const replyTime = time.Second
+
+// run is one connection; good says that something was acknowledged.
+func (s *session) run(ctx context.Context, cfg Config) (good bool, err error) {
+	if s.conn, err = s.connect(ctx, cfg); err != nil {
+		return false, err
+	}
+	defer s.conn.Close()
+	s.cfg, s.prefix = cfg, topicPrefix(cfg, s.gateway)
+	s.flight, s.arrived, s.next = s.flight[:0], false, time.Time{}
+	s.window = max(1, min(s.window, cfg.Window))
+	for class := range classes {
+		s.readers[class].Rewind()
+	}
+	err = s.work(ctx)
+	if ctx.Err() != nil || err == errReload {
+		s.finish()
+	} else if !s.arrived && len(s.flight) > 0 {
+		s.window = max(1, s.window/2)
+	}
+	return s.arrived, err
+}
+
+func (s *session) work(ctx context.Context) error {
+	if err := s.conn.Publish(ctx, s.statusMsg(s.prefix, true, "")); err != nil {
+		return err
+	}
+	if err := s.commands.listen(ctx, s.conn, s.prefix); err != nil {
+		return err
+	}
+	s.up(s.cfg)
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		alerts, results := s.outbox.logs[Alerts].Wait(), s.outbox.logs[Results].Wait()
+		wait := s.fill()
+		var oldest <-chan struct{}
+		if len(s.flight) > 0 {
+			oldest = s.flight[0].token.Done()
+			wait = min(wait, s.cfg.Timeout-time.Since(s.moved))
+		}
+		if len(s.flight) >= s.window {
+			alerts, results = nil, nil // they wait for room
+		}
+		timer.Reset(max(wait, 0))
+		select {
+		case <-oldest:
+		case <-alerts:
+		case <-results:
+		case <-timer.C:
+		case <-s.changed:
+			return errReload
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.conn.Done():
+			_ = s.harvest() // what was acknowledged before
+			return s.conn.Err()
+		}
+		if err := s.harvest(); err != nil {
+			return err
+		}
+		if len(s.flight) > 0 && time.Since(s.moved) >= s.cfg.Timeout {
+			return fmt.Errorf("no acknowledgement within %v, the oldest of %d in flight is a record of %d bytes", s.cfg.Timeout, len(s.flight), s.flight[0].size)
+		}
+	}
+}
+
+// fill sends what waits, alerts before results, until the window is full or
+// the rate is reached. It returns after what time it should be called again
+// at the latest.
+func (s *session) fill() time.Duration {
+	const idle = time.Hour
+	for class := range classes {
+		for room := s.room(); room != 0; room = s.room() {
+			if room < 0 {
+				return time.Until(s.next)
+			}
+			recs, err := s.readers[class].Try(room)
+			if err != nil {
+				if s.outbox.said.now("read") {
+					s.log.Error().Err(err).Msg("outbox: not readable, trying again")
+				}
+				return time.Second
+			}
+			if len(recs) == 0 {
+				break
+			}
+			s.send(class, recs)
+		}
+	}
+	return idle
+}
+
+// room is how many records may be sent now; -1 when the rate forbids any.
+func (s *session) room() int {
+	room := s.window - len(s.flight)
+	if s.cfg.Rate == 0 || room <= 0 {
+		return max(room, 0)
+	}
+	if time.Now().Before(s.next) {
+		return -1
+	}
+	return min(room, max(1, s.cfg.Rate/10))
+}
+
+func (s *session) send(class Class, recs []spool.Record) {
+	if len(s.flight) == 0 {
+		s.moved = time.Now()
+	}
+	if s.cfg.Rate > 0 {
+		s.next = time.Now().Add(time.Duration(len(recs)) * time.Second / time.Duration(s.cfg.Rate))
+	}
+	size := 0
+	for _, rec := range recs {
+		size += len(rec.Data)
+	}
+	buf := make([]byte, 0, size) // the reader's is reused before they are acknowledged
+	for _, rec := range recs {
+		start := len(buf)
+		buf = append(buf, rec.Data...)
+		rec.Data = buf[start:len(buf):len(buf)]
+		r, err := parseRecord(rec.Data)
+		if err != nil { // its checksum was right: another program wrote it
+			s.outbox.drop(class, "", dropBad, 1)
+			continue
+		}
+		token := s.conn.Send(link.Msg{Topic: s.prefix + "/" + string(r.topic), Payload: r.payload, QoS: 1, Retain: r.retain})
+		s.flight = append(s.flight, sent{class: class, rec: rec, size: len(r.payload), token: token})
+	}
+}
+
+// harvest removes what was acknowledged from the outbox.
+func (s *session) harvest() (err error) {
+	n, bytes := 0, 0
+	for class := range s.done {
+		s.done[class] = s.done[class][:0]
+	}
+arrived:
+	for ; n < len(s.flight); n++ {
+		f := &s.flight[n]
+		select {
+		case <-f.token.Done():
+		default:
+			break arrived
+		}
+		if err = f.token.Err(); err != nil {
+			break
+		}
+		s.done[f.class] = append(s.done[f.class], f.rec)
+		bytes += f.size
+	}
+	if n == 0 {
+		return err
+	}
+	for class, recs := range s.done {
+		s.outbox.ack(Class(class), recs)
+	}
+	rest := copy(s.flight, s.flight[n:])
+	clear(s.flight[rest:])
+	s.flight = s.flight[:rest]
+	s.moved, s.arrived = time.Now(), true
+	s.window = min(s.window*2, s.cfg.Window)
+	s.outbox.metrics.bytes.Add(float64(bytes))
+	s.mu.Lock()
+	s.status.Acked += uint64(n)
+	s.mu.Unlock()
+	return err
+}
+
+// finish waits a moment for what is under way, which would be sent twice
+// else, and says good-bye where the will would, but with the true reason.
+func (s *session) finish() {
+	ctx, cancel := context.WithTimeout(context.Background(), replyTime)
+	defer cancel()
+	s.commands.idle(ctx)
+	for len(s.flight) > 0 {
+		if s.flight[0].token.Wait(ctx) != nil || s.harvest() != nil {
+			break
+		}
+	}
+	if err := s.conn.Publish(ctx, s.statusMsg(s.prefix, false, "stopped")); err != nil {
+		s.log.Debug().Err(err).Msg("the cloud was not told that the gateway stops")
+	}
+}
+
+func (s *session) connect(ctx context.Context, cfg Config) (*link.Conn, error) {
+	password, err := cfg.password()
+	if err != nil {
+		return nil, fmt.Errorf("password_file: %w", err)
+	}
+	id := cfg.ClientID
+	if id == "" {
+		id = "edgegateway-" + s.gateway + "-" + s.name
+	}
+	will := s.statusMsg(topicPrefix(cfg, s.gateway), false, "the connection was lost")
+	return link.Connect(ctx, link.Config{
+		URL: cfg.URL, ClientID: id, User: cfg.User, Password: password,
+		CA: cfg.TLS.CA, Cert: cfg.TLS.Cert, Key: cfg.TLS.Key,
+		KeepAlive: cfg.KeepAlive, Timeout: cfg.Timeout, Will: &will,
+	})
+}
+
+// statusMsg is the retained message by which the cloud sees who is there.
+func (s *session) statusMsg(prefix string, online bool, reason string) link.Msg {
+	payload, err := json.Marshal(struct {
+		Gateway string    `json:"gateway"`
+		Online  bool      `json:"online"`
+		Reason  string    `json:"reason,omitempty"`
+		Since   time.Time `json:"since"`
+	}{s.gateway, online, reason, time.Now().UTC()})
+	if err != nil {
+		panic(err) // plain fields
+	}
+	return link.Msg{Topic: prefix + "/status", Payload: payload, QoS: 1, Retain: true}
+}
