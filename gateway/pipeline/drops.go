@@ -1,0 +1,65 @@
+package pipeline
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+)
+
+// drops counts what a stream did not turn into a result, by reason, and logs
+// each reason at most once a second.
+type drops struct {
+	stream  string
+	counter *prometheus.CounterVec // labels stream, reason
+	mu      sync.Mutex
+	reasons map[string]*dropReason
+}
+
+type dropReason struct {
+	counter prometheus.Counter
+	n       atomic.Uint64
+	logged  atomic.Int64 // unix nanoseconds of the last line
+	silent  atomic.Uint64
+}
+
+func newDrops(stream string, counter *prometheus.CounterVec) *drops {
+	return &drops{stream: stream, counter: counter, reasons: map[string]*dropReason{}}
+}
+
+// add counts n messages that left for this reason. err may be nil.
+func (d *drops) add(log zerolog.Logger, reason string, n int, err error) {
+	if reason == "" {
+		reason = "inference"
+	}
+	d.mu.Lock()
+	r := d.reasons[reason]
+	if r == nil {
+		r = &dropReason{counter: d.counter.WithLabelValues(d.stream, reason)}
+		d.reasons[reason] = r
+	}
+	d.mu.Unlock()
+	r.n.Add(uint64(n))
+	r.counter.Add(float64(n))
+	now := time.Now().UnixNano()
+	last := r.logged.Load()
+	if now-last < int64(time.Second) || !r.logged.CompareAndSwap(last, now) {
+		r.silent.Add(uint64(n))
+		return
+	}
+	log.Warn().Err(err).Str("reason", reason).Int("count", n).
+		Uint64("since_last_line", r.silent.Swap(0)).Uint64("total", r.n.Load()).Msg("dropped")
+}
+
+// counts are the drops so far by reason.
+func (d *drops) counts() map[string]uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	m := make(map[string]uint64, len(d.reasons))
+	for name, r := range d.reasons {
+		m[name] = r.n.Load()
+	}
+	return m
+}

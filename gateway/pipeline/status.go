@@ -1,0 +1,69 @@
+package pipeline
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Status is one stream as a person looks at it.
+type Status struct {
+	Stream  string            `json:"stream"`
+	Model   string            `json:"model,omitempty"`
+	In      uint64            `json:"in"`      // messages that matched
+	Results uint64            `json:"results"` // results published
+	Queued  int               `json:"queued"`
+	Drops   map[string]uint64 `json:"drops"`
+}
+
+// Status lists the streams by name.
+func (p *Pipeline) Status() []Status {
+	t := p.table.Load()
+	var list []Status
+	for _, name := range slices.Sorted(maps.Keys(t.streams)) {
+		s := t.streams[name]
+		list = append(list, Status{
+			Stream: name, Model: s.cfg.Model, In: s.in.Load(), Results: s.results.Load(),
+			Queued: s.queued(), Drops: s.drops.counts(),
+		})
+	}
+	return list
+}
+
+// Fields are the names of the features in a stream's results, and whether a
+// model speaks in them; ok is false for a stream that is not there.
+func (p *Pipeline) Fields(stream string) (names []string, model, ok bool) {
+	return p.table.Load().fields(stream)
+}
+
+func (t *table) fields(stream string) (names []string, model, ok bool) {
+	s := t.streams[stream]
+	if s == nil {
+		return nil, false, false
+	}
+	return s.names, s.model != nil, true
+}
+
+// collector gives the streams' counters to Prometheus when it asks.
+type collector struct{ p *Pipeline }
+
+var (
+	inDesc     = prometheus.NewDesc("edgegateway_pipeline_messages_total", "Messages that matched a stream.", []string{"stream"}, nil)
+	outDesc    = prometheus.NewDesc("edgegateway_pipeline_results_total", "Results published.", []string{"stream"}, nil)
+	queuedDesc = prometheus.NewDesc("edgegateway_pipeline_queued", "Messages that wait for a worker.", []string{"stream"}, nil)
+)
+
+func (c collector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- inDesc
+	ch <- outDesc
+	ch <- queuedDesc
+}
+
+func (c collector) Collect(ch chan<- prometheus.Metric) {
+	for _, s := range c.p.Status() {
+		ch <- prometheus.MustNewConstMetric(inDesc, prometheus.CounterValue, float64(s.In), s.Stream)
+		ch <- prometheus.MustNewConstMetric(outDesc, prometheus.CounterValue, float64(s.Results), s.Stream)
+		ch <- prometheus.MustNewConstMetric(queuedDesc, prometheus.GaugeValue, float64(s.Queued), s.Stream)
+	}
+}

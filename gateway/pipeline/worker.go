@@ -1,0 +1,227 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"edgegateway/infer"
+	"edgegateway/sensors"
+)
+
+// worker turns the messages of its share of a stream's sources into results,
+// one at a time. All its buffers are reused.
+type worker struct {
+	s        *Stream
+	decoder  sensors.Decoder
+	images   *sensors.ImageDecoder // nil on a stream without pictures
+	features *sensors.Features     // nil without windows or without features
+	sources  *sources
+	names    []string // of the result's features
+
+	sample sensors.Sample
+	input  []float64 // what the model takes, before it is quantized
+	result Result
+	place  sensors.Placement
+	fill   func([]infer.Tensor) error
+	arena  []byte // JSON of results is cut from it
+	id     []byte
+}
+
+func newWorker(s *Stream, maxSources int) (*worker, error) {
+	w := &worker{s: s}
+	var err error
+	if w.decoder, err = sensors.NewDecoder(s.cfg.Input); err != nil {
+		return nil, fmt.Errorf("input: %w", err)
+	}
+	names := w.decoder.Names()
+	switch {
+	case s.cfg.Input.Image != "":
+		w.images = sensors.NewImageDecoder()
+		w.fill = w.fillPicture
+	default:
+		w.fill = w.fillNumbers
+		w.names = names
+	}
+	if len(s.cfg.Features) > 0 {
+		if s.cfg.Window == nil {
+			return nil, fmt.Errorf("features: need a window, for example window: {size: 10s, every: 1s}")
+		}
+		if w.features, err = sensors.NewFeatures(s.cfg.Features, names); err != nil {
+			return nil, fmt.Errorf("features: %w", err)
+		}
+		w.names = w.features.Names()
+	} else if s.cfg.Window != nil {
+		w.names = nil // the window itself is for the model, not for a result
+	}
+	w.sources = newSources(maxSources, func(name string) *source {
+		src := &source{name: name, topic: s.resultTopic(name), idBase: s.name + "/" + name + "/" + s.epoch + "-"}
+		if s.cfg.Window != nil {
+			src.window = sensors.NewWindow(*s.cfg.Window, len(names))
+		}
+		return src
+	})
+	return w, nil
+}
+
+// handle takes one message through decode, window, model and out.
+func (w *worker) handle(ctx context.Context, it *item) {
+	s := w.s
+	complete, err := w.decoder.Decode(it.msg.Topic, it.msg.Payload, &w.sample)
+	if err != nil {
+		s.drops.add(s.log, sensors.Reason(err), 1, fmt.Errorf("topic %s, %d bytes: %w", it.msg.Topic, len(it.msg.Payload), err))
+		return
+	}
+	if !complete {
+		return
+	}
+	src, evicted := w.sources.get(it.source)
+	if evicted {
+		s.drops.add(s.log, "source_evicted", 1, nil)
+	}
+	r := &w.result
+	r.Stream, r.Source = s.name, src.name
+	r.Received = it.msg.Received
+	if r.Time = w.sample.Time; r.Time.IsZero() {
+		r.Time = it.msg.Received
+	}
+	if w.sample.HasSeq {
+		src.seq = w.sample.Seq
+	} else {
+		src.seq++
+	}
+	r.Seq = src.seq
+	r.Picture = w.sample.Picture
+	if src.window != nil {
+		full := src.window.Push(r.Time, w.sample.Values)
+		if n := src.window.Resets(); n != src.resets {
+			s.drops.add(s.log, "window_reset", int(n-src.resets), nil)
+			src.resets = n
+		}
+		if !full {
+			return
+		}
+	}
+	if err := w.infer(ctx, src); err != nil {
+		reason := sensors.Reason(err)
+		if ctx.Err() != nil {
+			reason = "stopping"
+		}
+		s.drops.add(s.log, reason, 1, fmt.Errorf("topic %s: %w", it.msg.Topic, err))
+		return
+	}
+	w.emit(src)
+}
+
+// infer computes the features and runs the model.
+func (w *worker) infer(ctx context.Context, src *source) error {
+	r := &w.result
+	w.input = w.input[:0]
+	switch {
+	case w.images != nil:
+	case w.features != nil:
+		w.input = w.features.Compute(src.window, w.input)
+	case src.window != nil:
+		w.input = src.window.Flatten(w.input)
+	default:
+		w.input = append(w.input, w.sample.Values...)
+	}
+	r.Features = r.Features[:0]
+	if len(w.names) == len(w.input) {
+		for i, name := range w.names {
+			r.Features = append(r.Features, Feature{Name: name, Value: w.input[i]})
+		}
+	}
+	r.Infer.Reset()
+	if w.s.model == nil {
+		return nil
+	}
+	if err := w.s.model.Run(ctx, w.fill, &r.Infer); err != nil {
+		return fmt.Errorf("model %s: %w", w.s.cfg.Model, err)
+	}
+	for i := range r.Infer.Objects {
+		w.toPicture(&r.Infer.Objects[i])
+	}
+	return nil
+}
+
+func (w *worker) fillNumbers(in []infer.Tensor) error {
+	if w.sample.Bytes != nil {
+		return in[0].SetBytes(w.sample.Bytes)
+	}
+	return in[0].SetFloats(w.input)
+}
+
+func (w *worker) fillPicture(in []infer.Tensor) error {
+	dst, err := target(in)
+	if err != nil {
+		return err
+	}
+	w.place, err = w.images.Into(w.sample.Picture, w.s.cfg.Picture, dst)
+	return err
+}
+
+// target is the model's first input as sensors wants it: a picture of one.
+func target(in []infer.Tensor) (sensors.Target, error) {
+	t := in[0]
+	if len(t.Shape) != 4 || t.Shape[0] != 1 {
+		return sensors.Target{}, fmt.Errorf("its input has the shape %v, a picture needs [1, height, width, channels]", t.Shape)
+	}
+	var kind sensors.ElemType
+	switch t.Type {
+	case infer.Float32:
+		kind = sensors.Float32
+	case infer.Int8:
+		kind = sensors.Int8
+	case infer.Uint8:
+		kind = sensors.Uint8
+	default:
+		return sensors.Target{}, fmt.Errorf("its input is %v, a picture needs float32, int8 or uint8", t.Type)
+	}
+	return sensors.Target{
+		W: t.Shape[2], H: t.Shape[1], C: t.Shape[3],
+		Type: kind, Scale: t.Scale, ZeroPoint: t.ZeroPoint, Data: t.Data,
+	}, nil
+}
+
+// toPicture turns fractions of the model's input into fractions of the
+// picture that came in.
+func (w *worker) toPicture(o *infer.Object) {
+	o.Box[0], o.Box[1] = w.place.ToPicture(o.Box[0], o.Box[1])
+	o.Box[2], o.Box[3] = w.place.ToPicture(o.Box[2], o.Box[3])
+	for i := range o.Box {
+		o.Box[i] = min(max(o.Box[i], 0), 1)
+	}
+	for i := range o.Points {
+		o.Points[i][0], o.Points[i][1] = w.place.ToPicture(o.Points[i][0], o.Points[i][1])
+	}
+}
+
+const arenaSize = 64 << 10
+
+// emit publishes the result and hands it to the sinks.
+func (w *worker) emit(src *source) {
+	s, r := w.s, &w.result
+	w.id = src.appendID(w.id[:0], r.Seq)
+	r.ID = string(w.id)
+	// The broker keeps the payload until its slowest subscriber has it, so
+	// each result has memory of its own, cut from a block that is dropped
+	// when full.
+	if cap(w.arena)-len(w.arena) < arenaSize/16 {
+		w.arena = make([]byte, 0, arenaSize)
+	}
+	from := len(w.arena)
+	w.arena = r.AppendJSON(w.arena)
+	json := w.arena[from:len(w.arena):len(w.arena)]
+	s.results.Add(1)
+	if err := s.pub.Publish(src.topic, json, byte(s.cfg.Results.QoS), s.cfg.Results.Retain); err != nil {
+		s.drops.add(s.log, "publish", 1, fmt.Errorf("topic %s: %w", src.topic, err))
+	}
+	up := src.offer(s.send, r.Infer.Label)
+	for _, sink := range s.sinks {
+		sink.Result(r, json, up)
+	}
+}
+
+// Age is how long ago the broker had the message.
+func (r *Result) Age() time.Duration { return time.Since(r.Received) }
