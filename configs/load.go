@@ -1,0 +1,201 @@
+package configs
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"sort"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+)
+
+const (
+	// maxBytes is the largest configuration that is read.
+	maxBytes = 1 << 20
+	// maxNesting is how deep lists and maps may stand in each other: the
+	// YAML library takes time by the square of it.
+	maxNesting = 64
+	// maxErrors is how many errors of one file are told.
+	maxErrors = 20
+)
+
+// File is a configuration file that was read: it knows where each key stands.
+type File struct {
+	name string
+	at   map[string]*token.Token // by path, as "streams.porch.topics[0]"
+}
+
+// Load reads a file into a value that holds the defaults already. Keys that
+// the value does not have, wrong types and doubled keys are errors with file,
+// line and column, all of them joined; ${NAME} in a value is replaced from the
+// environment. A key with nothing behind it is as if it were not there.
+func Load(path string, into any) (*File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	return Parse(path, data, into)
+}
+
+// Parse is Load of bytes; name stands for the file in errors.
+func Parse(name string, data []byte, into any) (_ *File, err error) {
+	// The YAML library panics on some input that is no YAML anybody writes
+	// (fuzzing finds it); that is an error like another.
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%s: is no YAML that can be read", name)
+		}
+	}()
+	if len(data) > maxBytes {
+		return nil, fmt.Errorf("%s: is longer than %d bytes, which is no configuration", name, maxBytes)
+	}
+	f := &File{name: name, at: map[string]*token.Token{}}
+	tokens := lexer.Tokenize(string(data))
+	if t := tooDeep(tokens); t != nil {
+		return nil, f.errorAt(t, fmt.Sprintf("lists and maps stand in each other more than %d deep", maxNesting))
+	}
+	tree, err := parser.Parse(tokens, 0)
+	if err != nil {
+		return nil, f.describe(err)
+	}
+	if len(tree.Docs) > 1 {
+		return nil, fmt.Errorf("%s: holds %d documents, a configuration is one", name, len(tree.Docs))
+	}
+	if len(tree.Docs) == 0 || tree.Docs[0].Body == nil {
+		return f, nil
+	}
+	switch tree.Docs[0].Body.Type() {
+	case ast.NullType, ast.CommentType:
+		return f, nil
+	}
+	w := walker{file: f}
+	body := w.value(tree.Docs[0].Body, reflect.TypeOf(into), "", nil)
+	if len(w.errs) > maxErrors {
+		w.errs = append(w.errs[:maxErrors], fmt.Errorf("%s: and %d errors more", name, len(w.errs)-maxErrors))
+	}
+	if len(w.errs) > 0 {
+		return nil, errors.Join(w.errs...)
+	}
+	if err := yaml.NodeToValue(body, into, yaml.Strict(), yaml.DisallowUnknownField()); err != nil {
+		return nil, f.describe(err)
+	}
+	return f, nil
+}
+
+// tooDeep finds the first token that stands deeper than maxNesting by
+// brackets, or by dashes on one line. Nesting by indentation is bounded by
+// the size of the file.
+func tooDeep(tokens token.Tokens) *token.Token {
+	flow, dashes, line := 0, 0, 0
+	for _, t := range tokens {
+		if t.Position != nil && t.Position.Line != line {
+			line, dashes = t.Position.Line, 0
+		}
+		switch t.Type {
+		case token.MappingStartType, token.SequenceStartType:
+			flow++
+		case token.MappingEndType, token.SequenceEndType:
+			flow--
+		case token.SequenceEntryType, token.MappingKeyType:
+			dashes++
+		}
+		if flow > maxNesting || dashes > maxNesting {
+			return t
+		}
+	}
+	return nil
+}
+
+// Dir is the folder of the file: relative paths in it are taken from there.
+func (f *File) Dir() string { return filepath.Dir(f.name) }
+
+// Locate puts file, line and column in front of each error whose text begins
+// with the path of a key ("streams.porch.model: ..."); where the key is not
+// there, those of the nearest key above it. The errors come in the order of
+// the file.
+func (f *File) Locate(err error) error {
+	if err == nil {
+		return nil
+	}
+	type located struct {
+		at  token.Position
+		err error
+	}
+	var list []located
+	for _, err := range parts(err) {
+		path, _, _ := strings.Cut(err.Error(), ": ")
+		var t *token.Token
+		for t = f.at[path]; t == nil && path != ""; t = f.at[path] {
+			path = parentPath(path)
+		}
+		if t == nil {
+			list = append(list, located{err: fmt.Errorf("%s: %w", f.name, err)})
+			continue
+		}
+		list = append(list, located{*t.Position, fmt.Errorf("%s:%d:%d: %w", f.name, t.Position.Line, t.Position.Column, err)})
+	}
+	sort.SliceStable(list, func(i, j int) bool {
+		a, b := list[i].at, list[j].at
+		return a.Line < b.Line || a.Line == b.Line && a.Column < b.Column
+	})
+	errs := make([]error, len(list))
+	for i := range list {
+		errs[i] = list[i].err
+	}
+	return errors.Join(errs...)
+}
+
+// parts gives the single errors of a joined one. An error that wraps several
+// within a text of its own is one error.
+func parts(err error) []error {
+	many, ok := err.(interface{ Unwrap() []error })
+	if !ok || err.Error() != errors.Join(many.Unwrap()...).Error() {
+		return []error{err}
+	}
+	var list []error
+	for _, e := range many.Unwrap() {
+		list = append(list, parts(e)...)
+	}
+	return list
+}
+
+func parentPath(p string) string {
+	if i := strings.LastIndexAny(p, ".["); i > 0 {
+		return p[:i]
+	}
+	return ""
+}
+
+// describe turns an error of the YAML library into one of ours: position and
+// what is wrong, never the line itself, which may hold a password.
+func (f *File) describe(err error) error {
+	var y yaml.Error
+	if errors.As(err, &y) {
+		text := y.GetMessage()
+		if strings.HasPrefix(text, "invalid header option") {
+			text = `a value that begins with | or > stands in quotes; only a block of lines begins so without`
+		}
+		return f.errorAt(y.GetToken(), text)
+	}
+	return fmt.Errorf("%s: %w", f.name, err)
+}
+
+func (f *File) errorAt(t *token.Token, text string) error {
+	if t == nil || t.Position == nil {
+		return fmt.Errorf("%s: %s", f.name, text)
+	}
+	return fmt.Errorf("%s:%d:%d: %s", f.name, t.Position.Line, t.Position.Column, text)
+}

@@ -1,0 +1,106 @@
+package alert
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/expr-lang/expr"
+	"github.com/expr-lang/expr/types"
+	"github.com/expr-lang/expr/vm"
+
+	"edgegateway/gateway/pipeline"
+)
+
+// Fields are what a stream's results hold.
+type Fields struct {
+	Features []string // names such as cpu or cpu.mean
+	Model    bool     // a model speaks in them
+}
+
+// compile checks an expression against what the stream's results hold.
+func compile(text string, f Fields) (*vm.Program, error) {
+	program, err := expr.Compile(text, expr.Env(declare(f)), expr.AsBool())
+	if err != nil {
+		// The library draws the place below the text; a line is enough here.
+		message, _, _ := strings.Cut(err.Error(), "\n")
+		names := known(f)
+		return nil, fmt.Errorf("%q: %s; there are %s", text, message, strings.Join(names, ", "))
+	}
+	return program, nil
+}
+
+func known(f Fields) []string {
+	names := []string{"stream", "source", "seq"}
+	if f.Model {
+		names = append(names, "label", "score", "top", "objects", "values")
+	}
+	return append(names, f.Features...)
+}
+
+// declare is the type of the environment that environment makes.
+func declare(f Fields) types.Map {
+	class := types.Map{"label": types.String, "score": types.Float}
+	env := types.Map{
+		"stream": types.String, "source": types.String, "seq": types.Int,
+		"features": types.Map{types.Extra: types.Float},
+	}
+	if f.Model {
+		env["label"], env["score"] = types.String, types.Float
+		env["top"] = types.Array(class)
+		env["objects"] = types.Array(types.Map{"label": types.String, "score": types.Float, "box": types.Array(types.Float)})
+		env["values"] = types.Array(types.Float)
+	}
+	for _, name := range f.Features {
+		parent, child, dotted := strings.Cut(name, ".")
+		if _, taken := env[parent]; taken && !dotted {
+			continue // a name of the result itself: features["label"] reaches it
+		}
+		if !dotted {
+			env[name] = types.Float
+			continue
+		}
+		m, ok := env[parent].(types.Map)
+		if !ok {
+			m = types.Map{}
+			env[parent] = m
+		}
+		m[child] = types.Float
+	}
+	return env
+}
+
+// environment is what the expressions of a rule see of a result.
+func environment(r *pipeline.Result) map[string]any {
+	features := make(map[string]any, len(r.Features))
+	env := map[string]any{"features": features}
+	for _, f := range r.Features {
+		features[f.Name] = f.Value
+		parent, child, dotted := strings.Cut(f.Name, ".")
+		if !dotted {
+			env[f.Name] = f.Value
+			continue
+		}
+		m, ok := env[parent].(map[string]any)
+		if !ok {
+			m = map[string]any{}
+			env[parent] = m
+		}
+		m[child] = f.Value
+	}
+	env["stream"], env["source"], env["seq"] = r.Stream, r.Source, int(r.Seq)
+	if r.Infer.Model == "" {
+		return env
+	}
+	env["label"], env["score"] = r.Infer.Label, r.Infer.Score
+	top := make([]any, len(r.Infer.Top))
+	for i, c := range r.Infer.Top {
+		top[i] = map[string]any{"label": c.Label, "score": c.Score}
+	}
+	objects := make([]any, len(r.Infer.Objects))
+	for i, o := range r.Infer.Objects {
+		objects[i] = map[string]any{"label": o.Label, "score": o.Score, "box": o.Box[:]}
+	}
+	env["top"], env["objects"], env["values"] = top, objects, slices.Clone(r.Infer.Values)
+	return env
+}

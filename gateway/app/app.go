@@ -1,0 +1,288 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"edgegateway/broker"
+	"edgegateway/gateway/alert"
+	"edgegateway/gateway/dashboard"
+	"edgegateway/gateway/pipeline"
+	"edgegateway/gateway/upstream"
+	"edgegateway/infer"
+)
+
+// App is a whole gateway.
+type App struct {
+	log    zerolog.Logger
+	load   func() (Config, error) // for reload
+	data   *dataFolder
+	engine *infer.Engine
+	broker *broker.Server
+	pipe   *pipeline.Pipeline
+	alerts *alert.Engine
+	out    *outputs
+	dash   *dashboard.Server // nil without a listener
+	stages []stage
+	cut    context.CancelFunc
+	ready  atomic.Bool
+
+	mu  sync.Mutex // of a reload
+	cfg Config
+}
+
+// grace is how long a stop may take before what is left is cut short.
+const grace = 1500 * time.Millisecond
+
+// New builds a gateway; nothing is global, so that two live in one process.
+// load reads the configuration again when a reload is asked for; trial runs
+// a model's candidates in a child process.
+func New(cfg Config, load func() (Config, error), trial infer.TrialFunc, log zerolog.Logger, reg *prometheus.Registry) (app *App, err error) {
+	a := &App{log: log, load: load, cfg: cfg}
+	ctx, cut := context.WithCancel(context.Background())
+	a.cut = cut
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.Close())
+		}
+	}()
+	if a.data, err = openData(cfg.Data, cfg.Gateway); err != nil {
+		return nil, err
+	}
+	if a.engine, err = infer.New(cfg.Infer, cfg.Models, a.data.path("delegates"), trial, part(log, "infer"), reg); err != nil {
+		return nil, err
+	}
+	if a.broker, err = broker.New(cfg.Broker, part(log, "broker"), reg); err != nil {
+		return nil, fmt.Errorf("broker: %w", err)
+	}
+	a.out = &outputs{broker: a.broker}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Upstream)) {
+		l, err := a.newLink(ctx, name, cfg.Upstream[name], reg)
+		if err != nil {
+			return nil, fmt.Errorf("upstream.%s: %w", name, err)
+		}
+		a.out.links = append(a.out.links, l)
+	}
+	// The alert engine asks the streams for their fields, and is itself one
+	// of their sinks.
+	sinks := sinkList{a.out}
+	if a.pipe, err = pipeline.New(cfg.Streams, a.engine, a.broker, []pipeline.Sink{&sinks}, a.data.nextEpoch, part(log, "pipeline"), reg); err != nil {
+		return nil, err
+	}
+	if a.alerts, err = alert.New(cfg.Alerts, fieldsOf(a.pipe), a.data.path("alerts"), a.out, part(log, "alert"), reg); err != nil {
+		return nil, err
+	}
+	sinks = append(sinks, a.alerts)
+	if _, err = a.broker.Tap([]string{"#"}, a.pipe.Handle); err != nil {
+		return nil, fmt.Errorf("broker: %w", err)
+	}
+	if cfg.Dashboard.Listen != "" {
+		if a.dash, err = dashboard.New(cfg.Dashboard, a, reg, part(log, "dashboard")); err != nil {
+			return nil, err
+		}
+	}
+	a.stages = a.list()
+	return a, nil
+}
+
+func part(log zerolog.Logger, name string) zerolog.Logger {
+	return log.With().Str("part", name).Logger()
+}
+
+// sinkList hands a result to each of its sinks in turn.
+type sinkList []pipeline.Sink
+
+func (s *sinkList) Result(r *pipeline.Result, json []byte, up bool) {
+	for _, sink := range *s {
+		sink.Result(r, json, up)
+	}
+}
+
+func (a *App) newLink(cut context.Context, name string, cfg upstream.Config, reg prometheus.Registerer) (*link, error) {
+	log := part(a.log, "upstream").With().Str("upstream", name).Logger()
+	reg = prometheus.WrapRegistererWith(prometheus.Labels{"upstream": name}, reg)
+	l := &link{name: name, queue: make(chan upstream.Record, feedQueue), log: log, cut: cut}
+	l.configure(cfg)
+	var err error
+	if l.outbox, err = upstream.OpenOutbox(filepath.Join(a.data.path("outbox"), name), cfg, log, reg); err != nil {
+		return nil, err
+	}
+	if l.bridge, err = upstream.NewBridge(name, a.cfg.Gateway, cfg, l.outbox, a.command, log, reg); err != nil {
+		return nil, errors.Join(err, l.outbox.Close())
+	}
+	return l, nil
+}
+
+// list is the stages in the order in which they stop: the order of the
+// journey, then what the journey ran on.
+func (a *App) list() []stage {
+	list := []stage{{"pipeline", a.pipe.Run}, {"alert", a.alerts.Run}}
+	for _, l := range a.out.links {
+		list = append(list, stage{"outbox " + l.name, l.feed}, stage{"upstream " + l.name, l.bridge.Run})
+	}
+	list = append(list, stage{"broker", a.broker.Run}, stage{"infer", a.engine.Run})
+	if a.dash != nil {
+		list = append(list, stage{"dashboard", a.dash.Run})
+	}
+	return list
+}
+
+// Run is the gateway's life: until ctx ends, or a stage fails.
+func (a *App) Run(ctx context.Context) error {
+	watch, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() {
+		select {
+		case <-a.broker.Ready():
+			a.ready.Store(true)
+			a.log.Info().Strs("broker", a.broker.Addrs()).Str("dashboard", a.DashboardAddr()).Msg("ready")
+		case <-watch.Done():
+		}
+	}()
+	err := runStages(ctx, a.stages, grace, func() { a.cut(); a.pipe.Cut() })
+	a.ready.Store(false)
+	return errors.Join(err, a.Close())
+}
+
+// Close frees what New took; Run does it by itself.
+func (a *App) Close() error {
+	a.cut()
+	var errs []error
+	if a.out != nil {
+		for _, l := range a.out.links {
+			errs = append(errs, l.outbox.Close())
+		}
+	}
+	if a.engine != nil {
+		errs = append(errs, a.engine.Close())
+	}
+	if a.data != nil {
+		errs = append(errs, a.data.close())
+	}
+	return errors.Join(errs...)
+}
+
+// fieldsOf tells the alert engine what a stream's results hold.
+func fieldsOf(p interface {
+	Fields(string) ([]string, bool, bool)
+}) func(string) (alert.Fields, error) {
+	return func(stream string) (alert.Fields, error) {
+		names, model, ok := p.Fields(stream)
+		if !ok {
+			return alert.Fields{}, fmt.Errorf("there is no stream %q", stream)
+		}
+		return alert.Fields{Features: names, Model: model}, nil
+	}
+}
+
+// Addrs are the broker's addresses once it is ready.
+func (a *App) Addrs() []string { return a.broker.Addrs() }
+
+// DashboardAddr is the address of metrics and health, "" without.
+func (a *App) DashboardAddr() string {
+	if a.dash == nil {
+		return ""
+	}
+	return a.dash.Addr()
+}
+
+// BrokerReady is closed when every listener accepts.
+func (a *App) BrokerReady() <-chan struct{} { return a.broker.Ready() }
+
+// Reload reads the configuration again and applies what changed, all or
+// nothing; what cannot change in a running gateway is refused by name.
+func (a *App) Reload() error {
+	next, err := a.load()
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := fixed(a.cfg, next); err != nil {
+		return err
+	}
+	// What can refuse comes first; the models are put back where it does.
+	if err := a.engine.Reload(next.Infer, next.Models); err != nil {
+		return fmt.Errorf("models: %w", err)
+	}
+	undo := func(err error) error {
+		return errors.Join(err, a.engine.Reload(a.cfg.Infer, a.cfg.Models))
+	}
+	streams, err := a.pipe.Prepare(next.Streams)
+	if err != nil {
+		return undo(err)
+	}
+	rules, err := a.alerts.Prepare(next.Alerts, fieldsOf(streams))
+	if err != nil {
+		return undo(err)
+	}
+	if err := a.broker.Reload(next.Broker); err != nil {
+		return undo(fmt.Errorf("broker: %w", err))
+	}
+	streams.Apply()
+	rules()
+	var errs []error
+	for _, l := range a.out.links {
+		cfg := next.Upstream[l.name]
+		if reflect.DeepEqual(cfg, a.cfg.Upstream[l.name]) {
+			continue
+		}
+		l.configure(cfg)
+		errs = append(errs, l.bridge.Reload(cfg))
+	}
+	a.cfg = next
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	a.log.Info().Msg("configuration reloaded")
+	return nil
+}
+
+// fixed names what a reload cannot change.
+func fixed(old, next Config) error {
+	var errs []error
+	for _, f := range []struct {
+		name     string
+		old, now any
+	}{
+		{"gateway", old.Gateway, next.Gateway},
+		{"data", old.Data, next.Data},
+		{"log", old.Log, next.Log},
+		{"broker.listeners", old.Broker.Listeners, next.Broker.Listeners},
+		{"dashboard", old.Dashboard, next.Dashboard},
+		{"upstream", slices.Sorted(maps.Keys(old.Upstream)), slices.Sorted(maps.Keys(next.Upstream))},
+	} {
+		if !reflect.DeepEqual(f.old, f.now) {
+			errs = append(errs, fmt.Errorf("%s: cannot change while the gateway runs; restart it", f.name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// command answers a command from the cloud.
+func (a *App) command(_ context.Context, name string, _ []byte) ([]byte, error) {
+	switch name {
+	case "status":
+		return json.Marshal(a.Status())
+	case "reload":
+		if err := a.Reload(); err != nil {
+			return nil, err
+		}
+		return []byte(`{"reloaded":true}`), nil
+	case "model/list":
+		return json.Marshal(a.engine.Models())
+	}
+	return nil, fmt.Errorf("unknown command %q; there are status, reload, model/list", name)
+}

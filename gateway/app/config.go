@@ -1,0 +1,211 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/rs/zerolog"
+
+	"edgegateway/broker"
+	"edgegateway/configs"
+	"edgegateway/gateway/alert"
+	"edgegateway/gateway/dashboard"
+	"edgegateway/gateway/pipeline"
+	"edgegateway/gateway/upstream"
+	"edgegateway/infer"
+)
+
+// Config is the whole configuration: the only place that knows every section.
+type Config struct {
+	Gateway   string                       `yaml:"gateway" desc:"the name of this gateway, part of every topic at the cloud"`
+	Data      string                       `yaml:"data" desc:"folder for all that the gateway writes; default $STATE_DIRECTORY, else ./data"`
+	Log       LogConfig                    `yaml:"log" desc:"what is logged, and how"`
+	Broker    broker.Config                `yaml:"broker" desc:"the MQTT broker inside"`
+	Infer     infer.Config                 `yaml:"infer" desc:"how models are run"`
+	Models    map[string]infer.ModelConfig `yaml:"models" desc:"models by name"`
+	Streams   map[string]pipeline.Config   `yaml:"streams" desc:"streams by name"`
+	Alerts    map[string]alert.Config      `yaml:"alerts" desc:"alert rules by name"`
+	Upstream  map[string]upstream.Config   `yaml:"upstream" desc:"links to cloud brokers by name"`
+	Dashboard dashboard.Config             `yaml:"dashboard" desc:"metrics, health and status by HTTP"`
+}
+
+// LogConfig says what is logged.
+type LogConfig struct {
+	Level  string `yaml:"level" enum:"debug,info,warn,error" desc:"the least severe lines that are written"`
+	Format string `yaml:"format" enum:"console,json" desc:"console for people, json for machines"`
+}
+
+// DefaultConfig is a gateway that is a broker on loopback and no more.
+func DefaultConfig() Config {
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		host = "gateway"
+	}
+	data := os.Getenv("STATE_DIRECTORY") // systemd: several are joined by colons
+	if data, _, _ = strings.Cut(data, ":"); data == "" {
+		data = "data"
+	}
+	return Config{
+		Gateway:   topicLevel(host),
+		Data:      data,
+		Log:       LogConfig{Level: "info", Format: "console"},
+		Broker:    broker.DefaultConfig(),
+		Infer:     infer.DefaultConfig(),
+		Dashboard: dashboard.DefaultConfig(),
+	}
+}
+
+// topicLevel makes a name fit to be one level of a topic.
+func topicLevel(s string) string {
+	return strings.Map(func(r rune) rune {
+		if strings.ContainsRune("/+#$", r) || r < ' ' {
+			return '-'
+		}
+		return r
+	}, s)
+}
+
+// LoadConfig reads and checks a configuration; errors name file, line and
+// column. Relative paths of files are taken from the configuration's folder,
+// that of data from the working directory.
+func LoadConfig(path string) (Config, error) {
+	cfg := DefaultConfig()
+	f, err := configs.Load(path, &cfg)
+	if err != nil {
+		return Config{}, err
+	}
+	cfg.resolve(f.Dir())
+	if err := cfg.Validate(); err != nil {
+		return Config{}, f.Locate(err)
+	}
+	return cfg, nil
+}
+
+// resolve makes the paths of files absolute.
+func (c *Config) resolve(dir string) {
+	abs := func(p *string) {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(dir, *p)
+		}
+	}
+	for name, u := range c.Broker.Users {
+		abs(&u.PasswordFile)
+		c.Broker.Users[name] = u
+	}
+	for i := range c.Broker.Listeners {
+		if t := c.Broker.Listeners[i].TLS; t != nil {
+			abs(&t.Cert)
+			abs(&t.Key)
+			abs(&t.ClientCA)
+		}
+	}
+	abs(&c.Infer.Library)
+	for name, m := range c.Models {
+		abs(&m.File)
+		abs(&m.Accelerated)
+		abs(&m.Labels)
+		c.Models[name] = m
+	}
+	for name, u := range c.Upstream {
+		abs(&u.PasswordFile)
+		abs(&u.TLS.CA)
+		abs(&u.TLS.Cert)
+		abs(&u.TLS.Key)
+		c.Upstream[name] = u
+	}
+}
+
+// Validate checks each section and what one says of another.
+func (c Config) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if c.Gateway == "" || topicLevel(c.Gateway) != c.Gateway {
+		bad("gateway: %q is no name: it becomes one level of a topic, without / + # and $", c.Gateway)
+	}
+	if _, err := zerolog.ParseLevel(c.Log.Level); err != nil || c.Log.Level == "" {
+		bad("log.level: %q is none of debug, info, warn, error", c.Log.Level)
+	}
+	if c.Log.Format != "console" && c.Log.Format != "json" {
+		bad("log.format: %q is neither console nor json", c.Log.Format)
+	}
+	section := func(path string, err error) {
+		for _, e := range flatten(err) {
+			errs = append(errs, fmt.Errorf("%s.%w", path, e))
+		}
+	}
+	section("broker", c.Broker.Validate())
+	section("infer", c.Infer.Validate())
+	section("dashboard", c.Dashboard.Validate())
+	names := slices.Sorted(maps.Keys(c.Streams))
+	models := slices.Sorted(maps.Keys(c.Models))
+	for _, name := range models {
+		section("models."+name, c.Models[name].Validate())
+	}
+	for _, name := range names {
+		s := c.Streams[name]
+		section("streams."+name, s.Validate())
+		if topicLevel(name) != name {
+			bad("streams.%s: the name becomes one level of a topic, without / + # and $", name)
+		}
+		if _, ok := c.Models[s.Model]; s.Model != "" && !ok {
+			bad("streams.%s.model: there is no model %q%s", name, s.Model, didYouMean(s.Model, models))
+		}
+		c.loops("streams."+name+".results.topic", s.OutputFilter(name), &errs)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Alerts)) {
+		a := c.Alerts[name]
+		section("alerts."+name, a.Validate())
+		if _, ok := c.Streams[a.Stream]; !ok {
+			bad("alerts.%s.stream: there is no stream %q%s", name, a.Stream, didYouMean(a.Stream, names))
+		}
+		for i, f := range a.Topics() {
+			c.loops(fmt.Sprintf("alerts.%s.publish[%d].topic", name, i), f, &errs)
+		}
+		c.loops("alerts."+name, "alerts/"+name+"/#", &errs)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Upstream)) {
+		section("upstream."+name, c.Upstream[name].Validate())
+	}
+	return errors.Join(errs...)
+}
+
+// loops refuses an output that could come back in as a stream's input.
+func (c Config) loops(path, output string, errs *[]error) {
+	for _, name := range slices.Sorted(maps.Keys(c.Streams)) {
+		for i, f := range c.Streams[name].Topics {
+			if broker.Overlap(output, f) {
+				*errs = append(*errs, fmt.Errorf("%s: what is published to %s would come in again by streams.%s.topics[%d] (%s)", path, output, name, i, f))
+			}
+		}
+	}
+}
+
+func didYouMean(name string, known []string) string {
+	if n := configs.Nearest(name, known); n != "" {
+		return fmt.Sprintf("; did you mean %q?", n)
+	}
+	if len(known) == 0 {
+		return "; none is configured"
+	}
+	return "; there are " + strings.Join(known, ", ")
+}
+
+// flatten gives the single errors of a joined one.
+func flatten(err error) []error {
+	if err == nil {
+		return nil
+	}
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		var list []error
+		for _, e := range many.Unwrap() {
+			list = append(list, flatten(e)...)
+		}
+		return list
+	}
+	return []error{err}
+}

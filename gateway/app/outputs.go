@@ -1,0 +1,148 @@
+package app
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"edgegateway/broker"
+	"edgegateway/gateway/alert"
+	"edgegateway/gateway/pipeline"
+	"edgegateway/gateway/upstream"
+)
+
+// link is one way up: its outbox, its bridge, and the feeder between the
+// streams and the disk.
+type link struct {
+	name    string
+	alerts  atomic.Bool  // they go up
+	results atomic.Bool  // they go up
+	limit   atomic.Int64 // of a payload, in bytes
+	outbox  *upstream.Outbox
+	bridge  *upstream.Bridge
+	queue   chan upstream.Record
+	log     zerolog.Logger
+	cut     context.Context
+}
+
+const (
+	feedQueue = 4096 // records that may wait for the disk
+	feedBatch = 512  // records that share one fsync
+)
+
+func (l *link) configure(cfg upstream.Config) {
+	l.alerts.Store(slices.Contains(cfg.Send, "alerts"))
+	l.results.Store(slices.Contains(cfg.Send, "results"))
+	l.limit.Store(int64(cfg.MaxPayloadBytes))
+}
+
+// offer queues a record for the disk; where the disk cannot follow the caller
+// waits, and with it the stream, by its own policy.
+func (l *link) offer(r upstream.Record) {
+	select {
+	case l.queue <- r:
+	case <-l.cut.Done():
+	}
+}
+
+// feed brings what is queued to the disk, many records a write. When ctx ends
+// it writes what is there and returns.
+func (l *link) feed(ctx context.Context) error {
+	batch := make([]upstream.Record, 0, feedBatch)
+	for {
+		batch = batch[:0]
+		select {
+		case r := <-l.queue:
+			batch = append(batch, r)
+		case <-ctx.Done():
+			select {
+			case r := <-l.queue:
+				batch = append(batch, r)
+			default:
+				return nil
+			}
+		}
+	more:
+		for len(batch) < feedBatch {
+			select {
+			case r := <-l.queue:
+				batch = append(batch, r)
+			default:
+				break more
+			}
+		}
+		err := l.outbox.Append(batch...)
+		for wait := 50 * time.Millisecond; err != nil && wait < 2*time.Second; wait *= 2 {
+			l.log.Warn().Err(err).Int("records", len(batch)).Msg("outbox: not written, trying again")
+			select {
+			case <-time.After(wait):
+			case <-ctx.Done():
+			}
+			err = l.outbox.Append(batch...)
+		}
+		if err != nil {
+			l.log.Error().Err(err).Int("records", len(batch)).Msg("outbox: lost, the disk takes nothing")
+		}
+		clear(batch)
+	}
+}
+
+// outputs joins what streams and alerts found to the local broker and to the
+// links.
+type outputs struct {
+	broker *broker.Server
+	links  []*link
+}
+
+// Result is a pipeline.Sink: results go up where the link sends results.
+func (o *outputs) Result(r *pipeline.Result, json []byte, up bool) {
+	if !up {
+		return
+	}
+	for _, l := range o.links {
+		if l.results.Load() {
+			l.offer(upstream.Record{Class: upstream.Results, Stream: r.Stream, Topic: "results/" + r.Stream + "/" + r.Source, Payload: json})
+		}
+	}
+}
+
+// PublishEvent is the alert engine's way out: retained on the local broker
+// and at the cloud, for cameras with the picture beside it.
+func (o *outputs) PublishEvent(e *alert.Event) {
+	topic := "alerts/" + e.Alert + "/" + topicPart(e.Source)
+	json := e.JSON()
+	// The broker refuses nothing here but a topic that is none, and topicPart
+	// made it one.
+	_ = o.broker.Publish(topic, json, 1, true)
+	if e.Picture != nil {
+		_ = o.broker.Publish(topic+"/picture", e.Picture, 1, true)
+	}
+	for _, l := range o.links {
+		if !l.alerts.Load() {
+			continue
+		}
+		l.offer(upstream.Record{Class: upstream.Alerts, Stream: e.Stream, Topic: topic, Payload: json, Retain: true})
+		if e.Picture != nil && int64(len(e.Picture)) <= l.limit.Load() {
+			l.offer(upstream.Record{Class: upstream.Alerts, Stream: e.Stream, Topic: topic + "/picture", Payload: e.Picture, Retain: true})
+		}
+	}
+}
+
+// PublishLocal publishes for an appliance.
+func (o *outputs) PublishLocal(topic string, payload []byte, retain bool) error {
+	return o.broker.Publish(topic, payload, 1, retain)
+}
+
+// topicPart makes a source fit for a topic: it may be several levels.
+func topicPart(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '+' || r == '#' || r < ' ' {
+			return '-'
+		}
+		return r
+	}, s)
+}

@@ -1,0 +1,64 @@
+package app
+
+import (
+	"edgegateway/gateway/alert"
+	"edgegateway/gateway/dashboard"
+	"edgegateway/gateway/pipeline"
+	"edgegateway/gateway/upstream"
+	"edgegateway/infer"
+)
+
+// Status is the gateway as a person looks at it.
+type Status struct {
+	Gateway string              `json:"gateway"`
+	Ready   bool                `json:"ready"`
+	Broker  []string            `json:"broker"`
+	Clients int                 `json:"clients"`
+	Streams []pipeline.Status   `json:"streams"`
+	Models  []infer.ModelStatus `json:"models"`
+	Alerts  []alert.Event       `json:"alerts"` // those that are raised
+	Links   []LinkStatus        `json:"upstream"`
+}
+
+// LinkStatus is one way up.
+type LinkStatus struct {
+	Name           string          `json:"name"`
+	Bridge         upstream.Status `json:"bridge"`
+	PendingAlerts  int             `json:"pending_alerts"`
+	PendingResults int             `json:"pending_results"`
+}
+
+// Status gives the present state; it satisfies dashboard.Source.
+func (a *App) Status() any {
+	s := Status{
+		Gateway: a.cfg.Gateway, Ready: a.ready.Load(), Broker: a.broker.Addrs(), Clients: a.broker.Clients(),
+		Streams: a.pipe.Status(), Models: a.engine.Models(), Alerts: a.alerts.Active(),
+	}
+	for _, l := range a.out.links {
+		ls := LinkStatus{Name: l.name, Bridge: l.bridge.Status()}
+		ls.PendingAlerts, ls.PendingResults = l.outbox.Pending()
+		s.Links = append(s.Links, ls)
+	}
+	return s
+}
+
+// Ready says whether the broker accepts.
+func (a *App) Ready() bool { return a.ready.Load() }
+
+// Health lists the parts. A cloud out of reach or a slow delegate is no
+// illness: the gateway is built to go on without.
+func (a *App) Health() []dashboard.Health {
+	list := []dashboard.Health{{Part: "broker", OK: a.ready.Load()}}
+	for _, m := range a.engine.Models() {
+		list = append(list, dashboard.Health{Part: "model " + m.Name, OK: true, Detail: m.Delegate + ": " + m.Why})
+	}
+	for _, l := range a.out.links {
+		st := l.bridge.Status()
+		detail := "connected"
+		if !st.Connected {
+			detail = "not connected: " + st.LastError
+		}
+		list = append(list, dashboard.Health{Part: "upstream " + l.name, OK: true, Detail: detail})
+	}
+	return list
+}

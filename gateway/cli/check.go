@@ -1,0 +1,58 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"edgegateway/configs"
+	"edgegateway/gateway/app"
+)
+
+func checkCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "check FILE...",
+		Short:   "Check configurations without starting anything",
+		Example: "  edgegateway check configs/demo.yaml",
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			for _, path := range args {
+				cfg, err := app.LoadConfig(path)
+				if err != nil {
+					return invalid(err)
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "%s: right: gateway %s, %d streams, %d models, %d alerts, %d links up\n",
+					path, cfg.Gateway, len(cfg.Streams), len(cfg.Models), len(cfg.Alerts), len(cfg.Upstream))
+			}
+			return nil
+		},
+	}
+}
+
+func schemaCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "schema",
+		Short:   "Print the JSON Schema of the configuration, for editors",
+		Example: "  edgegateway schema > edgegateway.schema.json",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			b, err := configs.Schema(app.DefaultConfig(), "https://edgegateway.invalid/config.schema.json", "Edge Gateway configuration")
+			if err != nil {
+				return err
+			}
+			_, err = os.Stdout.Write(append(b, '\n'))
+			return err
+		},
+	}
+}
+
+func versionCommand(version string) *cobra.Command {
+	return &cobra.Command{
+		Use:     "version",
+		Short:   "Print the version",
+		Example: "  edgegateway version",
+		Args:    cobra.NoArgs,
+		Run:     func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), "edgegateway", version) },
+	}
+}

@@ -1,0 +1,51 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"edgegateway/infer/model"
+)
+
+func modelCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "model", Short: "Look at, try and run models"}
+	cmd.AddCommand(modelInspectCommand(), modelTryCommand(), modelRunCommand())
+	return cmd
+}
+
+func modelInspectCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "inspect FILE",
+		Short:   "Say what a .tflite file is made of, and what this runtime would make of it",
+		Example: "  edgegateway model inspect face_detection_short_range.tflite\n  edgegateway model inspect --json model.tflite | jq .sizes",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			data, err := os.ReadFile(args[0])
+			if err != nil {
+				return err
+			}
+			m, err := model.Read(data)
+			if err != nil {
+				return invalid(fmt.Errorf("%s: %w", args[0], err))
+			}
+			if asJSON {
+				enc := json.NewEncoder(cmd.OutOrStdout())
+				enc.SetIndent("", "  ")
+				return enc.Encode(m.Inspect())
+			}
+			if err := m.Describe(cmd.OutOrStdout()); err != nil {
+				return err
+			}
+			if err := m.Check(); err != nil {
+				fmt.Fprintf(cmd.OutOrStdout(), "\nThis runtime would refuse or misread it: %v\n", err)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}

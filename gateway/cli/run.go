@@ -1,0 +1,100 @@
+package cli
+
+import (
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"edgegateway/gateway/app"
+	"edgegateway/infer"
+)
+
+func runCommand(version string) *cobra.Command {
+	var config string
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run the gateway",
+		Long: `Run the gateway until Ctrl-C or SIGTERM. SIGHUP reads the configuration again and
+applies it without losing a message; one that is not right changes nothing.`,
+		Example: "  edgegateway run --config /etc/edgegateway.yaml",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			load := func() (app.Config, error) { return app.LoadConfig(config) }
+			cfg, err := load()
+			if err != nil {
+				return invalid(err)
+			}
+			trial, err := childTrial()
+			if err != nil {
+				return err
+			}
+			// A gateway at rest is to be small: the collector runs a little
+			// more often than Go's default.
+			debug.SetGCPercent(50)
+			log := newLogger(cfg.Log, os.Stderr)
+			reg := prometheus.NewRegistry()
+			reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+			a, err := app.New(cfg, load, trial, log, reg)
+			if err != nil {
+				return err
+			}
+			log.Info().Str("gateway", cfg.Gateway).Str("version", version).Int("process", os.Getpid()).Msg("starting")
+			hup := make(chan os.Signal, 1)
+			signal.Notify(hup, syscall.SIGHUP)
+			defer signal.Stop(hup)
+			go func() {
+				for range hup {
+					if err := a.Reload(); err != nil {
+						log.Error().Err(err).Msg("configuration not reloaded; the old one stays")
+					}
+				}
+			}()
+			err = a.Run(cmd.Context())
+			log.Info().Msg("stopped")
+			return err
+		},
+	}
+	cmd.Flags().StringVarP(&config, "config", "c", "edgegateway.yaml", "configuration file")
+	return cmd
+}
+
+// childTrial tries models in a child process: this same program.
+func childTrial() (infer.TrialFunc, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return infer.ChildTrial(exe, "trial"), nil
+}
+
+func trialCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "trial",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return infer.RunTrial(cmd.Context(), os.Stdin, os.Stdout)
+		},
+	}
+}
+
+func newLogger(cfg app.LogConfig, w io.Writer) zerolog.Logger {
+	level, err := zerolog.ParseLevel(cfg.Level)
+	if err != nil {
+		level = zerolog.InfoLevel
+	}
+	if cfg.Format == "console" {
+		f, ok := w.(*os.File)
+		w = zerolog.ConsoleWriter{Out: w, TimeFormat: time.TimeOnly, NoColor: !ok || !term.IsTerminal(int(f.Fd()))}
+	}
+	return zerolog.New(w).Level(level).With().Timestamp().Logger()
+}
