@@ -5,8 +5,8 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 export CGO_ENABLED ?= 0
 # Debian packages that the tests use: foreign brokers and clients, a C
-# compiler's target libraries for arm64, the quick JPEG decoder.
-APT = mosquitto mosquitto-clients qemu-user-static libc6-arm64-cross libstdc++6-arm64-cross libturbojpeg0
+# compiler's target libraries for arm64, the quick JPEG decoder, flatc.
+APT = mosquitto mosquitto-clients qemu-user-static libc6-arm64-cross libstdc++6-arm64-cross libturbojpeg0 flatbuffers-compiler
 
 .PHONY: help run test build bench lint fuzz setup cross clean
 help: ## list the targets
