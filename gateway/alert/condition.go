@@ -2,7 +2,6 @@ package alert
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/expr-lang/expr"
@@ -18,6 +17,9 @@ type Fields struct {
 	Model    bool     // a model speaks in them
 }
 
+// maxNamed is how many names an error lists; a spectrum has thousands.
+const maxNamed = 24
+
 // compile checks an expression against what the stream's results hold.
 func compile(text string, f Fields) (*vm.Program, error) {
 	program, err := expr.Compile(text, expr.Env(declare(f)), expr.AsBool())
@@ -25,6 +27,9 @@ func compile(text string, f Fields) (*vm.Program, error) {
 		// The library draws the place below the text; a line is enough here.
 		message, _, _ := strings.Cut(err.Error(), "\n")
 		names := known(f)
+		if len(names) > maxNamed {
+			names = append(names[:maxNamed], "...")
+		}
 		return nil, fmt.Errorf("%q: %s; there are %s", text, message, strings.Join(names, ", "))
 	}
 	return program, nil
@@ -36,6 +41,18 @@ func known(f Fields) []string {
 		names = append(names, "label", "score", "top", "objects", "values")
 	}
 	return append(names, f.Features...)
+}
+
+// own says whether a name is the result's own; a feature of that name is
+// reached by features["label"].
+func own(name string, model bool) bool {
+	switch name {
+	case "features", "stream", "source", "seq":
+		return true
+	case "label", "score", "top", "objects", "values":
+		return model
+	}
+	return false
 }
 
 // declare is the type of the environment that environment makes.
@@ -52,44 +69,57 @@ func declare(f Fields) types.Map {
 		env["values"] = types.Array(types.Float)
 	}
 	for _, name := range f.Features {
-		parent, child, dotted := strings.Cut(name, ".")
-		if _, taken := env[parent]; taken && !dotted {
-			continue // a name of the result itself: features["label"] reaches it
-		}
-		if !dotted {
-			env[name] = types.Float
+		parent, m := name, env
+		if p, _, _ := strings.Cut(name, "."); own(p, f.Model) {
 			continue
 		}
-		m, ok := env[parent].(types.Map)
-		if !ok {
-			m = types.Map{}
-			env[parent] = m
+		for {
+			var rest string
+			var dotted bool
+			if parent, rest, dotted = strings.Cut(parent, "."); !dotted {
+				break
+			}
+			child, ok := m[parent].(types.Map)
+			if !ok {
+				child = types.Map{}
+				m[parent] = child
+			}
+			m, parent = child, rest
 		}
-		m[child] = types.Float
+		m[parent] = types.Float
 	}
 	return env
 }
 
-// environment is what the expressions of a rule see of a result.
+// environment is what the expressions of a rule see of a result. It is used
+// before the result's memory is.
 func environment(r *pipeline.Result) map[string]any {
+	model := r.Infer.Model != ""
 	features := make(map[string]any, len(r.Features))
 	env := map[string]any{"features": features}
 	for _, f := range r.Features {
 		features[f.Name] = f.Value
-		parent, child, dotted := strings.Cut(f.Name, ".")
-		if !dotted {
-			env[f.Name] = f.Value
+		parent, m := f.Name, env
+		if p, _, _ := strings.Cut(f.Name, "."); own(p, model) {
 			continue
 		}
-		m, ok := env[parent].(map[string]any)
-		if !ok {
-			m = map[string]any{}
-			env[parent] = m
+		for {
+			var rest string
+			var dotted bool
+			if parent, rest, dotted = strings.Cut(parent, "."); !dotted {
+				break
+			}
+			child, ok := m[parent].(map[string]any)
+			if !ok {
+				child = map[string]any{}
+				m[parent] = child
+			}
+			m, parent = child, rest
 		}
-		m[child] = f.Value
+		m[parent] = f.Value
 	}
 	env["stream"], env["source"], env["seq"] = r.Stream, r.Source, int(r.Seq)
-	if r.Infer.Model == "" {
+	if !model {
 		return env
 	}
 	env["label"], env["score"] = r.Infer.Label, r.Infer.Score
@@ -101,6 +131,6 @@ func environment(r *pipeline.Result) map[string]any {
 	for i, o := range r.Infer.Objects {
 		objects[i] = map[string]any{"label": o.Label, "score": o.Score, "box": o.Box[:]}
 	}
-	env["top"], env["objects"], env["values"] = top, objects, slices.Clone(r.Infer.Values)
+	env["top"], env["objects"], env["values"] = top, objects, r.Infer.Values
 	return env
 }

@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"text/template"
+	"text/template/parse"
 	"time"
 
-	"regexp"
+	"github.com/expr-lang/expr/vm"
 )
 
 // Config is one rule.
@@ -22,6 +24,7 @@ type Config struct {
 	Clear    string          `yaml:"clear" desc:"clears when the condition was false for this long (5s), or when an expression of its own is true; at once where it is empty"`
 	Severity string          `yaml:"severity" enum:"info,warning,critical" desc:"how bad it is"`
 	Message  string          `yaml:"message" desc:"text of the alert, a template over the event: {{.Source}}"`
+	Over     string          `yaml:"clear_message" desc:"text when it clears, a template too; the message and 'is over' where it is empty"`
 	Publish  []PublishConfig `yaml:"publish" desc:"messages to local topics, for appliances"`
 	Webhook  []WebhookConfig `yaml:"webhook" desc:"HTTP requests"`
 	Command  []CommandConfig `yaml:"command" desc:"programs to run, never through a shell"`
@@ -108,7 +111,13 @@ func (c Config) Validate() error {
 			}
 		}
 	}
+	limit := func(path string, d time.Duration) {
+		if d < 0 {
+			bad("%s.timeout: %v is negative", path, d)
+		}
+	}
 	text("message", c.Message)
+	text("clear_message", c.Over)
 	for i, p := range c.Publish {
 		path := fmt.Sprintf("publish[%d]", i)
 		if p.Topic == "" {
@@ -124,6 +133,7 @@ func (c Config) Validate() error {
 			bad("%s.url: is no http:// or https:// address", path)
 		}
 		text(path+".body", w.Body)
+		limit(path, w.Timeout)
 		on(path+".on", w.On)
 	}
 	for i, r := range c.Command {
@@ -134,6 +144,7 @@ func (c Config) Validate() error {
 		for k, a := range r.Run {
 			text(fmt.Sprintf("%s.run[%d]", path, k), a)
 		}
+		limit(path, r.Timeout)
 		on(path+".on", r.On)
 	}
 	return errors.Join(errs...)
@@ -154,25 +165,53 @@ func parseFor(s string) (n, of int, err error) {
 	return n, of, nil
 }
 
-// Topics are filters that cover all local topics the rule publishes to:
-// template actions stand for anything.
+// Check compiles the rule's expressions against what its stream's results
+// hold: a name that is not there, or a wrong type, is an error.
+func (c Config) Check(f Fields) error {
+	_, _, _, err := c.compile(f)
+	return err
+}
+
+// compile gives the condition, and either the expression that clears or, with
+// nil, the time.
+func (c Config) compile(f Fields) (when, clear *vm.Program, after time.Duration, err error) {
+	if when, err = compile(c.When, f); err != nil {
+		return nil, nil, 0, fmt.Errorf("when: %w", err)
+	}
+	if c.Clear == "" {
+		return when, nil, 0, nil
+	}
+	if d, e := time.ParseDuration(c.Clear); e == nil && d >= 0 {
+		return when, nil, d, nil
+	}
+	if clear, err = compile(c.Clear, f); err != nil {
+		return nil, nil, 0, fmt.Errorf("clear: neither a time such as 5s nor a condition: %w", err)
+	}
+	return when, clear, 0, nil
+}
+
+// Topics are filters that cover all local topics the rule publishes to.
+// What a template gives may hold slashes: from its level on, all.
 func (c Config) Topics() []string {
 	var list []string
 	for _, p := range c.Publish {
-		levels := strings.Split(actions.ReplaceAllString(p.Topic, "\x00"), "/")
-		for i, l := range levels {
-			if strings.Contains(l, "\x00") {
-				// What a template gives may hold slashes.
-				levels = append(levels[:i:i], "#")
+		t, err := parseTemplate(p.Topic)
+		if err != nil || t.Tree == nil {
+			continue // Validate says so
+		}
+		text := ""
+		for _, n := range t.Tree.Root.Nodes {
+			plain, ok := n.(*parse.TextNode)
+			if !ok {
+				text = text[:strings.LastIndexByte(text, '/')+1] + "#"
 				break
 			}
+			text += string(plain.Text)
 		}
-		list = append(list, strings.Join(levels, "/"))
+		list = append(list, text)
 	}
 	return list
 }
-
-var actions = regexp.MustCompile(`\{\{[^}]*\}\}`)
 
 func parseTemplate(s string) (*template.Template, error) {
 	return template.New("").Funcs(template.FuncMap{"json": toJSON}).Option("missingkey=error").Parse(s)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"os"
 	"reflect"
 	"slices"
@@ -36,7 +37,15 @@ type Engine struct {
 	ctx    context.Context
 	stop   context.CancelFunc
 
+	client http.Client
+	sends  sync.WaitGroup // one a running output
+	gone   []*Event       // cleared because their rule is gone since the last run
+
+	// mu is held for reading by whatever looks at a rule, so that a reload
+	// swaps all of them between two results.
 	mu       sync.RWMutex
+	begun    bool // Run runs the outputs
+	ended    bool // and has ended them
 	rules    map[string]*rule
 	byStream map[string][]*rule
 }
@@ -45,14 +54,14 @@ type Engine struct {
 // tells what the results of a stream hold; a condition over what is not there
 // is an error that names the rule.
 func New(rules map[string]Config, fields func(stream string) (Fields, error), dir string, out Publisher, log zerolog.Logger, reg prometheus.Registerer) (*Engine, error) {
-	e := &Engine{dir: dir, out: out, log: log, dirty: make(chan struct{}, 1)}
+	e := &Engine{dir: dir, out: out, log: log, dirty: make(chan struct{}, 1), client: newClient()}
 	e.ctx, e.stop = context.WithCancel(context.Background())
 	e.events = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "edgegateway_alert_events_total", Help: "Alerts raised, repeated and cleared.",
 	}, []string{"alert", "state"})
 	e.failed = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "edgegateway_alert_outputs_failed_total", Help: "Outputs of alerts that failed or found their queue full.",
-	}, []string{"alert", "output"})
+		Name: "edgegateway_alert_outputs_failed_total", Help: "Events that an output of an alert did not bring out, by reason.",
+	}, []string{"alert", "output", "reason"})
 	if err := errors.Join(reg.Register(e.events), reg.Register(e.failed), os.MkdirAll(dir, 0o700)); err != nil {
 		return nil, fmt.Errorf("alert: %w", err)
 	}
@@ -64,8 +73,18 @@ func New(rules map[string]Config, fields func(stream string) (Fields, error), di
 	if err != nil {
 		return nil, err
 	}
-	for name, r := range built {
-		r.restore(state.Rules[name])
+	for name, from := range state.Rules {
+		if r := built[name]; r != nil {
+			r.restore(from)
+			continue
+		}
+		for _, s := range from.Sources {
+			if s != nil && s.raised() {
+				s.Event.State, s.Event.Time = Cleared, time.Now()
+				s.Event.Message = name + ": the rule is no more"
+				e.gone = append(e.gone, s.Event)
+			}
+		}
 	}
 	e.use(built)
 	return e, nil
@@ -92,15 +111,13 @@ func (e *Engine) build(rules map[string]Config, fields func(string) (Fields, err
 	return built, errors.Join(errs...)
 }
 
+// use puts rules into force; e.mu is held, or nobody else is there yet.
 func (e *Engine) use(rules map[string]*rule) {
-	by := map[string][]*rule{}
+	e.rules, e.byStream = rules, map[string][]*rule{}
 	for _, name := range slices.Sorted(maps.Keys(rules)) {
 		r := rules[name]
-		by[r.cfg.Stream] = append(by[r.cfg.Stream], r)
+		e.byStream[r.cfg.Stream] = append(e.byStream[r.cfg.Stream], r)
 	}
-	e.mu.Lock()
-	e.rules, e.byStream = rules, by
-	e.mu.Unlock()
 }
 
 // Result is called by the streams' workers, many at once. It never waits for
@@ -134,73 +151,112 @@ func (e *Engine) touch() {
 	}
 }
 
-// tickEvery is how fine time-driven changes are.
-const tickEvery = 100 * time.Millisecond
+const (
+	tickEvery = 100 * time.Millisecond // how fine time-driven changes are
+	saveEvery = time.Second            // how often the state is written at most
+)
 
 // Run does what time brings, runs the outputs and keeps the state on disk.
 // It begins by publishing each alert's present state once more: the broker's
 // retained messages do not outlive a restart.
 func (e *Engine) Run(ctx context.Context) error {
-	defer e.stop()
-	for _, ev := range e.known() {
-		e.out.PublishEvent(&ev)
+	e.mu.Lock()
+	e.begun = true
+	for _, r := range e.rules {
+		e.start(r)
 	}
+	e.mu.Unlock()
+	for _, ev := range e.gone {
+		e.out.PublishEvent(ev)
+	}
+	e.gone = nil
+	e.look(func(r *rule) { r.tell(e.out.PublishEvent) })
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
-	var retry <-chan time.Time
+	var saved time.Time
+	var due <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
-			return e.save()
+			err := e.save()
+			e.finish()
+			return err
 		case now := <-tick.C:
-			for _, r := range e.snapshot() {
+			e.look(func(r *rule) {
 				if r.tick(now, e.publish) {
 					e.touch()
 				}
-			}
+			})
 		case <-e.dirty:
-			if retry == nil {
-				if err := e.save(); err != nil {
-					e.log.Error().Err(err).Msg("alert state not saved, trying again")
-					retry = time.After(time.Second)
-				}
+			if due == nil {
+				due = time.After(saveEvery - time.Since(saved))
 			}
-		case <-retry:
-			retry = nil
-			e.touch()
+		case <-due:
+			due, saved = nil, time.Now()
+			if err := e.save(); err != nil {
+				e.log.Error().Err(err).Msg("alert state not saved, trying again")
+				e.touch()
+			}
 		}
 	}
 }
 
-func (e *Engine) snapshot() []*rule {
+// start runs the outputs of a rule.
+func (e *Engine) start(r *rule) {
+	for _, o := range r.out {
+		e.sends.Go(func() { o.run(e.ctx) })
+	}
+}
+
+// end lets the outputs finish what is queued.
+func (r *rule) end() {
+	for _, o := range r.out {
+		close(o.done)
+	}
+}
+
+// finish lets the outputs send what waits, for a short while.
+func (e *Engine) finish() {
+	e.mu.Lock()
+	e.ended = true
+	for _, r := range e.rules {
+		r.end()
+	}
+	e.mu.Unlock()
+	timer := time.AfterFunc(outputGrace, e.stop)
+	e.sends.Wait()
+	timer.Stop()
+	e.stop()
+	e.client.CloseIdleConnections()
+}
+
+// look does f for each rule in force.
+func (e *Engine) look(f func(*rule)) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	return slices.Collect(maps.Values(e.rules))
+	for _, name := range slices.Sorted(maps.Keys(e.rules)) {
+		f(e.rules[name])
+	}
 }
 
 func (e *Engine) save() error {
 	s := saved{Rules: map[string]savedRule{}}
-	for _, r := range e.snapshot() {
-		s.Rules[r.name] = r.save()
-	}
+	e.look(func(r *rule) { s.Rules[r.name] = r.save(false) })
 	return saveState(e.dir, s)
-}
-
-// known are the last events of all alerts that were ever raised.
-func (e *Engine) known() []Event {
-	var list []Event
-	for _, r := range e.snapshot() {
-		for _, s := range r.save().Sources {
-			list = append(list, *s.Event)
-		}
-	}
-	slices.SortFunc(list, func(a, b Event) int { return a.Time.Compare(b.Time) })
-	return list
 }
 
 // Active are the alerts that are raised, the oldest first.
 func (e *Engine) Active() []Event {
-	return slices.DeleteFunc(e.known(), func(ev Event) bool { return ev.State == Cleared })
+	list := []Event{}
+	e.look(func(r *rule) {
+		for _, s := range r.save(false).Sources {
+			if s.raised() {
+				list = append(list, *s.Event)
+			}
+		}
+	})
+	slices.SortStableFunc(list, func(a, b Event) int { return a.Since.Compare(b.Since) })
+	return list
 }
 
 // Prepare builds the rules of a new configuration and gives the function that
@@ -212,30 +268,44 @@ func (e *Engine) Prepare(rules map[string]Config, fields func(string) (Fields, e
 		return nil, err
 	}
 	return func() {
-		e.mu.RLock()
+		e.mu.Lock()
+		if e.ended {
+			e.mu.Unlock()
+			return
+		}
 		old := e.rules
-		e.mu.RUnlock()
+		var ending []*rule
+		for name, was := range old {
+			r := built[name]
+			if r == nil || !reflect.DeepEqual(was.cfg, r.cfg) {
+				ending = append(ending, was)
+			} else {
+				r.out = was.out
+			}
+			if r != nil {
+				r.restore(was.save(true))
+			}
+		}
 		for name, r := range built {
-			if was := old[name]; was != nil {
-				if reflect.DeepEqual(was.cfg, r.cfg) {
-					r.out = was.out
-				}
-				r.restore(was.save())
+			if was := old[name]; e.begun && (was == nil || !reflect.DeepEqual(was.cfg, r.cfg)) {
+				e.start(r)
+			}
+		}
+		if !e.begun { // what ends has not begun, and may have something to send
+			for _, r := range ending {
+				e.start(r)
 			}
 		}
 		e.use(built)
+		e.mu.Unlock()
 		now := time.Now()
-		for name, r := range old {
-			if built[name] != nil {
-				continue
+		for _, name := range slices.Sorted(maps.Keys(old)) {
+			if built[name] == nil {
+				old[name].drop(now, e.publish)
 			}
-			r.mu.Lock()
-			for _, s := range r.states {
-				if s.raised() {
-					r.say(s, Cleared, now, nil, nil, e.publish)
-				}
-			}
-			r.mu.Unlock()
+		}
+		for _, r := range ending {
+			r.end()
 		}
 		e.touch()
 	}, nil

@@ -3,9 +3,11 @@ package alert
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"slices"
@@ -16,21 +18,25 @@ import (
 )
 
 const (
-	outputQueue   = 64               // events that may wait for one output
-	outputTimeout = 10 * time.Second // where the configuration gives none
+	outputQueue   = 64                     // events that may wait for one output
+	outputTimeout = 10 * time.Second       // where the configuration gives none
+	outputGrace   = 500 * time.Millisecond // for what waits when the gateway stops
+	commandOutput = 4 << 10                // bytes of what a command says that are kept
 )
 
 // output is one further way out of an alert: its own queue and goroutine, so
 // that a slow one holds up nobody.
 type output struct {
-	kind  string
-	on    []string
-	queue chan *Event
-	send  func(context.Context, *Event) error
-	fail  func(error)
+	kind    string
+	on      []string
+	timeout time.Duration
+	queue   chan *Event
+	done    chan struct{} // closed: finish what is queued, and end
+	send    func(context.Context, *Event) error
+	fail    func(reason string, err error)
 }
 
-// newOutputs makes the outputs of a rule; they live until the engine stops.
+// newOutputs makes the outputs of a rule; the engine starts and ends them.
 func newOutputs(cfg Config, e *Engine, log zerolog.Logger, name string) []*output {
 	var list []*output
 	add := func(kind string, on []string, timeout time.Duration, send func(context.Context, *Event) error) {
@@ -40,13 +46,14 @@ func newOutputs(cfg Config, e *Engine, log zerolog.Logger, name string) []*outpu
 		if timeout <= 0 {
 			timeout = outputTimeout
 		}
-		failures := e.failed.WithLabelValues(name, kind)
-		o := &output{kind: kind, on: on, queue: make(chan *Event, outputQueue), send: send, fail: func(err error) {
-			failures.Inc()
-			log.Warn().Err(err).Str("output", kind).Msg("output of the alert failed")
-		}}
-		list = append(list, o)
-		go o.run(e.ctx, timeout)
+		list = append(list, &output{
+			kind: kind, on: on, timeout: timeout, send: send,
+			queue: make(chan *Event, outputQueue), done: make(chan struct{}),
+			fail: func(reason string, err error) {
+				e.failed.WithLabelValues(name, kind, reason).Inc()
+				log.Warn().Err(err).Str("output", kind).Msg("output of the alert failed")
+			},
+		})
 	}
 	for _, p := range cfg.Publish {
 		add("publish", p.On, 0, func(_ context.Context, ev *Event) error {
@@ -62,7 +69,7 @@ func newOutputs(cfg Config, e *Engine, log zerolog.Logger, name string) []*outpu
 		})
 	}
 	for _, w := range cfg.Webhook {
-		add("webhook", w.On, w.Timeout, func(ctx context.Context, ev *Event) error { return w.send(ctx, ev) })
+		add("webhook", w.On, w.Timeout, func(ctx context.Context, ev *Event) error { return w.send(ctx, &e.client, ev) })
 	}
 	for _, c := range cfg.Command {
 		add("command", c.On, c.Timeout, func(ctx context.Context, ev *Event) error { return c.start(ctx, ev) })
@@ -77,34 +84,58 @@ func (o *output) offer(e *Event) {
 	select {
 	case o.queue <- e:
 	default:
-		o.fail(fmt.Errorf("%d events wait already; this one is dropped", outputQueue))
+		o.fail("queue_full", fmt.Errorf("%d events wait already; this one is dropped", outputQueue))
 	}
 }
 
-func (o *output) run(ctx context.Context, timeout time.Duration) {
+// run sends until done is closed and the queue is empty; what is left when ctx
+// ends is counted as failed.
+func (o *output) run(ctx context.Context) {
 	for {
 		select {
-		case <-ctx.Done():
-			return
 		case e := <-o.queue:
-			limited, cancel := context.WithTimeout(ctx, timeout)
-			if err := o.send(limited, e); err != nil && ctx.Err() == nil {
-				o.fail(err)
+			o.deliver(ctx, e)
+			continue
+		case <-o.done:
+		}
+		for {
+			select {
+			case e := <-o.queue:
+				o.deliver(ctx, e)
+			default:
+				return
 			}
-			cancel()
 		}
 	}
 }
 
-var client = http.Client{CheckRedirect: func(req *http.Request, via []*http.Request) error {
-	if len(via) > 3 || req.URL.Scheme != via[0].URL.Scheme {
-		return fmt.Errorf("redirected to %s", req.URL.Scheme)
+func (o *output) deliver(ctx context.Context, e *Event) {
+	if ctx.Err() != nil {
+		o.fail("stopped", fmt.Errorf("the gateway stops; %s of %s is not sent", e.State, e.ID))
+		return
 	}
-	return nil
-}}
+	limited, cancel := context.WithTimeout(ctx, o.timeout)
+	defer cancel()
+	if err := o.send(limited, e); err != nil {
+		o.fail("failed", err)
+	}
+}
+
+// newClient follows a redirect only to where it was told to go at all.
+func newClient() http.Client {
+	return http.Client{
+		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, MaxIdleConns: 8, IdleConnTimeout: time.Minute},
+		CheckRedirect: func(req *http.Request, via []*http.Request) error {
+			if len(via) > 3 || req.URL.Scheme != via[0].URL.Scheme {
+				return fmt.Errorf("redirected to %s", req.URL.Redacted())
+			}
+			return nil
+		},
+	}
+}
 
 // send does the request, once more where the server was busy or away.
-func (w WebhookConfig) send(ctx context.Context, e *Event) error {
+func (w WebhookConfig) send(ctx context.Context, client *http.Client, e *Event) error {
 	body, err := render(w.Body, e)
 	if err != nil {
 		return err
@@ -124,8 +155,14 @@ func (w WebhookConfig) send(ctx context.Context, e *Event) error {
 		}
 		resp, err := client.Do(req)
 		code := 0
+		if resp != nil {
+			code = resp.StatusCode // also of a redirect that is not followed
+		}
+		var ue *url.Error
+		if errors.As(err, &ue) {
+			err = ue.Err // without the address, which may hold a token
+		}
 		if err == nil {
-			code = resp.StatusCode
 			io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10))
 			resp.Body.Close()
 			if code < 300 {
@@ -158,18 +195,33 @@ func (c CommandConfig) start(ctx context.Context, e *Event) error {
 	}
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = time.Second
+	kill := func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.Cancel = kill
+	cmd.WaitDelay = outputGrace
 	cmd.Stdin = bytes.NewReader(e.JSON())
 	cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "LANG=C.UTF-8",
 		"EDGEGATEWAY_ALERT=" + e.Alert, "EDGEGATEWAY_SOURCE=" + e.Source, "EDGEGATEWAY_STATE=" + e.State,
 	}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		if ctx.Err() != nil {
-			return fmt.Errorf("command %s: ended at its time limit", argv[0])
-		}
-		return fmt.Errorf("command %s: %w: %.200s", argv[0], err, out)
+	var said head
+	cmd.Stdout, cmd.Stderr = &said, &said
+	err := cmd.Run()
+	if errors.Is(err, exec.ErrWaitDelay) {
+		_ = kill() // it ended and left something behind that holds its output
 	}
-	return nil
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return fmt.Errorf("command %s: ended at its time limit", argv[0])
+	}
+	return fmt.Errorf("command %s: %w: %.200s", argv[0], err, said)
+}
+
+// head keeps the first bytes that are written to it.
+type head []byte
+
+func (h *head) Write(p []byte) (int, error) {
+	*h = append(*h, p[:min(len(p), commandOutput-len(*h))]...)
+	return len(p), nil
 }

@@ -1,12 +1,13 @@
 package alert
 
 import (
+	"cmp"
+	"container/list"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -37,11 +38,12 @@ type rule struct {
 	mu     sync.Mutex
 	vm     vm.VM
 	states map[string]*state
-	failed time.Time // when an error was last logged
+	recent *list.List // of *state; front: heard last
+	failed time.Time  // when an error was last logged
 }
 
 func newRule(name string, cfg Config, f Fields, log zerolog.Logger) (*rule, error) {
-	r := &rule{name: name, cfg: cfg, states: map[string]*state{}, log: log.With().Str("alert", name).Logger()}
+	r := &rule{name: name, cfg: cfg, states: map[string]*state{}, recent: list.New(), log: log.With().Str("alert", name).Logger()}
 	b, _ := json.Marshal([]any{cfg.Stream, cfg.When, cfg.For, cfg.Clear})
 	sum := sha256.Sum256(b)
 	r.hash = hex.EncodeToString(sum[:8])
@@ -49,15 +51,8 @@ func newRule(name string, cfg Config, f Fields, log zerolog.Logger) (*rule, erro
 	if r.n, r.of, err = parseFor(cfg.For); err != nil {
 		return nil, fmt.Errorf("alerts.%s.for: %w", name, err)
 	}
-	if r.when, err = compile(cfg.When, f); err != nil {
-		return nil, fmt.Errorf("alerts.%s.when: %w", name, err)
-	}
-	if cfg.Clear != "" {
-		if d, e := time.ParseDuration(cfg.Clear); e == nil && d >= 0 {
-			r.after = d
-		} else if r.clear, err = compile(cfg.Clear, f); err != nil {
-			return nil, fmt.Errorf("alerts.%s.clear: neither a time such as 5s nor a condition: %w", name, err)
-		}
+	if r.when, r.clear, r.after, err = cfg.compile(f); err != nil {
+		return nil, fmt.Errorf("alerts.%s.%w", name, err)
 	}
 	return r, nil
 }
@@ -66,7 +61,7 @@ func newRule(name string, cfg Config, f Fields, log zerolog.Logger) (*rule, erro
 func (r *rule) result(res *pipeline.Result, env map[string]any, js []byte, now time.Time, publish func(*Event)) (changed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := r.state(res.Source)
+	s := r.state(res.Source, now, publish)
 	fulfilled := r.eval(r.when, env, now)
 	enough := s.push(now, fulfilled, r.n, r.of)
 	s.Clear = r.clear != nil && r.eval(r.clear, env, now)
@@ -117,29 +112,41 @@ func (r *rule) look(s *state, now time.Time, js []byte, publish func(*Event)) bo
 	return false
 }
 
+// say makes the event, publishes it and offers it to the outputs. The state
+// keeps the event without its picture.
 func (r *rule) say(s *state, what string, now time.Time, js []byte, picture []byte, publish func(*Event)) {
 	e := *s.Event
-	e.State, e.Time, e.Picture = what, now, picture
+	e.State, e.Time = what, now
 	if js != nil {
 		e.Result = slices.Clone(js)
 	}
-	if text, err := render(orDefault(r.cfg.Message), &e); err == nil {
-		e.Message = string(text)
-	} else {
-		r.log.Error().Err(err).Msg("message template")
-	}
-	s.Event, s.Spoke = &e, now
+	e.Message = r.text(&e)
+	kept := e
+	s.Event, s.Spoke, s.told = &kept, now, true
+	e.Picture = picture
 	publish(&e)
 	for _, o := range r.out {
 		o.offer(&e)
 	}
 }
 
-func orDefault(message string) string {
-	if message == "" {
-		return "{{.Alert}} {{.State}} at {{.Source}}"
+// text is the event's message for people: raised and cleared never read alike.
+func (r *rule) text(e *Event) string {
+	template, after := r.cfg.Message, ""
+	switch {
+	case template == "":
+		template = "{{.Alert}} {{.State}} at {{.Source}}"
+	case e.State == Cleared && r.cfg.Over != "":
+		template = r.cfg.Over
+	case e.State == Cleared:
+		after = ": is over"
 	}
-	return message
+	text, err := render(template, e)
+	if err != nil {
+		r.log.Error().Err(err).Msg("message template")
+		return r.name + " " + e.State
+	}
+	return string(text) + after
 }
 
 // eval runs an expression; one that cannot be answered (a feature that is
@@ -158,25 +165,35 @@ func (r *rule) eval(p *vm.Program, env map[string]any, now time.Time) bool {
 	return v
 }
 
-func (r *rule) state(source string) *state {
-	s := r.states[source]
-	if s != nil {
+// state finds or makes what is remembered of a source. For a new one the
+// longest silent leaves whose alert is not raised; where all are, the longest
+// silent of all is cleared and leaves.
+func (r *rule) state(source string, now time.Time, publish func(*Event)) *state {
+	if s := r.states[source]; s != nil {
+		r.recent.MoveToFront(s.at)
 		return s
 	}
 	if len(r.states) >= maxSources {
-		var oldest *state
-		for _, o := range r.states {
-			if !o.raised() && (oldest == nil || o.Heard.Before(oldest.Heard)) {
-				oldest = o
+		leaves := r.recent.Back()
+		for at := leaves; at != nil; at = at.Prev() {
+			if !at.Value.(*state).raised() {
+				leaves = at
+				break
 			}
 		}
-		if oldest != nil {
-			delete(r.states, oldest.Source)
+		if s := leaves.Value.(*state); s.raised() {
+			r.say(s, Cleared, now, nil, nil, publish)
 		}
+		delete(r.states, r.recent.Remove(leaves).(*state).Source)
 	}
-	s = &state{Source: strings.Clone(source)}
-	r.states[s.Source] = s
+	s := &state{Source: strings.Clone(source)}
+	r.add(s)
 	return s
+}
+
+func (r *rule) add(s *state) {
+	r.states[s.Source] = s
+	s.at = r.recent.PushFront(s)
 }
 
 // tick does what time alone brings, and says whether anything changed.
@@ -191,16 +208,61 @@ func (r *rule) tick(now time.Time, publish func(*Event)) (changed bool) {
 	return changed
 }
 
-// save gives what the state file keeps: sources that were ever raised.
-func (r *rule) save() savedRule {
+// tell publishes what an earlier run left as the present state of a source.
+func (r *rule) tell(publish func(*Event)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range r.known() {
+		if !s.told {
+			s.told = true
+			e := *s.Event
+			publish(&e)
+		}
+	}
+}
+
+// drop clears what is raised: the rule is no more.
+func (r *rule) drop(now time.Time, publish func(*Event)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range r.known() {
+		if s.raised() {
+			r.say(s, Cleared, now, nil, nil, publish)
+		}
+	}
+}
+
+// known are the sources that were ever raised, those that spoke first first.
+func (r *rule) known() []*state {
+	var list []*state
+	for _, s := range r.states {
+		if s.Event != nil {
+			list = append(list, s)
+		}
+	}
+	slices.SortFunc(list, func(a, b *state) int {
+		return cmp.Or(a.Spoke.Compare(b.Spoke), strings.Compare(a.Source, b.Source))
+	})
+	return list
+}
+
+// save gives what the state file keeps: the sources that were ever raised;
+// with all, also those that are on their way to it.
+func (r *rule) save(all bool) savedRule {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	out := savedRule{Hash: r.hash}
-	for _, name := range slices.Sorted(maps.Keys(r.states)) {
-		if s := r.states[name]; s.Event != nil {
-			c := *s
-			out.Sources = append(out.Sources, &c)
+	list := r.known()
+	if all {
+		list = slices.Collect(maps.Values(r.states))
+	}
+	for _, s := range list {
+		c := *s
+		if s.Event != nil { // its count goes on
+			e := *s.Event
+			c.Event = &e
 		}
+		out.Sources = append(out.Sources, &c)
 	}
 	return out
 }
@@ -208,13 +270,14 @@ func (r *rule) save() savedRule {
 // restore takes over what the file, or the rule before a reload, knew. A rule
 // whose condition changed clears what it finds raised by its own lights.
 func (r *rule) restore(from savedRule) {
-	for _, s := range from.Sources {
-		if s == nil || s.Source == "" && s.Event == nil || math.MaxInt32 < len(r.states) {
-			continue
-		}
+	sources := slices.DeleteFunc(from.Sources, func(s *state) bool { return s == nil })
+	slices.SortFunc(sources, func(a, b *state) int { return a.Heard.Compare(b.Heard) })
+	for _, s := range sources[max(0, len(sources)-maxSources):] {
 		if from.Hash != r.hash {
 			s.History, s.Clear = 0, false
 		}
-		r.states[s.Source] = s
+		if r.states[s.Source] == nil {
+			r.add(s)
+		}
 	}
 }

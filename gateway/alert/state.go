@@ -1,6 +1,7 @@
 package alert
 
 import (
+	"container/list"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,6 +23,9 @@ type state struct {
 	// last result. Both matter while the alert is raised.
 	FalseSince time.Time `json:"false_since"`
 	Clear      bool      `json:"clear"`
+
+	at   *list.Element // in the rule's recent
+	told bool          // the event was published since the start
 }
 
 func (s *state) raised() bool { return s.Event != nil && s.Event.State != Cleared }
@@ -83,6 +87,12 @@ func saveState(dir string, s saved) error {
 	_, err = f.Write(b)
 	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
 		err = os.Rename(f.Name(), filepath.Join(dir, stateFile))
+	}
+	if err == nil {
+		var d *os.File
+		if d, err = os.Open(dir); err == nil {
+			err = errors.Join(d.Sync(), d.Close())
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("alert state: %w", err)
