@@ -98,6 +98,12 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	if !ok || cl.Net.Inline {
 		return pk, nil
 	}
+	h.s.intake.RLock()
+	defer h.s.intake.RUnlock()
+	if h.s.held {
+		h.s.refused("stopping")
+		return pk, packets.ErrRejectPacket
+	}
 	taps := h.s.taps.Load()
 	if taps == nil {
 		return pk, nil

@@ -36,6 +36,9 @@ type Server struct {
 	cut     *prometheus.CounterVec
 	ready   chan struct{}
 
+	intake sync.RWMutex // held for reading while a message of a client is handed on
+	held   bool
+
 	mu    sync.Mutex
 	cfg   Config
 	addrs []string
@@ -291,6 +294,16 @@ func (s *Server) Tap(filters []string, handle func(Message)) (remove func(), err
 	return func() {
 		change(func(l []*tap) []*tap { return slices.DeleteFunc(l, func(x *tap) bool { return x == t }) })
 	}, nil
+}
+
+// Hold is the first step of a clean stop: it returns when what clients have
+// published so far is handed on, and from then on their messages are neither
+// handed on nor acknowledged, so that they send them again elsewhere or later.
+// Publishing without a client goes on, and so do subscriptions.
+func (s *Server) Hold() {
+	s.intake.Lock()
+	s.held = true
+	s.intake.Unlock()
 }
 
 // Reload puts users, anonymous and limits into force, and cuts the sessions
