@@ -16,6 +16,7 @@ run: build ## fetch, build and show the gateway at work on real pictures and rea
 	@EDGEGATEWAY_CACHE=$$(scripts/setup.sh all) && export EDGEGATEWAY_CACHE && exec bin/edgegateway demo
 
 build: setup ## build bin/edgegateway, one file with the TFLite library inside
+	@echo "building bin/edgegateway with $$($(GO) env GOVERSION)"
 	@$(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/edgegateway . && ls -l bin/edgegateway | awk '{printf "built bin/edgegateway, %.1f MB\n", $$5/1e6}'
 
 setup:

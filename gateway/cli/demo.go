@@ -1,37 +1,39 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"edgegateway/gateway/app"
 	"edgegateway/internal/link"
 )
 
 func demoCommand() *cobra.Command {
 	var configs, cache string
 	cmd := &cobra.Command{
-		Use:    "demo",
-		Hidden: true,
-		Short:  "Conduct the demonstration: a gateway, a cloud, a camera and this machine's telemetry",
-		Args:   cobra.NoArgs,
+		Use:     "demo",
+		Hidden:  true,
+		Short:   "Conduct the demonstration: a gateway, a cloud, a camera and this machine's telemetry",
+		Example: "  edgegateway demo --configs configs",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			// A terminal that is closed must not leave children behind.
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGHUP)
+			defer stop()
 			d := demo{configs: configs, cache: cache, out: cmd.OutOrStdout()}
-			return d.run(cmd.Context())
+			return d.run(ctx)
 		},
 	}
 	cmd.Flags().StringVar(&configs, "configs", "configs", "folder with demo.yaml and cloud.yaml")
@@ -43,18 +45,34 @@ func demoCommand() *cobra.Command {
 // gets, over real connections.
 type demo struct {
 	configs, cache string
-	out            io.Writer
 	exe            string
-	children       []*exec.Cmd
+	children       []*child // in the order in which they started
 	died           chan error
+
+	mu  sync.Mutex // of out
+	out io.Writer
+
+	results, alerts atomic.Int64 // that the cloud received
 }
 
-func (d *demo) say(format string, args ...any) {
-	fmt.Fprintf(d.out, "%s  %s\n", time.Now().Format(time.TimeOnly), fmt.Sprintf(format, args...))
+func (d *demo) say(who, format string, args ...any) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	fmt.Fprintf(d.out, "%s  %-8s %s\n", time.Now().Format(time.TimeOnly), who, fmt.Sprintf(format, args...))
 }
+
+// What goes where, as configs/demo.yaml takes it.
+const (
+	demoCamera    = "camera/porch/front"
+	demoTelemetry = "host/demo/telemetry"
+)
 
 func (d *demo) run(ctx context.Context) (err error) {
-	model := filepath.Join(d.cache, "demo", "face_detection_short_range.tflite")
+	folder, err := filepath.Abs(filepath.Join(d.cache, "demo"))
+	if err != nil {
+		return err
+	}
+	model := filepath.Join(folder, "face_detection_short_range.tflite")
 	if _, err := os.Stat(model); d.cache == "" || err != nil {
 		return fmt.Errorf("demo: the pictures and the model are not there; use: make run")
 	}
@@ -69,19 +87,24 @@ func (d *demo) run(ctx context.Context) (err error) {
 	d.died = make(chan error, 8)
 	defer d.stop()
 
+	// The pictures are made while the brokers start.
+	pictures := make(chan error, 1)
+	go func() { pictures <- doorPictures(folder, filepath.Join(data, "door")) }()
+
 	cloud, local, web, err := threePorts()
 	if err != nil {
 		return err
 	}
-	os.Setenv("EDGEGATEWAY_DEMO_DATA", filepath.Join(data, "gateway"))
-	os.Setenv("EDGEGATEWAY_CLOUD_DATA", filepath.Join(data, "cloud"))
-	os.Setenv("EDGEGATEWAY_DEMO_MODEL", model)
-	os.Setenv("EDGEGATEWAY_DEMO_BROKER", local)
-	os.Setenv("EDGEGATEWAY_DEMO_HTTP", web)
-	os.Setenv("EDGEGATEWAY_DEMO_CLOUD", "tcp://"+cloud)
-	os.Setenv("EDGEGATEWAY_DEMO_CLOUD_LISTEN", cloud)
-
-	if err := d.start("run", "--config", filepath.Join(d.configs, "cloud.yaml")); err != nil {
+	env := []string{
+		"EDGEGATEWAY_DEMO_DATA=" + filepath.Join(data, "gateway"),
+		"EDGEGATEWAY_CLOUD_DATA=" + filepath.Join(data, "cloud"),
+		"EDGEGATEWAY_DEMO_MODEL=" + model,
+		"EDGEGATEWAY_DEMO_BROKER=" + local,
+		"EDGEGATEWAY_DEMO_HTTP=" + web,
+		"EDGEGATEWAY_DEMO_CLOUD=tcp://" + cloud,
+		"EDGEGATEWAY_DEMO_CLOUD_LISTEN=" + cloud,
+	}
+	if err := d.start("cloud", env, "run", "--config", filepath.Join(d.configs, "cloud.yaml")); err != nil {
 		return err
 	}
 	conn, err := d.await(ctx, cloud)
@@ -89,11 +112,8 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer conn.Close()
-	d.say("cloud     broker at tcp://%s", cloud)
-	if err := conn.Subscribe(ctx, []string{"gateways/#"}, 1, func(m link.Msg) { d.received(m) }); err != nil {
-		return err
-	}
-	if err := d.start("run", "--config", filepath.Join(d.configs, "demo.yaml")); err != nil {
+	d.say("cloud", "is a second %s with a broker alone, at tcp://%s", filepath.Base(d.exe), cloud)
+	if err := d.start("gateway", env, "run", "--config", filepath.Join(d.configs, "demo.yaml")); err != nil {
 		return err
 	}
 	probe, err := d.await(ctx, local)
@@ -101,30 +121,35 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return err
 	}
 	probe.Close()
-	d.say("gateway   broker at tcp://%s, metrics and health at http://%s", local, web)
-	if err := d.start("publish", "--host", "--broker", "tcp://"+local, "host/demo/telemetry"); err != nil {
+	d.say("gateway", "has its broker at tcp://%s, metrics and health at http://%s", local, web)
+	if err := <-pictures; err != nil {
 		return err
 	}
-	door, err := doorPictures(filepath.Join(d.cache, "demo"), filepath.Join(data, "door"))
-	if err != nil {
+	d.say("camera", "photographs, with and without people, to %s each second", demoCamera)
+	d.say("machine", "this machine's own telemetry to %s each second", demoTelemetry)
+	d.say("look in", "%s sub --broker tcp://%s '#'", d.command(), local)
+	d.say("", "Below is what the cloud receives. Ctrl-C ends it.")
+	if err := conn.Subscribe(ctx, []string{"gateways/#"}, 1, d.received); err != nil {
 		return err
 	}
-	if err := d.start("replay", "--broker", "tcp://"+local, "--every", "1s", "--loop", "--quiet", "camera/door/front", door); err != nil {
-		return err
-	}
-	d.say("replay    photographs to camera/door/front, this machine's telemetry to host/demo/telemetry")
-	d.say("look in   %s sub --broker tcp://%s '#'", d.command(), local)
-	d.say("          Ctrl-C ends it; below is what arrives at the cloud")
 	go d.models(ctx, web)
+	if err := d.start("camera", nil, "replay", "--broker", "tcp://"+local, "--every", "1s", "--loop", "--quiet", demoCamera, filepath.Join(data, "door")); err != nil {
+		return err
+	}
+	if err := d.start("machine", nil, "publish", "--host", "--broker", "tcp://"+local, demoTelemetry); err != nil {
+		return err
+	}
 	select {
 	case <-ctx.Done():
-		d.say("stopping")
+		d.stop()
+		d.say("stopped", "the cloud had received %d results and %d alerts", d.results.Load(), d.alerts.Load())
 		return nil
 	case err := <-d.died:
 		return err
 	}
 }
 
+// command is how a reader in the same folder calls this program.
 func (d *demo) command() string {
 	if wd, err := os.Getwd(); err == nil {
 		if rel, err := filepath.Rel(wd, d.exe); err == nil && !strings.HasPrefix(rel, "..") {
@@ -134,39 +159,41 @@ func (d *demo) command() string {
 	return d.exe
 }
 
-// start runs this program with arguments until the demonstration ends. It is
-// in a process group of its own, so that Ctrl-C reaches the conductor alone.
-func (d *demo) start(args ...string) error {
-	cmd := exec.Command(d.exe, args...)
-	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("demo: %s: %w", args[0], err)
+// start runs this program with arguments until the demonstration ends.
+func (d *demo) start(name string, env []string, args ...string) error {
+	c, err := startChild(d.exe, env, func(line string) { d.say(name, "%s", line) }, args...)
+	if err != nil {
+		return fmt.Errorf("demo: %s: %w", name, err)
 	}
-	d.children = append(d.children, cmd)
+	d.children = append(d.children, c)
 	go func() {
-		err := cmd.Wait()
-		d.died <- fmt.Errorf("demo: %s ended: %v", strings.Join(args, " "), err)
+		<-c.done
+		d.died <- fmt.Errorf("demo: the %s (edgegateway %s) ended: %v", name, strings.Join(args, " "), c.err)
 	}()
 	return nil
 }
 
-// stop ends the children, the youngest first, and waits a little for each.
+// stop ends the children in the order of the journey: those that publish, the
+// gateway, the cloud, so that each has what the one before it handed over.
+// What is left after a while is killed. It may be called twice.
 func (d *demo) stop() {
 	// A second Ctrl-C must not leave children behind.
 	signal.Ignore(os.Interrupt)
-	for _, c := range d.children {
-		c.Process.Signal(syscall.SIGTERM)
-	}
-	deadline := time.After(1800 * time.Millisecond)
-	for range d.children {
-		select {
-		case <-d.died:
-		case <-deadline:
-			for _, c := range d.children {
-				c.Process.Kill()
+	late := time.After(1800 * time.Millisecond)
+	for len(d.children) > 0 {
+		group := d.children[min(2, len(d.children)-1):]
+		d.children = d.children[:len(d.children)-len(group)]
+		for _, c := range group {
+			c.cmd.Process.Signal(syscall.SIGTERM)
+		}
+		for _, c := range group {
+			select {
+			case <-c.done:
+			case <-late:
+				c.cmd.Process.Kill()
+				<-c.done
+				late = time.After(0)
 			}
-			return
 		}
 	}
 }
@@ -209,40 +236,44 @@ func (d *demo) await(ctx context.Context, addr string) (*link.Conn, error) {
 // received prints a line for what arrived at the cloud.
 func (d *demo) received(m link.Msg) {
 	topic := strings.TrimPrefix(m.Topic, "gateways/demo/")
-	if strings.HasSuffix(topic, "/picture") {
-		d.say("cloud     %-24s picture of %d kB", topic, len(m.Payload)/1000)
-		return
+	var status struct{ Online bool }
+	text := summary(m.Payload)
+	switch {
+	case strings.HasSuffix(topic, "/picture"):
+		text = fmt.Sprintf("picture of %d kB", len(m.Payload)/1000)
+	case strings.HasPrefix(topic, "results/"):
+		d.results.Add(1)
+	case strings.HasPrefix(topic, "alerts/"):
+		d.alerts.Add(1)
+	case topic == "status" && json.Unmarshal(m.Payload, &status) == nil && status.Online:
+		text = "the gateway is there"
+	case topic == "status":
+		text = "the gateway says good-bye"
 	}
-	d.say("cloud     %-24s %s", topic, summary(m.Payload))
+	d.say("cloud", "%-22s %s", topic, text)
 }
 
 // models says which delegate each model runs on, and why, when it is known
 // and when it changes.
 func (d *demo) models(ctx context.Context, web string) {
-	last := ""
-	for range 120 {
+	last := map[string]string{}
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(250 * time.Millisecond):
+		case <-tick.C:
 		}
-		resp, err := http.Get("http://" + web + "/api/status")
+		status, err := fetchStatus("http://" + web)
 		if err != nil {
-			continue
+			continue // the gateway starts or stops
 		}
-		var s app.Status
-		err = json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&s)
-		resp.Body.Close()
-		if err != nil {
-			continue
-		}
-		var b bytes.Buffer
-		for _, m := range s.Models {
-			fmt.Fprintf(&b, "model     %s runs on %s: %s", m.Name, m.Delegate, m.Why)
-		}
-		if text := b.String(); text != "" && text != last {
-			last = text
-			d.say("%s", text)
+		for _, m := range status.Models {
+			if text := fmt.Sprintf("%s runs on %s: %s", m.Name, m.Delegate, m.Why); last[m.Name] != text {
+				last[m.Name] = text
+				d.say("model", "%s", text)
+			}
 		}
 	}
 }

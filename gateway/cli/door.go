@@ -10,54 +10,62 @@ import (
 	"slices"
 )
 
-// doorPictures makes the folder that the camera at the door replays: for some
-// seconds somebody is there, then nobody, in turn. Those with nobody are cut
-// from the same photographs, from where no face is.
-func doorPictures(from, to string) (string, error) {
+// doorPictures makes the folder that the camera at the door replays, a picture
+// a second: somebody is there for some seconds, then nobody, in turn. Those
+// with nobody are cut from the same photographs, from where no face is.
+func doorPictures(from, to string) error {
 	photos, err := filepath.Glob(filepath.Join(from, "sample*.jpg"))
 	if err != nil || len(photos) == 0 {
-		return "", fmt.Errorf("demo: no photographs in %s; use: make run", from)
+		return fmt.Errorf("demo: no photographs in %s; use: make run", from)
 	}
 	slices.Sort(photos)
 	if err := os.MkdirAll(to, 0o700); err != nil {
-		return "", err
+		return err
 	}
-	n := 0
-	save := func(img image.Image) error {
-		f, err := os.Create(filepath.Join(to, fmt.Sprintf("%04d.jpg", n)))
+	empty := make([]string, len(photos))
+	for i, photo := range photos {
+		img, err := openPicture(photo)
 		if err != nil {
 			return err
 		}
-		n++
-		if err := jpeg.Encode(f, img, &jpeg.Options{Quality: 85}); err != nil {
-			f.Close()
+		empty[i] = filepath.Join(to, fmt.Sprintf("nobody%d", i))
+		if err := saveJPEG(empty[i], nobody(img)); err != nil {
 			return err
 		}
-		return f.Close()
 	}
 	const seconds = 6
-	for i := 0; i < len(photos); i += 2 {
-		pair := photos[i:min(i+2, len(photos))]
+	n := 0
+	show := func(list []string) error {
 		for k := range seconds {
-			img, err := openPicture(pair[k%len(pair)])
-			if err != nil {
-				return "", err
+			if err := os.Symlink(list[k%len(list)], filepath.Join(to, fmt.Sprintf("%04d.jpg", n))); err != nil {
+				return err
 			}
-			if err := save(img); err != nil {
-				return "", err
-			}
+			n++
 		}
-		for k := range seconds {
-			img, err := openPicture(pair[k%len(pair)])
-			if err != nil {
-				return "", err
-			}
-			if err := save(nobody(img)); err != nil {
-				return "", err
-			}
+		return nil
+	}
+	for i := 0; i < len(photos); i += 2 {
+		j := min(i+2, len(photos))
+		if err := show(photos[i:j]); err != nil {
+			return err
+		}
+		if err := show(empty[i:j]); err != nil {
+			return err
 		}
 	}
-	return to, nil
+	return nil
+}
+
+func saveJPEG(path string, img image.Image) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	if err := jpeg.Encode(f, img, &jpeg.Options{Quality: 85}); err != nil {
+		f.Close()
+		return err
+	}
+	return f.Close()
 }
 
 func openPicture(path string) (image.Image, error) {

@@ -89,11 +89,11 @@ type said struct {
 	Label    string             `json:"label"`
 	Score    *float64           `json:"score"`
 	Time     time.Time          `json:"time"`
+	Since    time.Time          `json:"since"`
 	Features map[string]float64 `json:"features"`
 	Objects  []struct {
-		Label string     `json:"label"`
-		Score float64    `json:"score"`
-		Box   [4]float64 `json:"box"`
+		Label string  `json:"label"`
+		Score float64 `json:"score"`
 	} `json:"objects"`
 	TookUs int64 `json:"took_us"`
 }
@@ -120,33 +120,39 @@ func (s said) line() string {
 	var b strings.Builder
 	if s.Alert != "" {
 		fmt.Fprintf(&b, "ALERT %s %s", s.Alert, s.State)
-		if s.Message != "" {
+		switch {
+		case s.State == "cleared":
+			fmt.Fprintf(&b, " after %v", s.Time.Sub(s.Since).Round(time.Second))
+		case s.Message != "":
 			fmt.Fprintf(&b, ": %s", s.Message)
 		}
 		return b.String()
 	}
+	label := ""
 	for i, o := range s.Objects {
-		if i > 0 {
-			b.WriteString(", ")
+		switch {
+		case i == 0:
+			b.WriteString(o.Label)
+		case o.Label != label:
+			fmt.Fprintf(&b, ", %s", o.Label)
 		}
-		fmt.Fprintf(&b, "%s %.2f at %.2f,%.2f..%.2f,%.2f", o.Label, o.Score, o.Box[0], o.Box[1], o.Box[2], o.Box[3])
+		fmt.Fprintf(&b, " %.2f", o.Score)
+		label = o.Label
 	}
 	switch {
 	case len(s.Objects) > 0:
 	case s.Label != "" && s.Score != nil:
 		fmt.Fprintf(&b, "%s %.2f", s.Label, *s.Score)
 	case len(s.Features) == 0 && s.TookUs > 0:
-		b.WriteString("nothing")
+		b.WriteString("nothing found")
 	}
-	if len(s.Features) > 0 {
-		names := sortedKeys(s.Features)
-		for i, name := range names {
-			if i == 6 {
-				fmt.Fprintf(&b, " ... %d more", len(names)-i)
-				break
-			}
-			fmt.Fprintf(&b, " %s=%.3g", name, s.Features[name])
+	names := sortedKeys(s.Features)
+	for i, name := range names {
+		if i == 6 {
+			fmt.Fprintf(&b, " ... %d more", len(names)-i)
+			break
 		}
+		fmt.Fprintf(&b, " %s=%.3g", name, s.Features[name])
 	}
 	if s.TookUs > 0 {
 		fmt.Fprintf(&b, " (%.1f ms)", float64(s.TookUs)/1000)

@@ -1,0 +1,152 @@
+package cli_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"edgegateway/internal/link"
+	"edgegateway/internal/testkit"
+)
+
+// What a stranger does first: make run, look at what comes, paste the line
+// that is printed, Ctrl-C. All processes are real, and so is the signal.
+func TestMakeRun(t *testing.T) {
+	testkit.Cached(t, "demo/face_detection_short_range.tflite")
+	root, tmp, mark := testkit.Root(t), t.TempDir(), "EDGEGATEWAY_TEST_MARK="+filepath.Base(t.TempDir())+t.Name()
+	cmd := exec.Command(testkit.Program(t, "make"), "--no-print-directory", "run")
+	cmd.Dir = root
+	cmd.Env = append(os.Environ(), "EDGEGATEWAY_CACHE="+testkit.CacheDir(), "TMPDIR="+tmp, "GOTMPDIR="+t.TempDir(), mark)
+	p := testkit.Start(t, cmd)
+	p.Line(`^built bin/edgegateway, `)
+	built := time.Now()
+	cloud := p.Line(`cloud .* at (tcp://127\.0\.0\.1:\d+)$`)[1]
+	local := p.Line(`gateway .* at (tcp://127\.0\.0\.1:\d+), metrics and health at http://127\.0\.0\.1:\d+$`)[1]
+	look := p.Line(`look in +(.*edgegateway sub .*)$`)[1]
+
+	p.Line(`cloud +results/`)
+	t.Logf("the first result was on the terminal %v after the build, or sooner", time.Since(built).Round(time.Millisecond))
+
+	// The cloud tells a second subscriber the same as it tells the terminal.
+	conn, err := link.Connect(t.Context(), link.Config{URL: cloud, ClientID: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	arrived := map[string]bool{}
+	msgs := newInbox(t, conn, "gateways/#")
+	for _, want := range []string{"results/porch", "results/host", "alerts/somebody raised", "alerts/somebody cleared"} {
+		for !arrived[want] {
+			arrived[demoKind(t, msgs.next())] = true
+		}
+	}
+
+	sub := exec.Command("sh", "-c", "exec "+look)
+	sub.Dir = root
+	looked := testkit.Start(t, sub)
+	looked.Line(`^results/porch/front (face 0\.|nothing found)`)
+	looked.Signal(syscall.SIGINT)
+	if code := looked.Exit(); code != 0 {
+		t.Errorf("%s: exit code %d after Ctrl-C", look, code)
+	}
+
+	p.Signal(syscall.SIGINT)
+	asked := time.Now()
+	p.Exit()
+	t.Logf("all ended %v after Ctrl-C", time.Since(asked).Round(time.Millisecond))
+	p.Line(`stopped +the cloud had received [1-9]\d* results and [1-9]\d* alerts$`)
+	if out := p.Output(); strings.Contains(out, "killed") || strings.Contains(out, "WRN") || strings.Contains(out, "ERR") {
+		t.Error("it did not run or end cleanly")
+	}
+	for _, addr := range []string{cloud, local} {
+		if c, err := net.Dial("tcp", strings.TrimPrefix(addr, "tcp://")); err == nil {
+			c.Close()
+			t.Errorf("%s still accepts", addr)
+		}
+	}
+	if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
+		t.Errorf("files left behind: %v %v", left, err)
+	}
+	for _, pid := range withEnvironment(t, mark) {
+		t.Errorf("process %s is left", pid)
+	}
+}
+
+// demoKind names what a message of the demonstration is; results must be
+// whole and say which stream they are of.
+func demoKind(t *testing.T, m link.Msg) string {
+	t.Helper()
+	topic := strings.TrimPrefix(m.Topic, "gateways/demo/")
+	if topic == "status" || strings.HasSuffix(topic, "/picture") {
+		return topic
+	}
+	var body struct {
+		ID, Stream, Alert, State string
+		Features                 map[string]float64
+		Objects                  []struct{ Label string }
+	}
+	if err := json.Unmarshal(m.Payload, &body); err != nil || body.ID == "" {
+		t.Fatalf("%s: %s: %v", topic, m.Payload, err)
+	}
+	switch {
+	case body.Alert != "":
+		return "alerts/" + body.Alert + " " + body.State
+	case body.Stream == "host" && body.Features["cpu.max"] < body.Features["cpu.mean"]:
+		t.Errorf("%s: the maximum is under the mean: %s", topic, m.Payload)
+	}
+	return "results/" + body.Stream
+}
+
+// withEnvironment lists the processes that were started with a variable.
+func withEnvironment(t *testing.T, variable string) (pids []string) {
+	files, err := filepath.Glob("/proc/[0-9]*/environ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		env, err := os.ReadFile(f)
+		if err == nil && bytes.Contains(env, []byte(variable)) { // others end meanwhile
+			pids = append(pids, filepath.Base(filepath.Dir(f)))
+		}
+	}
+	return pids
+}
+
+// inbox takes what a connection receives.
+type inbox struct {
+	t    *testing.T
+	msgs chan link.Msg
+}
+
+func newInbox(t *testing.T, conn *link.Conn, filters ...string) *inbox {
+	t.Helper()
+	in := &inbox{t: t, msgs: make(chan link.Msg, 1000)}
+	ended := t.Context().Done()
+	if err := conn.Subscribe(t.Context(), filters, 1, func(m link.Msg) {
+		select {
+		case in.msgs <- m:
+		case <-ended:
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return in
+}
+
+func (in *inbox) next() link.Msg {
+	in.t.Helper()
+	select {
+	case m := <-in.msgs:
+		return m
+	case <-time.After(time.Minute):
+		in.t.Fatal("nothing came for a minute")
+	}
+	panic("not reached")
+}
