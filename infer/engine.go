@@ -181,23 +181,66 @@ func (e *Engine) all() []*Model {
 	return list
 }
 
-// Reload loads a new set of models beside the old one and swaps it in; on an
-// error nothing changes.
-func (e *Engine) Reload(cfg Config, models map[string]ModelConfig) error {
+// Change is a new set of models, loaded beside the one in service.
+type Change struct {
+	e    *Engine
+	cfg  Config
+	next map[string]*Model
+}
+
+// Prepare loads a new set of models and touches nothing. Models that are as
+// they were are taken over. One of Apply and Discard follows, before the next
+// Prepare.
+func (e *Engine) Prepare(cfg Config, models map[string]ModelConfig) (*Change, error) {
 	next, err := e.load(cfg, models)
+	if err != nil {
+		return nil, err
+	}
+	return &Change{e: e, cfg: cfg, next: next}, nil
+}
+
+// Model gives a model of the new set by name.
+func (c *Change) Model(name string) (*Model, error) {
+	m := c.next[name]
+	if m == nil {
+		return nil, fmt.Errorf("there is no model %q", name)
+	}
+	return m, nil
+}
+
+// Discard frees what was loaded; the old set stays.
+func (c *Change) Discard() {
+	for name, m := range c.next {
+		if c.e.models[name] != m {
+			m.close()
+		}
+	}
+}
+
+// Apply puts the new set into service. Models that left it still answer those
+// who hold them, until retire is called.
+func (c *Change) Apply() (retire func()) {
+	c.e.mu.Lock()
+	old := c.e.models
+	c.e.models, c.e.cfg = c.next, c.cfg
+	c.e.mu.Unlock()
+	c.e.wake()
+	return func() {
+		for name, m := range old {
+			if c.next[name] != m {
+				m.retire()
+			}
+		}
+	}
+}
+
+// Reload is Prepare, Apply and retire: on an error nothing changes.
+func (e *Engine) Reload(cfg Config, models map[string]ModelConfig) error {
+	c, err := e.Prepare(cfg, models)
 	if err != nil {
 		return err
 	}
-	e.mu.Lock()
-	old := e.models
-	e.models, e.cfg = next, cfg
-	e.mu.Unlock()
-	for name, m := range old {
-		if next[name] != m {
-			m.retire()
-		}
-	}
-	e.wake()
+	c.Apply()()
 	return nil
 }
 
