@@ -26,6 +26,7 @@ import (
 
 // App is a whole gateway.
 type App struct {
+	name   string
 	log    zerolog.Logger
 	load   func() (Config, error) // for reload
 	data   *dataFolder
@@ -39,8 +40,9 @@ type App struct {
 	cut    context.CancelFunc
 	ready  atomic.Bool
 
-	mu  sync.Mutex // of a reload
-	cfg Config
+	mu       sync.Mutex // of a reload
+	cfg      Config
+	retiring sync.WaitGroup // models of earlier configurations
 }
 
 // grace is how long a stop may take before what is left is cut short.
@@ -50,7 +52,7 @@ const grace = 1500 * time.Millisecond
 // load reads the configuration again when a reload is asked for; trial runs
 // a model's candidates in a child process.
 func New(cfg Config, load func() (Config, error), trial infer.TrialFunc, log zerolog.Logger, reg *prometheus.Registry) (app *App, err error) {
-	a := &App{log: log, load: load, cfg: cfg}
+	a := &App{name: cfg.Gateway, log: log, load: load, cfg: cfg}
 	ctx, cut := context.WithCancel(context.Background())
 	a.cut = cut
 	defer func() {
@@ -75,16 +77,13 @@ func New(cfg Config, load func() (Config, error), trial infer.TrialFunc, log zer
 		}
 		a.out.links = append(a.out.links, l)
 	}
-	// The alert engine asks the streams for their fields, and is itself one
-	// of their sinks.
-	sinks := sinkList{a.out}
-	if a.pipe, err = pipeline.New(cfg.Streams, a.engine, a.broker, []pipeline.Sink{&sinks}, a.data.nextEpoch, part(log, "pipeline"), reg); err != nil {
+	if a.alerts, err = alert.New(cfg.Alerts, cfg.fields, a.data.path("alerts"), a.out, part(log, "alert"), reg); err != nil {
 		return nil, err
 	}
-	if a.alerts, err = alert.New(cfg.Alerts, fieldsOf(a.pipe), a.data.path("alerts"), a.out, part(log, "alert"), reg); err != nil {
+	sinks := []pipeline.Sink{a.out, a.alerts}
+	if a.pipe, err = pipeline.New(cfg.Streams, a.engine, a.broker, sinks, a.data.nextEpoch, part(log, "pipeline"), reg); err != nil {
 		return nil, err
 	}
-	sinks = append(sinks, a.alerts)
 	if _, err = a.broker.Tap([]string{"#"}, a.pipe.Handle); err != nil {
 		return nil, fmt.Errorf("broker: %w", err)
 	}
@@ -101,25 +100,16 @@ func part(log zerolog.Logger, name string) zerolog.Logger {
 	return log.With().Str("part", name).Logger()
 }
 
-// sinkList hands a result to each of its sinks in turn.
-type sinkList []pipeline.Sink
-
-func (s *sinkList) Result(r *pipeline.Result, json []byte, up bool) {
-	for _, sink := range *s {
-		sink.Result(r, json, up)
-	}
-}
-
-func (a *App) newLink(cut context.Context, name string, cfg upstream.Config, reg prometheus.Registerer) (*link, error) {
+func (a *App) newLink(cut context.Context, name string, cfg upstream.Config, reg prometheus.Registerer) (*uplink, error) {
 	log := part(a.log, "upstream").With().Str("upstream", name).Logger()
 	reg = prometheus.WrapRegistererWith(prometheus.Labels{"upstream": name}, reg)
-	l := &link{name: name, queue: make(chan upstream.Record, feedQueue), log: log, cut: cut}
+	l := &uplink{name: name, queue: make(chan upstream.Record, feedQueue), log: log, cut: cut}
 	l.configure(cfg)
 	var err error
 	if l.outbox, err = upstream.OpenOutbox(filepath.Join(a.data.path("outbox"), name), cfg, log, reg); err != nil {
 		return nil, err
 	}
-	if l.bridge, err = upstream.NewBridge(name, a.cfg.Gateway, cfg, l.outbox, a.command, log, reg); err != nil {
+	if l.bridge, err = upstream.NewBridge(name, a.name, cfg, l.outbox, a.command, log, reg); err != nil {
 		return nil, errors.Join(err, l.outbox.Close())
 	}
 	return l, nil
@@ -128,7 +118,7 @@ func (a *App) newLink(cut context.Context, name string, cfg upstream.Config, reg
 // list is the stages in the order in which they stop: the order of the
 // journey, then what the journey ran on.
 func (a *App) list() []stage {
-	list := []stage{{"pipeline", a.pipe.Run}, {"alert", a.alerts.Run}}
+	list := []stage{{"intake", a.hold}, {"pipeline", a.pipe.Run}, {"alert", a.alerts.Run}}
 	for _, l := range a.out.links {
 		list = append(list, stage{"outbox " + l.name, l.feed}, stage{"upstream " + l.name, l.bridge.Run})
 	}
@@ -137,6 +127,14 @@ func (a *App) list() []stage {
 		list = append(list, stage{"dashboard", a.dash.Run})
 	}
 	return list
+}
+
+// hold ends the intake: what the broker acknowledged is in a queue by then,
+// and what comes later it does not acknowledge.
+func (a *App) hold(ctx context.Context) error {
+	<-ctx.Done()
+	a.broker.Hold()
+	return nil
 }
 
 // Run is the gateway's life: until ctx ends, or a stage fails.
@@ -159,11 +157,15 @@ func (a *App) Run(ctx context.Context) error {
 // Close frees what New took; Run does it by itself.
 func (a *App) Close() error {
 	a.cut()
+	a.retiring.Wait()
 	var errs []error
 	if a.out != nil {
 		for _, l := range a.out.links {
 			errs = append(errs, l.outbox.Close())
 		}
+	}
+	if a.dash != nil {
+		errs = append(errs, a.dash.Close())
 	}
 	if a.engine != nil {
 		errs = append(errs, a.engine.Close())
@@ -172,19 +174,6 @@ func (a *App) Close() error {
 		errs = append(errs, a.data.close())
 	}
 	return errors.Join(errs...)
-}
-
-// fieldsOf tells the alert engine what a stream's results hold.
-func fieldsOf(p interface {
-	Fields(string) ([]string, bool, bool)
-}) func(string) (alert.Fields, error) {
-	return func(stream string) (alert.Fields, error) {
-		names, model, ok := p.Fields(stream)
-		if !ok {
-			return alert.Fields{}, fmt.Errorf("there is no stream %q", stream)
-		}
-		return alert.Fields{Features: names, Model: model}, nil
-	}
 }
 
 // Addrs are the broker's addresses once it is ready.
@@ -213,25 +202,32 @@ func (a *App) Reload() error {
 	if err := fixed(a.cfg, next); err != nil {
 		return err
 	}
-	// What can refuse comes first; the models are put back where it does.
-	if err := a.engine.Reload(next.Infer, next.Models); err != nil {
-		return fmt.Errorf("models: %w", err)
-	}
-	undo := func(err error) error {
-		return errors.Join(err, a.engine.Reload(a.cfg.Infer, a.cfg.Models))
-	}
-	streams, err := a.pipe.Prepare(next.Streams)
+	// What can refuse comes first, and touches nothing.
+	models, err := a.engine.Prepare(next.Infer, next.Models)
 	if err != nil {
-		return undo(err)
+		return err
 	}
-	rules, err := a.alerts.Prepare(next.Alerts, fieldsOf(streams))
+	streams, err := a.pipe.Prepare(next.Streams, models)
 	if err != nil {
-		return undo(err)
+		models.Discard()
+		return err
+	}
+	rules, err := a.alerts.Prepare(next.Alerts, next.fields)
+	if err != nil {
+		models.Discard()
+		return err
 	}
 	if err := a.broker.Reload(next.Broker); err != nil {
-		return undo(fmt.Errorf("broker: %w", err))
+		models.Discard()
+		return fmt.Errorf("broker.%w", err)
 	}
-	streams.Apply()
+	// A model that left answers the streams that finish with it.
+	retire := models.Apply()
+	finished := streams.Apply()
+	a.retiring.Go(func() {
+		<-finished
+		retire()
+	})
 	rules()
 	var errs []error
 	for _, l := range a.out.links {

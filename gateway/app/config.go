@@ -160,8 +160,10 @@ func (c Config) Validate() error {
 	for _, name := range slices.Sorted(maps.Keys(c.Alerts)) {
 		a := c.Alerts[name]
 		section("alerts."+name, a.Validate())
-		if _, ok := c.Streams[a.Stream]; !ok {
-			bad("alerts.%s.stream: there is no stream %q%s", name, a.Stream, didYouMean(a.Stream, names))
+		if f, err := c.fields(a.Stream); err != nil {
+			bad("alerts.%s.stream: %w%s", name, err, didYouMean(a.Stream, names))
+		} else if a.When != "" && c.Streams[a.Stream].Validate() == nil {
+			section("alerts."+name, a.Check(f))
 		}
 		for i, f := range a.Topics() {
 			c.loops(fmt.Sprintf("alerts.%s.publish[%d].topic", name, i), f, &errs)
@@ -172,6 +174,16 @@ func (c Config) Validate() error {
 		section("upstream."+name, c.Upstream[name].Validate())
 	}
 	return errors.Join(errs...)
+}
+
+// fields tells what the results of a stream hold.
+func (c Config) fields(stream string) (alert.Fields, error) {
+	s, ok := c.Streams[stream]
+	if !ok {
+		return alert.Fields{}, fmt.Errorf("there is no stream %q", stream)
+	}
+	names, err := s.Fields()
+	return alert.Fields{Features: names, Model: s.Model != ""}, err
 }
 
 // loops refuses an output that could come back in as a stream's input.

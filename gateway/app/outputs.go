@@ -15,9 +15,9 @@ import (
 	"edgegateway/gateway/upstream"
 )
 
-// link is one way up: its outbox, its bridge, and the feeder between the
+// uplink is one way up: its outbox, its bridge, and the feeder between the
 // streams and the disk.
-type link struct {
+type uplink struct {
 	name    string
 	alerts  atomic.Bool  // they go up
 	results atomic.Bool  // they go up
@@ -34,7 +34,7 @@ const (
 	feedBatch = 512  // records that share one fsync
 )
 
-func (l *link) configure(cfg upstream.Config) {
+func (l *uplink) configure(cfg upstream.Config) {
 	l.alerts.Store(slices.Contains(cfg.Send, "alerts"))
 	l.results.Store(slices.Contains(cfg.Send, "results"))
 	l.limit.Store(int64(cfg.MaxPayloadBytes))
@@ -42,7 +42,7 @@ func (l *link) configure(cfg upstream.Config) {
 
 // offer queues a record for the disk; where the disk cannot follow the caller
 // waits, and with it the stream, by its own policy.
-func (l *link) offer(r upstream.Record) {
+func (l *uplink) offer(r upstream.Record) {
 	select {
 	case l.queue <- r:
 	case <-l.cut.Done():
@@ -51,7 +51,7 @@ func (l *link) offer(r upstream.Record) {
 
 // feed brings what is queued to the disk, many records a write. When ctx ends
 // it writes what is there and returns.
-func (l *link) feed(ctx context.Context) error {
+func (l *uplink) feed(ctx context.Context) error {
 	batch := make([]upstream.Record, 0, feedBatch)
 	for {
 		batch = batch[:0]
@@ -95,7 +95,7 @@ func (l *link) feed(ctx context.Context) error {
 // links.
 type outputs struct {
 	broker *broker.Server
-	links  []*link
+	links  []*uplink
 }
 
 // Result is a pipeline.Sink: results go up where the link sends results.

@@ -31,7 +31,7 @@ type LinkStatus struct {
 // Status gives the present state; it satisfies dashboard.Source.
 func (a *App) Status() any {
 	s := Status{
-		Gateway: a.cfg.Gateway, Ready: a.ready.Load(), Broker: a.broker.Addrs(), Clients: a.broker.Clients(),
+		Gateway: a.name, Ready: a.ready.Load(), Broker: a.broker.Addrs(), Clients: a.broker.Clients(),
 		Streams: a.pipe.Status(), Models: a.engine.Models(), Alerts: a.alerts.Active(),
 	}
 	for _, l := range a.out.links {

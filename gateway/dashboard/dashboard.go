@@ -92,6 +92,14 @@ func New(cfg Config, src Source, metrics prometheus.Gatherer, log zerolog.Logger
 // Addr is where it listens.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
 
+// Close frees the address of a server that does not run.
+func (s *Server) Close() error {
+	if err := s.listener.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
 // Run serves until ctx ends.
 func (s *Server) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() {

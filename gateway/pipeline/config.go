@@ -85,6 +85,16 @@ func (c Config) Validate() error {
 		if c.Input.Image != "" {
 			bad("window: pictures are not windowed")
 		}
+		if c.Input.Raw == "tensor" {
+			bad("window: bytes that go into the model as they stand are not windowed; give their form, for example raw: f32le")
+		}
+	}
+	if len(c.Features) > 0 && c.Window == nil {
+		bad("features: need a window, for example window: {size: 10s, every: 1s}")
+	} else if len(c.Features) > 0 && c.Input.Image == "" && c.Input.Validate() == nil {
+		if _, err := c.Fields(); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	if _, err := parsePolicy(c.Full); err != nil {
 		bad("full: %w", err)
@@ -112,6 +122,32 @@ func (c Config) Validate() error {
 		bad("results.topic: %w", err)
 	}
 	return errors.Join(errs...)
+}
+
+// Fields are the names of the features in the stream's results, in order.
+func (c Config) Fields() ([]string, error) {
+	d, err := sensors.NewDecoder(c.Input)
+	if err != nil {
+		return nil, prefix("input", err)
+	}
+	_, names, err := c.features(d.Names())
+	return names, err
+}
+
+// features makes what is computed of each window over values of these names,
+// nil for nothing, and gives the names that a result's features have.
+func (c Config) features(values []string) (*sensors.Features, []string, error) {
+	switch {
+	case len(c.Features) > 0:
+		f, err := sensors.NewFeatures(c.Features, values)
+		if err != nil {
+			return nil, nil, fmt.Errorf("features: %w", err)
+		}
+		return f, f.Names(), nil
+	case c.Window != nil, c.Input.Image != "":
+		return nil, nil, nil // the window itself is for the model, not for a result
+	}
+	return nil, values, nil
 }
 
 // OutputFilter is the filter that all topics of the stream's results match.

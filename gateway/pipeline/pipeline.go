@@ -17,7 +17,7 @@ import (
 	"edgegateway/infer"
 )
 
-// Models gives the models by name; *infer.Engine does.
+// Models gives the models by name; *infer.Engine and *infer.Change do.
 type Models interface {
 	Model(name string) (*infer.Model, error)
 }
@@ -25,12 +25,11 @@ type Models interface {
 // Pipeline is all streams and the table that says which message is whose. A
 // message sees the old table or the new one, never a mixture.
 type Pipeline struct {
-	models Models
-	pub    Publisher
-	sinks  []Sink
-	epoch  func() (uint64, error)
-	log    zerolog.Logger
-	drops  *prometheus.CounterVec
+	pub   Publisher
+	sinks []Sink
+	epoch func() (uint64, error)
+	log   zerolog.Logger
+	drops *prometheus.CounterVec
 
 	table  atomic.Pointer[table]
 	reload sync.Mutex
@@ -57,7 +56,7 @@ type route struct {
 // New builds all streams; Run starts them. epoch gives a number that was
 // never given before, on this box: ids are made with it.
 func New(streams map[string]Config, models Models, pub Publisher, sinks []Sink, epoch func() (uint64, error), log zerolog.Logger, reg prometheus.Registerer) (*Pipeline, error) {
-	p := &Pipeline{models: models, pub: pub, sinks: sinks, epoch: epoch, log: log}
+	p := &Pipeline{pub: pub, sinks: sinks, epoch: epoch, log: log}
 	p.drops = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "edgegateway_pipeline_dropped_total",
 		Help: "Messages and windows that became no result, by stream and reason.",
@@ -70,7 +69,7 @@ func New(streams map[string]Config, models Models, pub Publisher, sinks []Sink, 
 	}
 	p.ctx, p.cut = context.WithCancel(context.Background())
 	p.intake, p.stop = context.WithCancel(context.Background())
-	t, err := p.build(streams, nil)
+	t, err := p.build(streams, models, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -80,17 +79,17 @@ func New(streams map[string]Config, models Models, pub Publisher, sinks []Sink, 
 
 // build makes the table; streams that are as they were are taken over from
 // the old one.
-func (p *Pipeline) build(streams map[string]Config, old *table) (*table, error) {
+func (p *Pipeline) build(streams map[string]Config, models Models, old *table) (*table, error) {
 	t := &table{streams: map[string]*Stream{}}
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(streams)) {
 		cfg := streams[name]
 		var s *Stream
-		if old != nil && old.streams[name] != nil && reflect.DeepEqual(old.streams[name].cfg, cfg) && p.sameModel(old.streams[name]) {
+		if old != nil && old.streams[name] != nil && reflect.DeepEqual(old.streams[name].cfg, cfg) && old.streams[name].sameModel(models) {
 			s = old.streams[name]
 		} else {
 			var err error
-			if s, err = p.stream(name, cfg, old); err != nil {
+			if s, err = p.stream(name, cfg, models, old); err != nil {
 				errs = append(errs, err)
 				continue
 			}
@@ -103,19 +102,19 @@ func (p *Pipeline) build(streams map[string]Config, old *table) (*table, error) 
 	return t, errors.Join(errs...)
 }
 
-func (p *Pipeline) sameModel(s *Stream) bool {
+func (s *Stream) sameModel(models Models) bool {
 	if s.cfg.Model == "" {
 		return true
 	}
-	m, err := p.models.Model(s.cfg.Model)
+	m, err := models.Model(s.cfg.Model)
 	return err == nil && m == s.model
 }
 
-func (p *Pipeline) stream(name string, cfg Config, old *table) (*Stream, error) {
+func (p *Pipeline) stream(name string, cfg Config, models Models, old *table) (*Stream, error) {
 	var m *infer.Model
 	if cfg.Model != "" {
 		var err error
-		if m, err = p.models.Model(cfg.Model); err != nil {
+		if m, err = models.Model(cfg.Model); err != nil {
 			return nil, fmt.Errorf("streams.%s.model: %w", name, err)
 		}
 	}
@@ -215,27 +214,25 @@ type Change struct {
 }
 
 // Prepare builds the streams of a new configuration and touches nothing.
-func (p *Pipeline) Prepare(streams map[string]Config) (*Change, error) {
+func (p *Pipeline) Prepare(streams map[string]Config, models Models) (*Change, error) {
 	old := p.table.Load()
-	t, err := p.build(streams, old)
+	t, err := p.build(streams, models, old)
 	if err != nil {
 		return nil, err
 	}
 	return &Change{p: p, old: old, new: t}, nil
 }
 
-// Fields is as Pipeline.Fields, of the new streams.
-func (c *Change) Fields(stream string) (names []string, model, ok bool) { return c.new.fields(stream) }
-
 // Apply swaps the new streams in: unchanged streams go on, changed ones
 // finish what they have queued before their successor begins, removed ones
-// finish and end. No message is lost or seen twice.
-func (c *Change) Apply() {
+// finish and end. No message is lost or seen twice. finished is closed when
+// no stream that left is at work any more.
+func (c *Change) Apply() (finished <-chan struct{}) {
 	p := c.p
 	p.reload.Lock()
 	defer p.reload.Unlock()
-	if p.intake.Err() != nil {
-		return
+	if p.intake.Err() != nil { // stopping: all old streams finish, none begins
+		return finish(slices.Collect(maps.Values(c.old.streams)))
 	}
 	p.begin()
 	p.table.Store(c.new)
@@ -261,4 +258,16 @@ func (c *Change) Apply() {
 		s.close()
 	}
 	c.old.users.Unlock()
+	return finish(gone)
+}
+
+func finish(streams []*Stream) <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for _, s := range streams {
+			<-s.ended
+		}
+	}()
+	return done
 }

@@ -177,7 +177,7 @@ func TestReload(t *testing.T) {
 	for i := range 20 {
 		changed := numbers("b/+")
 		changed.Queue = 100 + i
-		c, err := p.Prepare(map[string]Config{"a": numbers("a/+"), "b": changed})
+		c, err := p.Prepare(map[string]Config{"a": numbers("a/+"), "b": changed}, noModels{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -185,7 +185,7 @@ func TestReload(t *testing.T) {
 	}
 	bad := numbers("a/+")
 	bad.Model = "none"
-	if _, err := p.Prepare(map[string]Config{"a": bad}); err == nil || !strings.Contains(err.Error(), "streams.a.model") {
+	if _, err := p.Prepare(map[string]Config{"a": bad}, noModels{}); err == nil || !strings.Contains(err.Error(), "streams.a.model") {
 		t.Errorf("a model that is not there: %v", err)
 	}
 	wg.Wait()
@@ -228,7 +228,7 @@ func TestReloadBeforeRun(t *testing.T) {
 	p.Handle(msg("a/x", `{"v":0}`))
 	changed := numbers("a/+")
 	changed.Queue = 9
-	c, err := p.Prepare(map[string]Config{"a": changed})
+	c, err := p.Prepare(map[string]Config{"a": changed}, noModels{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,7 @@ import (
 // one sample or window. A sink may use it until it returns: the worker reuses
 // it for the next one.
 type Result struct {
-	ID       string // stream/source/epoch-seq
+	ID       string // stream/source/epoch-seq, with .1 and on for further windows of one message
 	Stream   string
 	Source   string
 	Time     time.Time // of the sample, from the payload where it has one

@@ -55,9 +55,14 @@ func (s *sources) get(name string) (src *source, evicted bool) {
 	return src, evicted
 }
 
-// appendID appends stream/source/epoch-seq.
-func (s *source) appendID(b []byte, seq uint64) []byte {
-	return strconv.AppendUint(append(b, s.idBase...), seq, 10)
+// appendID appends stream/source/epoch-seq, and .part for the second and
+// later results of one message.
+func (s *source) appendID(b []byte, seq uint64, part int) []byte {
+	b = strconv.AppendUint(append(b, s.idBase...), seq, 10)
+	if part > 0 {
+		b = strconv.AppendInt(append(b, '.'), int64(part), 10)
+	}
+	return b
 }
 
 // offer says whether this result is one of those that go up.

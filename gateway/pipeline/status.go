@@ -31,20 +31,6 @@ func (p *Pipeline) Status() []Status {
 	return list
 }
 
-// Fields are the names of the features in a stream's results, and whether a
-// model speaks in them; ok is false for a stream that is not there.
-func (p *Pipeline) Fields(stream string) (names []string, model, ok bool) {
-	return p.table.Load().fields(stream)
-}
-
-func (t *table) fields(stream string) (names []string, model, ok bool) {
-	s := t.streams[stream]
-	if s == nil {
-		return nil, false, false
-	}
-	return s.names, s.model != nil, true
-}
-
 // collector gives the streams' counters to Prometheus when it asks.
 type collector struct{ p *Pipeline }
 

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"time"
 
@@ -35,24 +36,13 @@ func newWorker(s *Stream, maxSources int) (*worker, error) {
 		return nil, fmt.Errorf("input: %w", err)
 	}
 	names := w.decoder.Names()
-	switch {
-	case s.cfg.Input.Image != "":
+	w.fill = w.fillNumbers
+	if s.cfg.Input.Image != "" {
 		w.images = sensors.NewImageDecoder()
 		w.fill = w.fillPicture
-	default:
-		w.fill = w.fillNumbers
-		w.names = names
 	}
-	if len(s.cfg.Features) > 0 {
-		if s.cfg.Window == nil {
-			return nil, fmt.Errorf("features: need a window, for example window: {size: 10s, every: 1s}")
-		}
-		if w.features, err = sensors.NewFeatures(s.cfg.Features, names); err != nil {
-			return nil, fmt.Errorf("features: %w", err)
-		}
-		w.names = w.features.Names()
-	} else if s.cfg.Window != nil {
-		w.names = nil // the window itself is for the model, not for a result
+	if w.features, w.names, err = s.cfg.features(names); err != nil {
+		return nil, err
 	}
 	w.sources = newSources(maxSources, func(name string) *source {
 		src := &source{name: name, topic: s.resultTopic(name), idBase: s.name + "/" + name + "/" + s.epoch + "-"}
@@ -92,25 +82,54 @@ func (w *worker) handle(ctx context.Context, it *item) {
 	}
 	r.Seq = src.seq
 	r.Picture = w.sample.Picture
-	if src.window != nil {
-		full := src.window.Push(r.Time, w.sample.Values)
+	if src.window == nil {
+		w.finish(ctx, src, it, 0)
+		return
+	}
+	// A payload may hold many readings, and with them many windows.
+	width, part := len(w.sample.Values), 0
+	if n := len(w.decoder.Names()); n > 0 {
+		width = n
+	}
+	if width == 0 {
+		s.drops.add(s.log, "wrong_length", 1, fmt.Errorf("topic %s: no values for the window", it.msg.Topic))
+		return
+	}
+	step := time.Duration(0)
+	if s.cfg.Input.Rate > 0 {
+		step = time.Duration(float64(time.Second) / s.cfg.Input.Rate)
+	}
+	at := r.Time
+	if w.sample.Time.IsZero() { // it came with its last reading
+		at = at.Add(-step * time.Duration(len(w.sample.Values)/width-1))
+	}
+	for v := w.sample.Values; len(v) > 0; v = v[width:] {
+		r.Time = at
+		at = at.Add(step)
+		full := src.window.Push(r.Time, v[:width])
 		if n := src.window.Resets(); n != src.resets {
 			s.drops.add(s.log, "window_reset", int(n-src.resets), nil)
 			src.resets = n
 		}
-		if !full {
-			return
+		if full {
+			w.finish(ctx, src, it, part)
+			part++
 		}
 	}
+}
+
+// finish brings a sample or a full window through the model and out; part
+// counts the windows that one message filled.
+func (w *worker) finish(ctx context.Context, src *source, it *item, part int) {
 	if err := w.infer(ctx, src); err != nil {
 		reason := sensors.Reason(err)
 		if ctx.Err() != nil {
 			reason = "stopping"
 		}
-		s.drops.add(s.log, reason, 1, fmt.Errorf("topic %s: %w", it.msg.Topic, err))
+		w.s.drops.add(w.s.log, reason, 1, fmt.Errorf("topic %s: %w", it.msg.Topic, err))
 		return
 	}
-	w.emit(src)
+	w.emit(src, part)
 }
 
 // infer computes the features and runs the model.
@@ -146,11 +165,28 @@ func (w *worker) infer(ctx context.Context, src *source) error {
 }
 
 func (w *worker) fillNumbers(in []infer.Tensor) error {
-	if w.sample.Bytes != nil {
-		return in[0].SetBytes(w.sample.Bytes)
+	t := &in[0]
+	if w.sample.Bytes == nil {
+		if len(w.input) != t.Len() {
+			return &sensors.Error{Why: "wrong_length", Text: fmt.Sprintf("its input is %v %v, %d numbers are given", t.Shape, t.Type, len(w.input))}
+		}
+		return t.SetFloats(w.input)
 	}
-	return in[0].SetFloats(w.input)
+	if len(w.sample.Bytes) != len(t.Data) {
+		return &sensors.Error{Why: "wrong_length", Text: fmt.Sprintf("its input is %v %v, %d bytes; %d are given", t.Shape, t.Type, len(t.Data), len(w.sample.Bytes))}
+	}
+	if t.Type == infer.Float32 {
+		for b, i := w.sample.Bytes, 0; len(b) >= 4; b, i = b[4:], i+1 {
+			if binary.LittleEndian.Uint32(b)&infinite == infinite {
+				return &sensors.Error{Why: "not_a_number", Text: fmt.Sprintf("number %d is not finite", i)}
+			}
+		}
+	}
+	return t.SetBytes(w.sample.Bytes)
 }
+
+// infinite are the bits of a float32 that all stand in Inf and NaN alone.
+const infinite = 0x7f80_0000
 
 func (w *worker) fillPicture(in []infer.Tensor) error {
 	dst, err := target(in)
@@ -200,9 +236,9 @@ func (w *worker) toPicture(o *infer.Object) {
 const arenaSize = 64 << 10
 
 // emit publishes the result and hands it to the sinks.
-func (w *worker) emit(src *source) {
+func (w *worker) emit(src *source, part int) {
 	s, r := w.s, &w.result
-	w.id = src.appendID(w.id[:0], r.Seq)
+	w.id = src.appendID(w.id[:0], r.Seq, part)
 	r.ID = string(w.id)
 	// The broker keeps the payload until its slowest subscriber has it, so
 	// each result has memory of its own, cut from a block that is dropped
