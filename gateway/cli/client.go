@@ -2,9 +2,12 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -12,6 +15,12 @@ import (
 	"edgegateway/configs"
 	"edgegateway/internal/link"
 )
+
+// defaultBroker is where a gateway listens that is not told otherwise.
+const defaultBroker = "tcp://127.0.0.1:1883"
+
+// schemes of a broker's address.
+var schemes = []string{"tcp", "mqtt", "ssl", "tls", "mqtts", "ws", "wss", "unix"}
 
 // clientFlags are those of every command that is an MQTT client.
 type clientFlags struct {
@@ -21,13 +30,17 @@ type clientFlags struct {
 
 func (f *clientFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVarP(&f.broker, "broker", "b", "tcp://127.0.0.1:1883", "broker: tcp://, ssl://, ws://, wss:// or unix://")
+	flags.StringVarP(&f.broker, "broker", "b", defaultBroker, "broker: tcp://, ssl://, ws://, wss:// or unix://")
 	flags.StringVar(&f.id, "client-id", "", "client id; a random one where it is empty")
 	flags.StringVarP(&f.user, "user", "u", "", "user name; the password is in --password-file or $EDGEGATEWAY_PASSWORD")
 	flags.StringVar(&f.passwordFile, "password-file", "", "file with the password, mode 0600")
 	flags.StringVar(&f.ca, "ca", "", "certificate authority (PEM) of the broker")
 	flags.StringVar(&f.cert, "cert", "", "client certificate (PEM)")
 	flags.StringVar(&f.key, "key", "", "its key (PEM)")
+	completeFiles(cmd, "password-file")
+	for _, name := range []string{"ca", "cert", "key"} {
+		completeFiles(cmd, name, "pem", "crt", "key")
+	}
 }
 
 func (f *clientFlags) connect(ctx context.Context) (*link.Conn, error) {
@@ -43,11 +56,18 @@ func (f *clientFlags) connect(ctx context.Context) (*link.Conn, error) {
 	if id == "" {
 		id = fmt.Sprintf("edgegateway-%d-%d", os.Getpid(), time.Now().UnixNano()%1e6)
 	}
-	url := f.broker
-	if !strings.Contains(url, "://") {
-		url = "tcp://" + url
+	address := f.broker
+	if !strings.Contains(address, "://") {
+		address = "tcp://" + address
 	}
-	return link.Connect(ctx, link.Config{
-		URL: url, ClientID: id, User: f.user, Password: password, CA: f.ca, Cert: f.cert, Key: f.key,
+	if scheme, _, _ := strings.Cut(address, "://"); !slices.Contains(schemes, scheme) {
+		return nil, &exitError{exitUsage, fmt.Errorf("--broker: %s:// is none of %s://", scheme, strings.Join(schemes, "://, "))}
+	}
+	conn, err := link.Connect(ctx, link.Config{
+		URL: address, ClientID: id, User: f.user, Password: password, CA: f.ca, Cert: f.cert, Key: f.key,
 	})
+	if errors.Is(err, syscall.ECONNREFUSED) && address == defaultBroker {
+		err = fmt.Errorf("%w; does a gateway run? --broker names another", err)
+	}
+	return conn, err
 }

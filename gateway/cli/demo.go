@@ -265,7 +265,7 @@ func (d *demo) models(ctx context.Context, web string) {
 			return
 		case <-tick.C:
 		}
-		status, err := fetchStatus("http://" + web)
+		status, err := readStatus(ctx, "http://"+web)
 		if err != nil {
 			continue // the gateway starts or stops
 		}

@@ -11,9 +11,27 @@ import (
 )
 
 func modelCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "model", Short: "Look at, try and run models"}
+	cmd := &cobra.Command{
+		Use: "model", Short: "Look at, try and run models",
+		Example: "  edgegateway model inspect model.tflite",
+	}
 	cmd.AddCommand(modelInspectCommand(), modelTryCommand(), modelRunCommand())
+	for _, c := range cmd.Commands() {
+		completeWords(c, "output", "auto", "classes", "blazeface", "detection", "regression", "reconstruction", "raw")
+		completeWords(c, "delegate", "auto", "builtin", "xnnpack:0", "external")
+		completeWords(c, "fit", "stretch", "letterbox", "crop")
+	}
 	return cmd
+}
+
+// completeWords lets the shell complete a flag, where the command has it.
+func completeWords(cmd *cobra.Command, flag string, words ...string) {
+	if cmd.Flags().Lookup(flag) == nil {
+		return
+	}
+	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err) // it is registered twice
+	}
 }
 
 func modelInspectCommand() *cobra.Command {
@@ -26,7 +44,7 @@ func modelInspectCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			data, err := os.ReadFile(args[0])
 			if err != nil {
-				return err
+				return invalid(err)
 			}
 			m, err := model.Read(data)
 			if err != nil {

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/shirou/gopsutil/v4/cpu"
@@ -42,6 +43,9 @@ cpu, memory, disk (fractions), net_rx, net_tx (bytes a second), and temperature
 			if qos != 0 && qos != 1 {
 				return &exitError{exitUsage, fmt.Errorf("--qos is 0 or 1")}
 			}
+			if strings.ContainsAny(args[0], "+#") {
+				return &exitError{exitUsage, fmt.Errorf("%s: a wildcard is for subscribing; name one topic", args[0])}
+			}
 			ctx := cmd.Context()
 			var payload []byte
 			var err error
@@ -60,7 +64,11 @@ cpu, memory, disk (fractions), net_rx, net_tx (bytes a second), and temperature
 			defer conn.Close()
 			msg := link.Msg{Topic: args[0], Payload: payload, QoS: byte(qos), Retain: retain}
 			if !host {
-				return conn.Publish(ctx, msg)
+				err := conn.Publish(ctx, msg)
+				if err != nil && ctx.Err() == nil && len(payload) > 256<<10 {
+					err = fmt.Errorf("%w; perhaps %d bytes are more than the broker takes (broker.limits of a gateway)", err, len(payload))
+				}
+				return err
 			}
 			return publishHost(ctx, conn, msg, every)
 		},

@@ -33,24 +33,13 @@ func invalid(err error) error {
 	return &exitError{exitInvalid, err}
 }
 
+func usage(cmd *cobra.Command, err error) error {
+	return &exitError{exitUsage, fmt.Errorf("%w; see: %s --help", err, cmd.CommandPath())}
+}
+
 // Run runs the command line and returns the exit code.
 func Run(ctx context.Context, version string, args []string) int {
-	root := &cobra.Command{
-		Use:   "edgegateway",
-		Short: "An AI gateway for things: MQTT in, TensorFlow Lite on the box, results and alerts up",
-		Long: `An AI gateway for things. Sensors and cameras publish to the MQTT broker inside;
-TensorFlow Lite models classify what arrives on this box; results and alerts go
-back out over MQTT and up to a cloud broker.`,
-		Example:       "  edgegateway run --config configs/demo.yaml",
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		Version:       version,
-	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{exitUsage, err} })
-	root.AddCommand(
-		runCommand(version), checkCommand(), schemaCommand(), subCommand(), publishCommand(), replayCommand(),
-		watchCommand(), modelCommand(), benchCommand(version), versionCommand(version), demoCommand(), trialCommand(),
-	)
+	root := newRoot(version)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
@@ -66,4 +55,70 @@ back out over MQTT and up to a cloud broker.`,
 		return coded.code
 	}
 	return exitFailed
+}
+
+// newRoot is the tree of commands.
+func newRoot(version string) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "edgegateway",
+		Short: "An AI gateway for things: MQTT in, TensorFlow Lite on the box, results and alerts up",
+		Long: `An AI gateway for things. Sensors and cameras publish to the MQTT broker inside;
+TensorFlow Lite models classify what arrives on this box; results and alerts go
+back out over MQTT and up to a cloud broker.
+
+Exit codes: 0 done, 1 failed, 2 a command line that is not right, 3 a
+configuration or a model that is missing or not right.`,
+		Example: `  edgegateway run --config configs/demo.yaml
+  edgegateway sub 'results/#' 'alerts/#'`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Version:       version,
+	}
+	root.SetFlagErrorFunc(usage)
+	root.AddCommand(
+		runCommand(version), checkCommand(), schemaCommand(), subCommand(), publishCommand(), replayCommand(),
+		watchCommand(), modelCommand(), benchCommand(version), versionCommand(version), demoCommand(), trialCommand(),
+	)
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	refine(root)
+	return root
+}
+
+// refine makes wrong arguments an error of usage in every command; one that
+// only holds others shows its help, and refuses a name it does not hold.
+func refine(cmd *cobra.Command) {
+	for _, c := range cmd.Commands() {
+		refine(c)
+	}
+	if cmd.Name() == "help" {
+		return
+	}
+	check := cmd.Args
+	if cmd.HasSubCommands() && !cmd.Runnable() {
+		check = unknownCommand
+		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	}
+	if check == nil {
+		check = cobra.ArbitraryArgs
+	}
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usage(cmd, err)
+		}
+		return nil
+	}
+}
+
+func unknownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if cmd.SuggestionsMinimumDistance <= 0 {
+		cmd.SuggestionsMinimumDistance = 2
+	}
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		return fmt.Errorf("there is no command %q; did you mean %q?", args[0], near[0])
+	}
+	return fmt.Errorf("there is no command %q", args[0])
 }

@@ -1,7 +1,10 @@
 package cli
 
 import (
+	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -30,6 +33,9 @@ applies it without losing a message; one that is not right changes nothing.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			load := func() (app.Config, error) { return app.LoadConfig(config) }
 			cfg, err := load()
+			if errors.Is(err, fs.ErrNotExist) && !cmd.Flags().Changed("config") {
+				err = fmt.Errorf("%w; --config names another file, configs/demo.yaml is an example", err)
+			}
 			if err != nil {
 				return invalid(err)
 			}
@@ -64,7 +70,15 @@ applies it without losing a message; one that is not right changes nothing.`,
 		},
 	}
 	cmd.Flags().StringVarP(&config, "config", "c", "edgegateway.yaml", "configuration file")
+	completeFiles(cmd, "config", "yaml", "yml")
 	return cmd
+}
+
+// completeFiles lets the shell complete a flag by files with these endings.
+func completeFiles(cmd *cobra.Command, flag string, endings ...string) {
+	if err := cmd.MarkFlagFilename(flag, endings...); err != nil {
+		panic(err) // there is no such flag
+	}
 }
 
 // childTrial tries models in a child process: this same program.
@@ -78,9 +92,11 @@ func childTrial() (infer.TrialFunc, error) {
 
 func trialCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:    "trial",
-		Hidden: true,
-		Args:   cobra.NoArgs,
+		Use:     "trial",
+		Hidden:  true,
+		Short:   "Try one candidate of a model; the gateway starts it by itself",
+		Example: "  edgegateway trial < request",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return infer.RunTrial(cmd.Context(), os.Stdin, os.Stdout)
 		},

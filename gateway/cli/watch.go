@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -28,7 +29,7 @@ func watchCommand() *cobra.Command {
 			last := map[string]uint64{}
 			var at time.Time
 			for {
-				s, err := fetchStatus(url)
+				s, err := readStatus(cmd.Context(), url)
 				if err != nil {
 					return err
 				}
@@ -54,9 +55,16 @@ func watchCommand() *cobra.Command {
 	return cmd
 }
 
-func fetchStatus(url string) (s app.Status, err error) {
-	client := http.Client{Timeout: 5 * time.Second}
-	resp, err := client.Get(strings.TrimSuffix(url, "/") + "/api/status")
+func fetchStatus(url string) (app.Status, error) { return readStatus(context.Background(), url) }
+
+func readStatus(ctx context.Context, url string) (s app.Status, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(url, "/")+"/api/status", nil)
+	if err != nil {
+		return s, &exitError{exitUsage, fmt.Errorf("--url: %w", err)}
+	}
+	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return s, fmt.Errorf("no gateway answers at %s (dashboard.listen of its configuration): %w", url, err)
 	}

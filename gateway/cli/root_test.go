@@ -1,0 +1,93 @@
+package cli
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+)
+
+// Every command says what it does and shows at least one example, and every
+// example is a command line that the program takes.
+func TestHelpExamples(t *testing.T) {
+	for _, c := range everyCommand(newRoot("test")) {
+		path := c.CommandPath()
+		if c.Short == "" {
+			t.Errorf("%s has no short text", path)
+		}
+		if name, _, _ := strings.Cut(strings.TrimPrefix(path, "edgegateway "), " "); name == "completion" || name == "help" {
+			continue // cobra's own
+		}
+		if c.Example == "" {
+			t.Errorf("%s has no example", path)
+		}
+		for _, line := range strings.Split(c.Example, "\n") {
+			words := shellWords(line)
+			if len(words) == 0 || words[0] != "edgegateway" {
+				t.Errorf("%s: %q is no example", path, line)
+				continue
+			}
+			// A tree of its own: flags keep what they were set to.
+			if err := takes(newRoot("test"), words[1:]); err != nil {
+				t.Errorf("%s: %s: %v", path, line, err)
+			}
+			if c.HasParent() && !strings.HasPrefix(strings.Join(words, " "), path+" ") && strings.Join(words, " ") != path {
+				t.Errorf("%s: %q is an example of another command", path, line)
+			}
+		}
+	}
+}
+
+func everyCommand(c *cobra.Command) []*cobra.Command {
+	if c.Hidden {
+		return nil // the program starts it by itself
+	}
+	list := []*cobra.Command{c}
+	for _, sub := range c.Commands() {
+		list = append(list, everyCommand(sub)...)
+	}
+	return list
+}
+
+// takes says whether a command line is right, without running it.
+func takes(root *cobra.Command, args []string) error {
+	c, rest, err := root.Find(args)
+	if err != nil {
+		return err
+	}
+	if err := c.ParseFlags(rest); err != nil {
+		return err
+	}
+	return c.ValidateArgs(c.Flags().Args())
+}
+
+// shellWords splits a line as a shell does, up to a pipe or a redirection.
+func shellWords(line string) (words []string) {
+	var word strings.Builder
+	quote, within := rune(0), false
+	end := func() {
+		if within {
+			words = append(words, word.String())
+		}
+		word.Reset()
+		within = false
+	}
+	for _, r := range line {
+		switch {
+		case quote != 0 && r == quote:
+			quote = 0
+		case quote == 0 && (r == '\'' || r == '"'):
+			quote, within = r, true
+		case quote == 0 && r == ' ':
+			end()
+		case quote == 0 && strings.ContainsRune("|<>", r):
+			end()
+			return words
+		default:
+			word.WriteRune(r)
+			within = true
+		}
+	}
+	end()
+	return words
+}
