@@ -1,17 +1,15 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"math"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
-	"syscall"
+	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -37,7 +35,7 @@ the ratio is what counts, absolute figures depend on the machine and its load.`,
 				return &exitError{exitUsage, fmt.Errorf("--model is missing: the .tflite file to measure")}
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "edgegateway %s, %s, %d rounds of %v\n", version, filepath.Base(b.model), b.rounds, b.length)
-			return b.run(cmd.Context())
+			return b.run(cmd.Context(), cmd.OutOrStdout())
 		},
 	}
 	f := cmd.Flags()
@@ -45,6 +43,9 @@ the ratio is what counts, absolute figures depend on the machine and its load.`,
 	f.StringVar(&b.output, "output", "auto", "what its output means, as in the configuration")
 	f.BoolVar(&b.json, "json", false, "numbers as JSON instead of raw")
 	f.StringVar(&b.picture, "picture", "", "publish this picture instead of numbers")
+	f.StringVar(&b.jpeg, "jpeg", "auto", "who decodes JPEG: auto, or go for image/jpeg alone")
+	f.StringVar(&b.peer, "peer", "", "address of another gateway to measure beside, which answers peer/in/<x> on peer/out/<x>")
+	f.StringVar(&b.peerPids, "peer-pids", "", "its processes, and its broker's, whose processor time and memory count")
 	f.IntSliceVar(&b.publishers, "publishers", []int{1, 4, 16}, "publishing clients")
 	f.IntSliceVar(&b.qos, "qos", []int{0, 1}, "quality of service")
 	f.DurationVar(&b.length, "seconds", 3*time.Second, "length of one measurement")
@@ -60,21 +61,23 @@ the ratio is what counts, absolute figures depend on the machine and its load.`,
 			return app.Echo(cmd.Context(), "127.0.0.1:0", size, func(addr string) { fmt.Println(addr) }, newLogger(app.LogConfig{Level: "warn", Format: "console"}, os.Stderr))
 		},
 	}
-	cmd.AddCommand(echo)
+	cmd.AddCommand(echo, loopsCommand())
 	return cmd
 }
 
 // bench measures one model.
 type bench struct {
 	model, output, picture string
+	jpeg, peer, peerPids   string
 	json                   bool
+	raw                    string // the form of a raw payload
 	publishers, qos        []int
 	length                 time.Duration
 	rounds, rate           int
 }
 
-// run measures each combination, echo and gateway in turn.
-func (b *bench) run(ctx context.Context) error {
+// run measures each combination, in each round all servers in turn.
+func (b *bench) run(ctx context.Context, out io.Writer) error {
 	payload, err := b.payload()
 	if err != nil {
 		return err
@@ -89,7 +92,7 @@ func (b *bench) run(ctx context.Context) error {
 		return err
 	}
 	defer gateway.stop()
-	size, err := gateway.settle(ctx, payload)
+	size, delegate, err := gateway.settle(ctx, payload)
 	if err != nil {
 		return err
 	}
@@ -99,34 +102,64 @@ func (b *bench) run(ctx context.Context) error {
 	}
 	defer echo.stop()
 	echo.in, echo.out = "echo/in/", "echo/out/"
-	fmt.Printf("payload %d bytes, result %d bytes\n\n", len(payload), size)
-	fmt.Println("qos publishers   echo/s  gateway/s  ratio   p50 ms   p99 ms  CPU s/million (echo, gateway)  RSS MB")
+	fmt.Fprintf(out, "payload %d bytes, result %d bytes, delegate %s, resident %.0f MB at rest\n\n", len(payload), size, delegate, gateway.rss())
+	servers := []*server{echo, gateway}
+	if b.peer != "" {
+		peer, err := b.peerServer()
+		if err != nil {
+			return err
+		}
+		servers = append(servers, peer)
+	}
 	for _, qos := range b.qos {
-		for _, n := range b.publishers {
-			var e, g []measured
-			for range b.rounds {
-				for _, s := range []struct {
-					server *server
-					into   *[]measured
-				}{{echo, &e}, {gateway, &g}} {
-					m, err := s.server.measure(ctx, payload, n, byte(qos), b.length, 0)
-					if err != nil {
-						return err
-					}
-					*s.into = append(*s.into, m)
+		if err := b.table(ctx, out, byte(qos), payload, servers); err != nil {
+			return err
+		}
+	}
+	if b.picture != "" {
+		return b.direct(ctx, out, payload, delegate, echo, gateway)
+	}
+	return nil
+}
+
+// table measures one QoS: each number of publishers at full rate, then the
+// latency at a steady rate.
+func (b *bench) table(ctx context.Context, out io.Writer, qos byte, payload []byte, servers []*server) error {
+	names := []string{"echo", "gateway", "peer"}[:len(servers)]
+	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', tabwriter.AlignRight)
+	defer w.Flush()
+	fmt.Fprintf(w, "QoS %d\tpublishers\tmessages/s\tof echo\tgateway is\tp50 ms\tp99 ms\tCPU s/million\tallocs/message\tRSS MB\t\n", qos)
+	for _, n := range b.publishers {
+		all := make([][]measured, len(servers))
+		for range b.rounds {
+			for i, s := range servers {
+				m, err := s.measure(ctx, payload, n, qos, b.length, 0)
+				if err != nil {
+					return fmt.Errorf("%s: %w", names[i], err)
 				}
+				all[i] = append(all[i], m)
 			}
-			me, mg := median(e), median(g)
-			fmt.Printf("%3d %10d %8.0f %10.0f %6.2f %8.2f %8.2f %15.1f %12.1f %8.0f\n", qos, n, me.rate, mg.rate, mg.rate/me.rate,
-				ms(mg.p50), ms(mg.p99), me.cpu, mg.cpu, gateway.rss())
 		}
-		if b.rate > 0 {
-			m, err := gateway.measure(ctx, payload, 4, byte(qos), b.length, b.rate)
-			if err != nil {
-				return err
+		echo, gateway := median(all[0]), median(all[1])
+		for i, s := range servers {
+			m := median(all[i])
+			allocs := "-"
+			if s.web != "" {
+				allocs = fmt.Sprintf("%.1f", m.allocs)
 			}
-			fmt.Printf("%3d at %d/s: %.0f/s, p50 %.2f ms, p99 %.2f ms\n", qos, b.rate, m.rate, ms(m.p50), ms(m.p99))
+			fmt.Fprintf(w, "%s\t%d\t%.0f\t%.2f\t%.2f x\t%.2f\t%.2f\t%.1f\t%s\t%.0f\t\n", names[i], n, m.rate, m.rate/echo.rate, gateway.rate/m.rate,
+				ms(m.p50), ms(m.p99), m.cpu, allocs, s.rss())
 		}
+	}
+	if b.rate == 0 {
+		return nil
+	}
+	for i, s := range servers {
+		m, err := s.measure(ctx, payload, 4, qos, b.length, b.rate)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(w, "%s\t4, at %d/s\t%.0f\t\t\t%.2f\t%.2f\t%.1f\t\t%.0f\t\n", names[i], b.rate, m.rate, ms(m.p50), ms(m.p99), m.cpu, s.rss())
 	}
 	return nil
 }
@@ -151,6 +184,15 @@ func (b *bench) payload() ([]byte, error) {
 	for _, d := range g.Tensors[g.Inputs[0]].Shape {
 		n *= int(d)
 	}
+	if t := g.Tensors[g.Inputs[0]].Type; t != model.Float32 {
+		b.raw = "tensor"
+		raw := make([]byte, n*t.Bits()/8)
+		for i := range raw {
+			raw[i] = byte(i * 37)
+		}
+		return raw, nil
+	}
+	b.raw = "f32le"
 	var raw []byte
 	text := []byte(`{"v":[`)
 	for i := range n {
@@ -169,10 +211,10 @@ func (b *bench) payload() ([]byte, error) {
 
 // startGateway runs this program with a configuration made for the purpose.
 func (b *bench) startGateway(ctx context.Context, dir string) (*server, error) {
-	input := "{raw: f32le}"
+	input, picture := "{raw: "+b.raw+"}", ""
 	switch {
 	case b.picture != "":
-		input = "{image: auto}"
+		input, picture = "{image: auto}", ", picture: {jpeg: "+b.jpeg+"}"
 	case b.json:
 		input = `{json: ["v[*]"]}`
 	}
@@ -186,9 +228,9 @@ data: %q
 log: {level: info, format: json}
 broker: {listeners: [{tcp: "127.0.0.1:0"}]}
 models: {m: {file: %q, output: %s}}
-streams: {bench: {topics: [bench/in/+], input: %s, model: m}}
+streams: {bench: {topics: [bench/in/+], input: %s, model: m%s}}
 dashboard: {listen: "127.0.0.1:0"}
-`, filepath.Join(dir, "data"), file, b.output, input)
+`, filepath.Join(dir, "data"), file, b.output, input, picture)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
@@ -198,81 +240,4 @@ dashboard: {listen: "127.0.0.1:0"}
 	}
 	s.in, s.out = "bench/in/", "results/bench/"
 	return s, nil
-}
-
-// server is a child process that is measured.
-type server struct {
-	cmd     *exec.Cmd
-	url     string
-	web     string
-	in, out string
-}
-
-// startServer starts this program and waits until it says its address: the
-// echo on its first line, a gateway in its log.
-func startServer(ctx context.Context, args ...string) (*server, error) {
-	exe, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	cmd := exec.Command(exe, args...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	r, w, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	cmd.Stdout, cmd.Stderr = w, w
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	w.Close()
-	s := &server{cmd: cmd}
-	found := make(chan error, 1)
-	go func() {
-		defer r.Close()
-		in := bufio.NewScanner(r)
-		var lines []string
-		for in.Scan() {
-			line := in.Text()
-			if s.url == "" {
-				lines = append(lines, line)
-				if i := strings.Index(line, "tcp://127.0.0.1:"); i >= 0 {
-					s.url = strings.TrimRight(strings.SplitN(line[i:], `"`, 2)[0], "] ")
-					if _, rest, ok := strings.Cut(line, `"dashboard":"`); ok {
-						s.web = "http://" + strings.SplitN(rest, `"`, 2)[0]
-					}
-					found <- nil
-				}
-			}
-		}
-		if s.url == "" {
-			found <- fmt.Errorf("%s ended: %s", strings.Join(args, " "), strings.Join(lines, "\n"))
-		}
-	}()
-	select {
-	case err := <-found:
-		if err != nil {
-			cmd.Wait()
-			return nil, err
-		}
-		return s, nil
-	case <-ctx.Done():
-		s.stop()
-		return nil, ctx.Err()
-	case <-time.After(20 * time.Second):
-		s.stop()
-		return nil, fmt.Errorf("%s: does not start within 20 s", strings.Join(args, " "))
-	}
-}
-
-func (s *server) stop() {
-	s.cmd.Process.Signal(syscall.SIGTERM)
-	done := make(chan struct{})
-	go func() { s.cmd.Wait(); close(done) }()
-	select {
-	case <-done:
-	case <-time.After(3 * time.Second):
-		s.cmd.Process.Kill()
-		<-done
-	}
 }

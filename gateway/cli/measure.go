@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"bufio"
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"slices"
 	"strconv"
@@ -19,6 +21,7 @@ type measured struct {
 	rate     float64 // results a second
 	p50, p99 time.Duration
 	cpu      float64 // CPU seconds of the server per million messages
+	allocs   float64 // of the server per message; 0 where it does not tell
 }
 
 func median(list []measured) measured {
@@ -27,50 +30,54 @@ func median(list []measured) measured {
 		for i, m := range list {
 			v[i] = of(m)
 		}
-		slices.Sort(v)
-		return v[len(v)/2]
+		return middle(v)
 	}
 	return measured{
 		rate: pick(func(m measured) float64 { return m.rate }),
 		p50:  time.Duration(pick(func(m measured) float64 { return float64(m.p50) })),
 		p99:  time.Duration(pick(func(m measured) float64 { return float64(m.p99) })),
 		cpu:  pick(func(m measured) float64 { return m.cpu }),
+
+		allocs: pick(func(m measured) float64 { return m.allocs }),
 	}
 }
 
+func middle(v []float64) float64 {
+	slices.Sort(v)
+	return v[len(v)/2]
+}
+
 // settle waits until a first result comes and the models' trials are over,
-// and gives the length of a result.
-func (s *server) settle(ctx context.Context, payload []byte) (size int, err error) {
+// and gives the length of a result and the delegate that serves.
+func (s *server) settle(ctx context.Context, payload []byte) (size int, delegate string, err error) {
 	limit := time.After(60 * time.Second)
 	for {
 		m, err := s.measure(ctx, payload, 1, 1, 200*time.Millisecond, 100)
 		if err != nil {
-			return 0, err
+			return 0, "", err
 		}
 		status, err := fetchStatus(s.web)
 		if err != nil {
-			return 0, err
+			return 0, "", err
 		}
 		tried := true
 		for _, model := range status.Models {
-			tried = tried && !model.Trying
+			tried, delegate = tried && !model.Trying, model.Delegate
 		}
 		if m.rate > 0 && tried {
-			return int(s.size()), nil
+			return int(lastSize.Load()), delegate, nil
 		}
 		select {
 		case <-limit:
-			return 0, fmt.Errorf("no result within 60 s")
+			return 0, "", fmt.Errorf("no result within 60 s")
 		case <-ctx.Done():
-			return 0, ctx.Err()
+			return 0, "", ctx.Err()
 		default:
 		}
 	}
 }
 
-var lastSize atomic.Int64
-
-func (s *server) size() int64 { return lastSize.Load() }
+var lastSize atomic.Int64 // of a result, in bytes
 
 // perPublisher is how many messages of one publisher may be on their way.
 const perPublisher = 256
@@ -152,11 +159,12 @@ func (s *server) measure(ctx context.Context, payload []byte, n int, qos byte, l
 	}
 	warm := length / 5
 	sleep(run, warm)
-	cpu, begin := s.cpu(), time.Now()
+	cpu, mallocs, begin := s.cpu(), s.mallocs(ctx), time.Now()
 	counting.Store(true)
 	sleep(run, length)
 	counting.Store(false)
 	used, elapsed := s.cpu()-cpu, time.Since(begin).Seconds()
+	mallocs = s.mallocs(ctx) - mallocs
 	stop()
 	wg.Wait()
 	sub.Close()
@@ -170,6 +178,7 @@ func (s *server) measure(ctx context.Context, payload []byte, n int, qos byte, l
 		slices.Sort(took)
 		m.p50, m.p99 = took[len(took)/2], took[len(took)*99/100]
 		m.cpu = used / float64(results) * 1e6
+		m.allocs = mallocs / float64(results)
 	}
 	return m, ctx.Err()
 }
@@ -183,28 +192,58 @@ func sleep(ctx context.Context, d time.Duration) {
 
 // cpu is the seconds of processor time that the server used, 0 where the
 // system does not tell.
-func (s *server) cpu() float64 {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
-	if err != nil {
-		return 0
+func (s *server) cpu() (seconds float64) {
+	for _, pid := range s.pids {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			continue
+		}
+		_, rest, _ := strings.Cut(string(b), ") ")
+		f := strings.Fields(rest)
+		if len(f) < 13 {
+			continue
+		}
+		user, _ := strconv.ParseFloat(f[11], 64)
+		system, _ := strconv.ParseFloat(f[12], 64)
+		seconds += (user + system) / 100 // USER_HZ is 100 on every Linux
 	}
-	_, rest, _ := strings.Cut(string(b), ") ")
-	f := strings.Fields(rest)
-	if len(f) < 13 {
-		return 0
-	}
-	user, _ := strconv.ParseFloat(f[11], 64)
-	system, _ := strconv.ParseFloat(f[12], 64)
-	return (user + system) / 100 // USER_HZ is 100 on every Linux
+	return seconds
 }
 
 // rss is the server's resident memory in MB.
-func (s *server) rss() float64 {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
+func (s *server) rss() (mb float64) {
+	for _, pid := range s.pids {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		if err != nil {
+			continue
+		}
+		_, rest, _ := strings.Cut(string(b), "VmRSS:")
+		kb, _ := strconv.ParseFloat(strings.Fields(rest + " 0")[0], 64)
+		mb += kb / 1000
+	}
+	return mb
+}
+
+// mallocs is how many objects the server has allocated, by its metrics.
+func (s *server) mallocs(ctx context.Context) float64 {
+	if s.web == "" {
+		return 0
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.web+"/metrics", nil)
 	if err != nil {
 		return 0
 	}
-	_, rest, _ := strings.Cut(string(b), "VmRSS:")
-	kb, _ := strconv.ParseFloat(strings.Fields(rest + " 0")[0], 64)
-	return kb / 1000
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		if text, ok := strings.CutPrefix(lines.Text(), "go_memstats_mallocs_total "); ok {
+			n, _ := strconv.ParseFloat(text, 64)
+			return n
+		}
+	}
+	return 0
 }

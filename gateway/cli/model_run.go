@@ -24,6 +24,7 @@ import (
 type modelFlags struct {
 	cfg     infer.ModelConfig
 	library string
+	workers int // interpreters; one where it is 0
 }
 
 func (f *modelFlags) add(cmd *cobra.Command) {
@@ -40,7 +41,7 @@ func (f *modelFlags) add(cmd *cobra.Command) {
 // open loads one model, without a trial where trial is nil.
 func (f *modelFlags) open(file, dir string, trial infer.TrialFunc) (*infer.Engine, *infer.Model, error) {
 	cfg := infer.DefaultConfig()
-	cfg.Library, cfg.Workers = f.library, 1
+	cfg.Library, cfg.Workers = f.library, max(1, f.workers)
 	mc := f.cfg
 	mc.File = file
 	if err := mc.Validate(); err != nil {
@@ -172,18 +173,11 @@ func (r *modelRun) file(ctx context.Context, path string) error {
 	var place sensors.Placement
 	images := sensors.NewImageDecoder()
 	return r.show(ctx, path, func(in []infer.Tensor) error {
-		t := in[0]
-		if len(t.Shape) != 4 {
-			return fmt.Errorf("the model takes %v of shape %v, no picture; use --csv or --raw", t.Type, t.Shape)
+		dst, err := pictureTarget(in[0])
+		if err != nil {
+			return fmt.Errorf("%w; use --csv or --raw", err)
 		}
-		kind, ok := map[infer.ElemType]sensors.ElemType{infer.Float32: sensors.Float32, infer.Int8: sensors.Int8, infer.Uint8: sensors.Uint8}[t.Type]
-		if !ok {
-			return fmt.Errorf("the model takes %v, no picture", t.Type)
-		}
-		var err error
-		place, err = images.Into(data, r.picture, sensors.Target{
-			W: t.Shape[2], H: t.Shape[1], C: t.Shape[3], Type: kind, Scale: t.Scale, ZeroPoint: t.ZeroPoint, Data: t.Data,
-		})
+		place, err = images.Into(data, r.picture, dst)
 		return err
 	}, func(res *infer.Result) error {
 		for i := range res.Objects {
@@ -196,6 +190,15 @@ func (r *modelRun) file(ctx context.Context, path string) error {
 		}
 		return drawBoxes(path, r.draw, res.Objects)
 	})
+}
+
+// pictureTarget is a model's input as sensors wants it.
+func pictureTarget(t infer.Tensor) (sensors.Target, error) {
+	kind, ok := map[infer.ElemType]sensors.ElemType{infer.Float32: sensors.Float32, infer.Int8: sensors.Int8, infer.Uint8: sensors.Uint8}[t.Type]
+	if !ok || len(t.Shape) != 4 {
+		return sensors.Target{}, fmt.Errorf("the model takes %v of shape %v, no picture", t.Type, t.Shape)
+	}
+	return sensors.Target{W: t.Shape[2], H: t.Shape[1], C: t.Shape[3], Type: kind, Scale: t.Scale, ZeroPoint: t.ZeroPoint, Data: t.Data}, nil
 }
 
 func (r *modelRun) rows(ctx context.Context, path string, data []byte) error {
