@@ -28,7 +28,8 @@ of its own decodes, invokes and publishes the result, the client receives it.
 The same broker as a plain echo is measured beside it, in turn, in the same run:
 the ratio is what counts, absolute figures depend on the machine and its load.`,
 		Example: `  edgegateway bench --model hello_world_float.tflite
-  edgegateway bench --model ad01_fp32.tflite --output reconstruction --json --publishers 1,4,16`,
+  edgegateway bench --model ad01_fp32.tflite --output reconstruction --json --publishers 1,4,16
+  edgegateway bench --model vww_96_int8.tflite --picture photo.jpg --jpeg go --publishers 4`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if b.model == "" {
@@ -43,6 +44,7 @@ the ratio is what counts, absolute figures depend on the machine and its load.`,
 	f.StringVar(&b.output, "output", "auto", "what its output means, as in the configuration")
 	f.BoolVar(&b.json, "json", false, "numbers as JSON instead of raw")
 	f.StringVar(&b.picture, "picture", "", "publish this picture instead of numbers")
+	f.StringVar(&b.size, "size", "640x480", "size of the picture as it is published, JPEG of quality 85")
 	f.StringVar(&b.jpeg, "jpeg", "auto", "who decodes JPEG: auto, or go for image/jpeg alone")
 	f.StringVar(&b.peer, "peer", "", "address of another gateway to measure beside, which answers peer/in/<x> on peer/out/<x>")
 	f.StringVar(&b.peerPids, "peer-pids", "", "its processes, and its broker's, whose processor time and memory count")
@@ -68,7 +70,8 @@ the ratio is what counts, absolute figures depend on the machine and its load.`,
 // bench measures one model.
 type bench struct {
 	model, output, picture string
-	jpeg, peer, peerPids   string
+	size, jpeg             string
+	peer, peerPids         string
 	json                   bool
 	raw                    string // the form of a raw payload
 	publishers, qos        []int
@@ -169,7 +172,7 @@ func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 // payload is one input of the model: numbers between 0 and 1, or the picture.
 func (b *bench) payload() ([]byte, error) {
 	if b.picture != "" {
-		return os.ReadFile(b.picture)
+		return resized(b.picture, b.size)
 	}
 	data, err := os.ReadFile(b.model)
 	if err != nil {

@@ -2,8 +2,12 @@ package cli
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"image"
+	"image/jpeg"
 	"io"
 	"os"
 	"os/exec"
@@ -14,6 +18,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/image/draw"
 
 	"edgegateway/infer"
 	"edgegateway/sensors"
@@ -30,6 +35,23 @@ func (b *bench) peerServer() (*server, error) {
 		s.pids = append(s.pids, pid)
 	}
 	return s, nil
+}
+
+// resized is the picture of a file as a JPEG of the given size.
+func resized(path, size string) ([]byte, error) {
+	var w, h int
+	if _, err := fmt.Sscanf(size, "%dx%d", &w, &h); err != nil || w < 1 || h < 1 || w > 10000 || h > 10000 {
+		return nil, &exitError{exitUsage, fmt.Errorf("--size: %q is no size such as 640x480", size)}
+	}
+	img, err := openPicture(path)
+	if err != nil {
+		return nil, err
+	}
+	out := image.NewRGBA(image.Rect(0, 0, w, h))
+	draw.ApproxBiLinear.Scale(out, out.Bounds(), img, img.Bounds(), draw.Src, nil)
+	var b bytes.Buffer
+	err = jpeg.Encode(&b, out, &jpeg.Options{Quality: 85})
+	return b.Bytes(), err
 }
 
 // direct measures decode, resize and invoke called in loops, as many as a
@@ -62,8 +84,17 @@ func (b *bench) loops(ctx context.Context, payload []byte, delegate string, echo
 	if err != nil {
 		return 0, err
 	}
+	file, err := os.CreateTemp("", "edgegateway-bench-*.jpg")
+	if err != nil {
+		return 0, err
+	}
+	defer os.Remove(file.Name())
+	_, err = file.Write(payload)
+	if err = errors.Join(err, file.Close()); err != nil {
+		return 0, err
+	}
 	cmd := exec.CommandContext(ctx, exe, "bench", "loops", "--model", b.model, "--output", b.output,
-		"--picture", b.picture, "--jpeg", b.jpeg, "--delegate", delegate, "--seconds", b.length.String())
+		"--picture", file.Name(), "--jpeg", b.jpeg, "--delegate", delegate, "--seconds", b.length.String())
 	cmd.Stderr = os.Stderr
 	r, err := cmd.StdoutPipe()
 	if err != nil {
@@ -93,7 +124,7 @@ func (b *bench) loops(ctx context.Context, payload []byte, delegate string, echo
 // warm, then the rate.
 func loopsCommand() *cobra.Command {
 	var f modelFlags
-	var picture, jpeg, file string
+	var picture, decoder, file string
 	var length time.Duration
 	cmd := &cobra.Command{
 		Use: "loops", Hidden: true, Args: cobra.NoArgs,
@@ -103,7 +134,7 @@ func loopsCommand() *cobra.Command {
 				return err
 			}
 			cfg := sensors.DefaultImageConfig()
-			cfg.JPEG = jpeg
+			cfg.JPEG = decoder
 			workers := runtime.GOMAXPROCS(0) // as a stream has
 			f.workers = workers
 			e, m, err := f.open(file, os.TempDir(), nil)
@@ -150,7 +181,7 @@ func loopsCommand() *cobra.Command {
 	fl := cmd.Flags()
 	fl.StringVar(&file, "model", "", "")
 	fl.StringVar(&picture, "picture", "", "")
-	fl.StringVar(&jpeg, "jpeg", "auto", "")
+	fl.StringVar(&decoder, "jpeg", "auto", "")
 	fl.DurationVar(&length, "seconds", time.Second, "")
 	return cmd
 }

@@ -79,8 +79,10 @@ func (s *server) settle(ctx context.Context, payload []byte) (size int, delegate
 
 var lastSize atomic.Int64 // of a result, in bytes
 
-// perPublisher is how many messages of one publisher may be on their way.
-const perPublisher = 256
+// perPublisher is how many messages of one publisher may be on their way: a
+// bounded number of bytes, so that a picture does not wait behind minutes of
+// others.
+func perPublisher(payload int) int { return max(2, min(256, 512<<10/max(payload, 1))) }
 
 // measure publishes from n clients for a while and counts what comes back.
 // With rate 0 each client has as many messages on the way as perPublisher
@@ -96,7 +98,7 @@ func (s *server) measure(ctx context.Context, payload []byte, n int, qos byte, l
 	}
 	lanes := make([]lane, n)
 	for i := range lanes {
-		lanes[i].sent = make(chan time.Time, perPublisher)
+		lanes[i].sent = make(chan time.Time, perPublisher(len(payload)))
 	}
 	var counting atomic.Bool
 	var results int64
