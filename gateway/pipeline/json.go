@@ -17,9 +17,15 @@ func (r *Result) AppendJSON(b []byte) []byte {
 	b = append(b, `,"source":`...)
 	b = appendString(b, r.Source)
 	b = append(b, `,"time":`...)
+	from := len(b)
 	b = appendTime(b, r.Time)
+	text := b[from:]
 	b = append(b, `,"received":`...)
-	b = appendTime(b, r.Received)
+	if r.Received == r.Time { // as with most payloads, which name no time
+		b = append(b, text...)
+	} else {
+		b = appendTime(b, r.Received)
+	}
 	b = append(b, `,"seq":`...)
 	b = strconv.AppendUint(b, r.Seq, 10)
 	if r.Infer.Model != "" {
@@ -116,10 +122,18 @@ func appendNumber(b []byte, v float64) []byte {
 	return strconv.AppendFloat(b, v, 'g', -1, 64)
 }
 
+// appendTime writes t as RFC 3339 with microseconds. RFC3339 itself has a
+// quick way in package time, a layout with a fraction of fixed width has not.
 func appendTime(b []byte, t time.Time) []byte {
 	b = append(b, '"')
-	b = t.UTC().AppendFormat(b, "2006-01-02T15:04:05.000000Z07:00")
-	return append(b, '"')
+	b = t.UTC().AppendFormat(b, time.RFC3339)
+	b = append(b[:len(b)-1], ".000000Z\""...)
+	micros := t.Nanosecond() / 1000
+	for i := len(b) - 3; micros > 0; i-- {
+		b[i] = byte('0' + micros%10)
+		micros /= 10
+	}
+	return b
 }
 
 const hexDigits = "0123456789abcdef"

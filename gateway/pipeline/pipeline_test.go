@@ -330,3 +330,14 @@ func BenchmarkStream(b *testing.B) {
 type discard struct{}
 
 func (discard) Publish(string, []byte, byte, bool) error { return nil }
+
+func BenchmarkJSON(b *testing.B) {
+	now := time.Now()
+	r := Result{ID: "bench/0/7-123456", Stream: "bench", Source: "0", Time: now, Received: now, Seq: 123456,
+		Infer: infer.Result{Model: "m", Delegate: "xnnpack:3", Values: []float64{float64(float32(0.7))}, Score: float64(float32(0.7)), Took: 11 * time.Microsecond}}
+	buf := make([]byte, 0, 1024)
+	b.ReportAllocs()
+	for b.Loop() {
+		buf = r.AppendJSON(buf[:0])
+	}
+}
