@@ -15,6 +15,7 @@ import (
 	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
 
+	"edgegateway/broker"
 	"edgegateway/internal/link"
 )
 
@@ -126,20 +127,41 @@ type inbox struct {
 	more chan struct{} // closed and replaced with each message
 }
 
+// subscribe is a real subscriber. The broker lets go of what a slow one does
+// not take: who counts every message uses tapped.
 func (g *gateway) subscribe(filters ...string) *inbox {
 	g.t.Helper()
 	in := &inbox{t: g.t, more: make(chan struct{})}
 	c := g.client("subscriber-" + filters[0])
-	if err := c.Subscribe(g.t.Context(), filters, 1, func(m link.Msg) {
-		in.mu.Lock()
-		in.msgs = append(in.msgs, m)
-		close(in.more)
-		in.more = make(chan struct{})
-		in.mu.Unlock()
-	}); err != nil {
+	if err := c.Subscribe(g.t.Context(), filters, 1, in.add); err != nil {
 		g.t.Fatal(err)
 	}
 	return in
+}
+
+// tapped is each message that clients bring to the gateway's broker, before
+// it is acknowledged: none is missed.
+func (g *gateway) tapped(filters ...string) *inbox {
+	g.t.Helper()
+	in := &inbox{t: g.t, more: make(chan struct{})}
+	if _, err := g.broker.Tap(filters, func(m broker.Message) { in.add(link.Msg{Topic: m.Topic, Payload: m.Payload}) }); err != nil {
+		g.t.Fatal(err)
+	}
+	return in
+}
+
+func (in *inbox) add(m link.Msg) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.msgs = append(in.msgs, m)
+	close(in.more)
+	in.more = make(chan struct{})
+}
+
+func (in *inbox) len() int {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return len(in.msgs)
 }
 
 func (in *inbox) all() []link.Msg {
