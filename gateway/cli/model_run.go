@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"image"
 	"image/color"
@@ -10,6 +11,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -34,6 +37,11 @@ func (f *modelFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&f.cfg.Delegate, "delegate", "auto", "auto, builtin, xnnpack:FLAGS, xnnpack:FLAGS:THREADS or external")
 	fl.StringVar(&f.cfg.Accelerated, "accelerated", "", "the same model compiled for the accelerator")
 	fl.StringVar(&f.cfg.External.Library, "external", "", "shared library of an external delegate")
+	fl.Func("threshold", "the least score that is shown; by default what the kind of output has", func(text string) error {
+		v, err := strconv.ParseFloat(text, 64)
+		f.cfg.Threshold = &v
+		return err
+	})
 	fl.IntVar(&f.cfg.Top, "top", 5, "how many classes are shown")
 	fl.StringVar(&f.library, "library", "", "the TensorFlow Lite library; the one in the program where it is empty")
 }
@@ -53,10 +61,19 @@ func (f *modelFlags) open(file, dir string, trial infer.TrialFunc) (*infer.Engin
 	name := filepath.Base(file)
 	e, err := infer.New(cfg, map[string]infer.ModelConfig{name: mc}, dir, trial, zerolog.Nop(), prometheus.NewRegistry())
 	if err != nil {
-		return nil, nil, invalid(err)
+		return nil, nil, invalid(plain(err, "models."+name+".file: "))
 	}
 	m, err := e.Model(name)
 	return e, m, err
+}
+
+// plain takes the place in a configuration from an error of a file that was
+// named on the command line.
+func plain(err error, place string) error {
+	if text, ok := strings.CutPrefix(err.Error(), place); ok {
+		return errors.New(text)
+	}
+	return err
 }
 
 func modelTryCommand() *cobra.Command {
@@ -120,7 +137,9 @@ func modelRunCommand() *cobra.Command {
 		Long: `Classify inputs at once, without a broker. A picture is fitted to the model's
 input; --csv takes a file's lines as numbers, --raw a file's bytes as they stand.`,
 		Example: `  edgegateway model run --labels imagenet_labels.txt mobilenet_v2_1.0_224_quant.tflite cat.bmp
-  edgegateway model run --draw faces.png face_detection_short_range.tflite party.jpg`,
+  edgegateway model run --draw faces.png face_detection_short_range.tflite party.jpg
+  edgegateway model run --csv hello_world_float.tflite angles.csv
+  edgegateway model run --raw ad01_fp32.tflite spectrum.f32`,
 		Args: cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			e, m, err := f.open(args[0], os.TempDir(), nil)
