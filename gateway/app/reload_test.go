@@ -103,7 +103,7 @@ func TestReloadRefused(t *testing.T) {
 		{[]string{"gateway: edge", "gateway: other"}, "gateway: cannot change"},
 		{[]string{"tcp: \"127.0.0.1:0\"", "tcp: \"127.0.0.1:1\""}, "broker.listeners: cannot change"},
 		{[]string{"listen: \"127.0.0.1:0\"", "listen: \"\""}, "dashboard: cannot change"},
-		{[]string{"broker: {", "broker: {limits: {inflight: 7}, ", "output: regression", "output: raw", "queue: 100, topics: [p/+]", "topics: [p/+]"}, "broker.limits.inflight: "},
+		{[]string{"limits: {", "limits: {inflight: 7, ", "output: regression", "output: raw", "queue: 100, topics: [p/+]", "topics: [p/+]"}, "broker.limits.inflight: "},
 	} {
 		before, _ := json.Marshal(g.Status())
 		g.change(r.change...)

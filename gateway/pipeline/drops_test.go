@@ -1,0 +1,53 @@
+package pipeline
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+)
+
+// Each reason is logged at most once a second, and the next line says how
+// many were not.
+func TestDropsLoggedOnceASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		log := zerolog.New(&out)
+		d := newDrops("s", prometheus.NewCounterVec(prometheus.CounterOpts{Name: "n"}, []string{"stream", "reason"}))
+		for range 35 { // 3.5 seconds
+			d.add(log, "a", 2, errors.New("why"))
+			d.add(log, "", 1, nil)
+			time.Sleep(100 * time.Millisecond)
+		}
+		type line struct {
+			Reason, Error string
+			Count, Total  int
+			Since         int `json:"since_last_line"`
+		}
+		var lines []line
+		for dec := json.NewDecoder(&out); dec.More(); {
+			var l line
+			if err := dec.Decode(&l); err != nil {
+				t.Fatal(err)
+			}
+			lines = append(lines, l)
+		}
+		var want []line
+		for i := range 4 {
+			since := min(i, 1) * 9
+			want = append(want, line{"a", "why", 2, 2 + 20*i, 2 * since}, line{"inference", "", 1, 1 + 10*i, since})
+		}
+		if diff := cmp.Diff(want, lines); diff != "" {
+			t.Error(diff)
+		}
+		if diff := cmp.Diff(map[string]uint64{"a": 70, "inference": 35}, d.counts()); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
