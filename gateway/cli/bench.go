@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"text/tabwriter"
 	"time"
@@ -60,6 +61,7 @@ the ratio is what counts, absolute figures depend on the machine and its load.`,
 			if err != nil || size < 1 || size > 1<<20 {
 				return &exitError{exitUsage, fmt.Errorf("%s is no size", args[0])}
 			}
+			defer runtime.KeepAlive(heapFloor()) // as the gateway has
 			return app.Echo(cmd.Context(), "127.0.0.1:0", size, func(addr string) { fmt.Println(addr) }, newLogger(app.LogConfig{Level: "warn", Format: "console"}, os.Stderr))
 		},
 	}
