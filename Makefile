@@ -8,7 +8,7 @@ export CGO_ENABLED ?= 0
 # compiler's target libraries for arm64, the quick JPEG decoder, flatc.
 APT = mosquitto mosquitto-clients qemu-user-static libc6-arm64-cross libstdc++6-arm64-cross libturbojpeg0 flatbuffers-compiler
 
-.PHONY: help run test build bench lint fuzz setup cross clean
+.PHONY: help run test build bench lint fuzz setup cross notices clean
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -41,6 +41,9 @@ lint: ## gofmt, vet, staticcheck
 
 fuzz: ## fuzz each target for a while: make fuzz SECONDS_EACH=60
 	@scripts/fuzz.sh $(or $(SECONDS_EACH),60)
+
+notices: ## write THIRD_PARTY_NOTICES from what is linked
+	@$(GO) run scripts/notices.go
 
 clean: ## remove what was built
 	rm -rf bin dist
