@@ -62,7 +62,7 @@ type Interpreter struct {
 	report  *report
 	Inputs  []Tensor
 	Outputs []Tensor
-	moving  []int     // outputs whose memory is known only after Invoke
+	moving  []int     // outputs whose shape and memory are known only after Invoke
 	args    []uintptr // of Invoke: kept, so that a call allocates nothing
 }
 
@@ -150,6 +150,7 @@ func (in *Interpreter) Invoke() error {
 		return fmt.Errorf("invoke: status %d: %s", code, in.report.take())
 	}
 	for _, i := range in.moving {
+		in.Outputs[i].reshape(&in.lib.sym)
 		in.Outputs[i].look(&in.lib.sym)
 	}
 	return nil
@@ -208,9 +209,7 @@ type Tensor struct {
 func (in *Interpreter) tensor(ptr uintptr) Tensor {
 	s := &in.lib.sym
 	t := Tensor{ptr: ptr, Name: goString(call(s.name, ptr)), Type: Type(callInt(s.tensorType, ptr))}
-	for i := range callInt(s.numDims, ptr) {
-		t.Shape = append(t.Shape, callInt(s.dim, ptr, uintptr(i)))
-	}
+	t.reshape(s)
 	// The struct of a float and an int32 comes back in one register.
 	q := uint64(call(s.quantization, ptr))
 	bits := uint32(q)
@@ -218,6 +217,23 @@ func (in *Interpreter) tensor(ptr uintptr) Tensor {
 	t.ZeroPoint = int32(q >> 32)
 	t.look(s)
 	return t
+}
+
+// reshape reads the tensor's shape. A new one is a new slice: somebody may
+// hold the old.
+func (t *Tensor) reshape(s *symbols) {
+	n := callInt(s.numDims, t.ptr)
+	same := n == len(t.Shape)
+	for i := 0; same && i < n; i++ {
+		same = callInt(s.dim, t.ptr, uintptr(i)) == t.Shape[i]
+	}
+	if same {
+		return
+	}
+	t.Shape = make([]int, max(n, 0))
+	for i := range t.Shape {
+		t.Shape[i] = callInt(s.dim, t.ptr, uintptr(i))
+	}
 }
 
 // look finds the tensor's memory: outputs of some operators move.

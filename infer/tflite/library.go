@@ -3,15 +3,9 @@ package tflite
 import (
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
-	"runtime"
-	"strings"
 	"sync"
 
 	"github.com/ebitengine/purego"
-	"github.com/klauspost/compress/zstd"
 )
 
 // ErrNoLibrary says that the program was built without the library.
@@ -34,14 +28,14 @@ type Library struct {
 
 // Open opens the library at path, or with "" the one in the program.
 func Open(path string) (*Library, error) {
-	if path == "" {
-		p, done, err := unpack("libtensorflowlite_c")
-		if err != nil {
-			return nil, err
-		}
-		defer done()
-		path = p
+	if path != "" {
+		return open(path)
 	}
+	return openPacked(packed, packedFolder+"libtensorflowlite_c", places)
+}
+
+// open opens the library at path.
+func open(path string) (*Library, error) {
 	h, err := purego.Dlopen(path, purego.RTLD_NOW|purego.RTLD_LOCAL)
 	if err != nil {
 		return nil, fmt.Errorf("open the TensorFlow Lite library: %w", explain(err))
@@ -64,64 +58,3 @@ func Open(path string) (*Library, error) {
 
 // Version is what the library calls itself, such as "2.9.0".
 func (l *Library) Version() string { return l.version }
-
-// explain says what the machine lacks, where the loader's text tells it.
-func explain(err error) error {
-	for part, what := range map[string]string{
-		"libstdc++":  "libstdc++.so.6 is missing",
-		"libgcc_s":   "libgcc_s.so.1 is missing",
-		"`GLIBC_":    "the C library is older than glibc 2.29",
-		"ld-linux":   "this system has no glibc (2.29 or later is needed)",
-		"libm.so":    "this system has no glibc (2.29 or later is needed)",
-		"libpthread": "this system has no glibc (2.29 or later is needed)",
-	} {
-		if strings.Contains(err.Error(), part) {
-			return fmt.Errorf("%s: %w", what, err)
-		}
-	}
-	return err
-}
-
-// unpack puts the named library of the program where the loader can open it;
-// done, called after that, gives back what held it.
-func unpack(name string) (path string, done func(), err error) {
-	ending := ".so"
-	if runtime.GOOS == "darwin" {
-		ending = ".dylib"
-	}
-	f, err := packed.Open(packedFolder + name + ending + ".zst")
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil, ErrNoLibrary
-	} else if err != nil {
-		return "", nil, err
-	}
-	defer f.Close()
-	return place(name+ending, func(w io.Writer) error {
-		z, err := zstd.NewReader(f, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
-		if err != nil {
-			return err
-		}
-		defer z.Close()
-		_, err = io.Copy(w, z)
-		return err
-	})
-}
-
-// placeInCache writes the library into a fresh folder that only this user can
-// read, for the time until it is open.
-func placeInCache(name string, write func(io.Writer) error) (string, func(), error) {
-	dir, err := os.MkdirTemp("", "edgegateway-")
-	if err != nil {
-		return "", nil, fmt.Errorf("unpack %s: %w", name, err)
-	}
-	done := func() { os.RemoveAll(dir) }
-	f, err := os.OpenFile(dir+"/"+name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o700)
-	if err == nil {
-		err = errors.Join(write(f), f.Close())
-	}
-	if err != nil {
-		done()
-		return "", nil, fmt.Errorf("unpack %s: %w", name, err)
-	}
-	return dir + "/" + name, done, nil
-}

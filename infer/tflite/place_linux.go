@@ -2,25 +2,29 @@ package tflite
 
 import (
 	"fmt"
-	"io"
 
 	"golang.org/x/sys/unix"
 )
 
-// place writes the library into memory that has a file descriptor; where the
-// kernel refuses that, into a folder. The descriptor stays open: the loader knows
-// a library by its path, and with the number used again it would hand out the
-// first library in place of the second.
-func place(name string, write func(io.Writer) error) (string, func(), error) {
-	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+// places are where the library of the program is opened from, the best first.
+var places = []place{inMemory, inCache}
+
+// inMemory writes the library into memory that has a file descriptor, so that
+// nothing lies on the disk. The descriptor stays open: with its number used
+// again the loader would hand out the first library in place of the second.
+func inMemory(p *packedLibrary) (string, error) {
+	fd, err := unix.MemfdCreate(p.name, unix.MFD_CLOEXEC|unix.MFD_EXEC)
+	if err == unix.EINVAL { // before Linux 6.3 all of them may be run
+		fd, err = unix.MemfdCreate(p.name, unix.MFD_CLOEXEC)
+	}
 	if err != nil {
-		return placeInCache(name, write)
+		return "", fmt.Errorf("memory for %s: %w", p.name, err)
 	}
-	if err := write(fdWriter(fd)); err != nil {
+	if err := p.writeTo(fdWriter(fd)); err != nil {
 		unix.Close(fd)
-		return "", nil, fmt.Errorf("unpack %s: %w", name, err)
+		return "", fmt.Errorf("unpack %s: %w", p.name, err)
 	}
-	return fmt.Sprintf("/proc/self/fd/%d", fd), func() {}, nil
+	return fmt.Sprintf("/proc/self/fd/%d", fd), nil
 }
 
 // fdWriter writes to a file descriptor that no finalizer closes.

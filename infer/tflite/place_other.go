@@ -2,9 +2,5 @@
 
 package tflite
 
-import "io"
-
-// place writes the library into a folder of its own.
-func place(name string, write func(io.Writer) error) (string, func(), error) {
-	return placeInCache(name, write)
-}
+// places are where the library of the program is opened from.
+var places = []place{inCache}

@@ -1,10 +1,12 @@
 //go:build ignore
 
-// Command pack compresses the TensorFlow Lite libraries for embedding:
+// Command pack compresses the TensorFlow Lite library of each platform for embedding:
 //
 //	go run ./infer/tflite/lib/pack.go CACHE infer/tflite/lib
 //
-// CACHE is the folder that holds the unpacked npm package tfjs-tflite-node.
+// CACHE is the folder that holds the unpacked npm package tfjs-tflite-node. Its
+// libexternal_delegate_obj is left out: what it does, to open a delegate's own
+// library and call tflite_plugin_create_delegate, this package does itself.
 // Beside each NAME.zst lies NAME.sha256, the hash of the uncompressed content;
 // a library whose hash is there already is not compressed again.
 package main
@@ -31,13 +33,12 @@ func main() {
 	}
 }
 
-// packAll packs both libraries of every platform.
+// packAll packs the library of every platform.
 func packAll(from, to string) error {
 	for platform, ending := range map[string]string{"linux_amd64": ".so", "linux_arm64": ".so", "darwin_arm64": ".dylib"} {
-		for _, name := range []string{"libtensorflowlite_c", "libexternal_delegate_obj"} {
-			if err := pack(filepath.Join(from, platform, name+ending), filepath.Join(to, platform, name+ending)); err != nil {
-				return err
-			}
+		name := "libtensorflowlite_c" + ending
+		if err := pack(filepath.Join(from, platform, name), filepath.Join(to, platform, name)); err != nil {
+			return err
 		}
 	}
 	return nil
