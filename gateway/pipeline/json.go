@@ -7,7 +7,7 @@ import (
 	"unicode/utf8"
 )
 
-// AppendJSON appends r as one JSON object, as Schema describes it, and
+// AppendJSON appends r as one JSON object (docs/result.schema.json) and
 // returns the longer slice. Numbers that are not finite become null.
 func (r *Result) AppendJSON(b []byte) []byte {
 	b = append(b, `{"id":`...)
