@@ -57,16 +57,16 @@ func own(name string, model bool) bool {
 
 // declare is the type of the environment that environment makes.
 func declare(f Fields) types.Map {
-	class := types.Map{"label": types.String, "score": types.Float}
+	class := types.Map{"label": types.String, "score": types.Float64}
 	env := types.Map{
 		"stream": types.String, "source": types.String, "seq": types.Int,
-		"features": types.Map{types.Extra: types.Float},
+		"features": types.Map{types.Extra: types.Float64},
 	}
 	if f.Model {
-		env["label"], env["score"] = types.String, types.Float
+		env["label"], env["score"] = types.String, types.Float64
 		env["top"] = types.Array(class)
-		env["objects"] = types.Array(types.Map{"label": types.String, "score": types.Float, "box": types.Array(types.Float)})
-		env["values"] = types.Array(types.Float)
+		env["objects"] = types.Array(types.Map{"label": types.String, "score": types.Float64, "box": types.Array(types.Float64)})
+		env["values"] = types.Array(types.Float64)
 	}
 	for _, name := range f.Features {
 		parent, m := name, env
@@ -86,7 +86,7 @@ func declare(f Fields) types.Map {
 			}
 			m, parent = child, rest
 		}
-		m[parent] = types.Float
+		m[parent] = types.Float64
 	}
 	return env
 }

@@ -13,18 +13,19 @@ import (
 
 // Config is one stream: what it listens to and what becomes of it.
 type Config struct {
-	Topics     []string              `yaml:"topics" desc:"MQTT filters whose messages this stream takes"`
-	Source     string                `yaml:"source" desc:"what tells sources apart: empty for what the filter's wildcards matched, client for the MQTT client id, else a JSON path in the payload"`
-	Input      sensors.InputConfig   `yaml:"input" desc:"how a payload is decoded"`
-	Picture    sensors.ImageConfig   `yaml:"picture" desc:"how a picture is fitted to the model's input"`
-	Window     *sensors.WindowConfig `yaml:"window" desc:"readings gathered into windows, by count or time"`
-	Features   []string              `yaml:"features" desc:"what is computed of each value of a window: mean, std, min, max, rms, ..."`
-	Full       string                `yaml:"full" enum:"block,drop-oldest,latest" desc:"what happens when the queue is full"`
-	Queue      int                   `yaml:"queue" desc:"messages that may wait for one worker"`
-	Workers    int                   `yaml:"workers" desc:"workers that share the sources of this stream; 0 for one a core"`
-	Model      string                `yaml:"model" desc:"name of a model; empty for rules over values alone"`
-	Results    ResultsConfig         `yaml:"results" desc:"where results go"`
-	MaxSources int                   `yaml:"max_sources" desc:"sources kept at once; the longest silent leaves"`
+	Topics     []string                `yaml:"topics" desc:"MQTT filters whose messages this stream takes"`
+	Source     string                  `yaml:"source" desc:"what tells sources apart: empty for what the filter's wildcards matched, client for the MQTT client id, else a JSON path in the payload"`
+	Input      sensors.InputConfig     `yaml:"input" desc:"how a payload is decoded"`
+	Picture    sensors.ImageConfig     `yaml:"picture" desc:"how a picture is fitted to the model's input"`
+	Window     *sensors.WindowConfig   `yaml:"window" desc:"readings gathered into windows, by count or time"`
+	Features   []string                `yaml:"features" desc:"what is computed of each value of a window: mean, std, min, max, rms, ..."`
+	Normalise  sensors.NormaliseConfig `yaml:"normalise" desc:"scales what the model takes; results keep the numbers as they are"`
+	Full       string                  `yaml:"full" enum:"block,drop-oldest,latest" desc:"what happens when the queue is full"`
+	Queue      int                     `yaml:"queue" desc:"messages that may wait for one worker"`
+	Workers    int                     `yaml:"workers" desc:"workers that share the sources of this stream; 0 for one a core"`
+	Model      string                  `yaml:"model" desc:"name of a model; empty for rules over values alone"`
+	Results    ResultsConfig           `yaml:"results" desc:"where results go"`
+	MaxSources int                     `yaml:"max_sources" desc:"sources kept at once; the longest silent leaves"`
 }
 
 // ResultsConfig says where a stream's results are published and which of them
@@ -95,6 +96,12 @@ func (c Config) Validate() error {
 		if _, err := c.Fields(); err != nil {
 			errs = append(errs, err)
 		}
+	}
+	if err := c.Normalise.Validate(); err != nil {
+		errs = append(errs, prefix("normalise", err))
+	}
+	if c.Window != nil && len(c.Features) == 0 && c.Model == "" {
+		bad("features: a window without a model needs some, for example features: [mean, max]")
 	}
 	if _, err := parsePolicy(c.Full); err != nil {
 		bad("full: %w", err)

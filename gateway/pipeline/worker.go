@@ -155,6 +155,9 @@ func (w *worker) infer(ctx context.Context, src *source) error {
 	if w.s.model == nil {
 		return nil
 	}
+	if err := w.s.cfg.Normalise.Apply(w.input); err != nil {
+		return err
+	}
 	if err := w.s.model.Run(ctx, w.fill, &r.Infer); err != nil {
 		return fmt.Errorf("model %s: %w", w.s.cfg.Model, err)
 	}

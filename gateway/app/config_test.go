@@ -1,0 +1,112 @@
+package app
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"edgegateway/internal/testkit"
+)
+
+// Every wrong configuration stands here with the words that its error must
+// hold: file, line and column, what is wrong, and the way out.
+func TestBadConfigurations(t *testing.T) {
+	table := map[string][]string{
+		"section":       {":1:1: ", "streasm", `did you mean "streams"?`},
+		"key":           {":4:5: ", "inptu", `did you mean "input"?`},
+		"type":          {":2:", "streams.a.queue"},
+		"nomodel":       {":4:", `streams.porch.model: there is no model "face"`, `did you mean "faces"?`},
+		"nostream":      {":4:", `alerts.hot.stream: there is no stream "proch"`, `did you mean "porch"?`},
+		"condition":     {":6:5: ", `alerts.busy.when: "cpu.max > 0.9"`, "there are", "cpu.mean"},
+		"conditiontype": {":6:5: ", `alerts.busy.when: "cpu > \"high\""`, "mismatched types float64 and string"},
+		"clear":         {":7:5: ", "alerts.busy.clear: neither a time such as 5s nor a condition"},
+		"of":            {":4:", `alerts.busy.for: "5 of 3" is not of the form "3 of 5"`},
+		"loop":          {":2:", "streams.room.results.topic: what is published to room/#", "streams.room.topics[0]"},
+		"loopdefault":   {":2:", "results/all/#", "streams.all.topics[0] (#)"},
+		"loopalert":     {":9:", "alerts.hot.publish[1].topic: what is published to room/#", "streams.room.topics[0]"},
+		"features":      {":2:", "streams.host.features: need a window, for example window: {size: 10s, every: 1s}"},
+		"feature":       {":2:", "streams.host.features: ", `"avg"`},
+		"filter":        {":2:", "streams.host.topics[0]: "},
+		"input":         {":2:", "streams.host.input.json: give one of json, csv, raw, number and image"},
+		"policy":        {":2:", `"newest"`, "block, drop-oldest, latest"},
+		"streamname":    {":2:3: ", "streams.a/b: the name becomes one level of a topic"},
+		"gateway":       {":1:1: ", `"hall/7"`},
+		"level":         {":1:", `"loud"`, "debug, info, warn, error"},
+		"upstream":      {":2:", "upstream.cloud.url: ", "has no port; brokers use 1883"},
+		"send":          {":2:", "alert", "alerts, results"},
+		"listener":      {":2:", "broker.listeners[0]"},
+		"dashboard":     {":1:", "dashboard.listen"},
+		"output":        {":2:", `"boxes"`, "blazeface"},
+		"duration":      {":4:", "alerts.a.hold"},
+		"secret":        {":2:", "EDGEGATEWAY_TEST_NOT_SET"},
+		"several":       {":2:", "models.m.top", ":4:", "streams.a.topics", `there is no model "n"`, ":6:", `there is no stream "b"`, "alerts.x.when"},
+	}
+	files, err := filepath.Glob("testdata/*.bad.yml")
+	if err != nil || len(files) != len(table) {
+		t.Fatalf("%d files, %d rows: %v", len(files), len(table), err)
+	}
+	for name, words := range table {
+		file := "testdata/" + name + ".bad.yml"
+		_, err := LoadConfig(file)
+		if err == nil {
+			t.Errorf("%s is taken", file)
+			continue
+		}
+		text := err.Error()
+		if !strings.HasPrefix(text, file+":") {
+			t.Errorf("the error does not begin with the file: %s", text)
+		}
+		for _, w := range words {
+			if !strings.Contains(text, w) {
+				t.Errorf("%s: no %q in: %s", file, w, text)
+			}
+		}
+		if name != "several" && strings.Contains(text, "\n") {
+			t.Errorf("%s: one fault, several errors: %s", file, text)
+		}
+	}
+}
+
+// Every example and every YAML block of the documents is a configuration that
+// loads; models and their files need not be there.
+func TestExamplesLoad(t *testing.T) {
+	root := testkit.Root(t)
+	blocks := map[string]string{}
+	examples, err := filepath.Glob(filepath.Join(root, "configs", "*.yaml"))
+	if err != nil || len(examples) == 0 {
+		t.Fatalf("%v: %v", examples, err)
+	}
+	for _, file := range examples {
+		if _, err := LoadConfig(file); err != nil {
+			t.Error(err)
+		}
+	}
+	docs, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
+	if err != nil || len(docs) == 0 {
+		t.Fatalf("%v: %v", docs, err)
+	}
+	fence := regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$")
+	for _, file := range append(docs, filepath.Join(root, "README.md")) {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range fence.FindAllStringSubmatchIndex(string(b), -1) {
+			line := strings.Count(string(b[:m[2]]), "\n")
+			// As many empty lines before it, so that errors name the line.
+			blocks[file] = strings.Repeat("\n", line) + string(b[m[2]:m[3]])
+			path := filepath.Join(t.TempDir(), filepath.Base(file))
+			if err := os.WriteFile(path, []byte(blocks[file]), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := LoadConfig(path); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if len(blocks) == 0 {
+		t.Error("no YAML block in any document")
+	}
+}
