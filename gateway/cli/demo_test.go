@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -25,7 +26,10 @@ func TestMakeRun(t *testing.T) {
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "EDGEGATEWAY_CACHE="+testkit.CacheDir(), "TMPDIR="+tmp, "GOTMPDIR="+t.TempDir(), mark)
 	p := testkit.Start(t, cmd)
-	p.Line(`^built bin/edgegateway, `)
+	size := p.Line(`^built bin/edgegateway, ([\d.]+) MB$`)[1]
+	if mb, err := strconv.ParseFloat(size, 64); err != nil || mb > 30 {
+		t.Errorf("the program has %s MB; it is to stay under 30", size)
+	}
 	built := time.Now()
 	cloud := p.Line(`cloud .* at (tcp://127\.0\.0\.1:\d+)$`)[1]
 	local := p.Line(`gateway .* at (tcp://127\.0\.0\.1:\d+), metrics and health at http://127\.0\.0\.1:\d+$`)[1]

@@ -98,13 +98,13 @@ func printStatus(out io.Writer, s app.Status, last map[string]uint64, since time
 		}
 	}
 	if len(s.Links) > 0 {
-		fmt.Fprintln(w, "\nUP\tSTATE\tALERTS QUEUED\tRESULTS QUEUED\tACKNOWLEDGED")
+		fmt.Fprintln(w, "\nUP\tSTATE\tALERTS QUEUED\tRESULTS QUEUED\tACKNOWLEDGED\tWHY")
 		for _, l := range s.Links {
 			state := "connected"
 			if !l.Bridge.Connected {
-				state = "away: " + l.Bridge.LastError
+				state = "away"
 			}
-			fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\n", l.Name, state, l.PendingAlerts, l.PendingResults, l.Bridge.Acked)
+			fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%s\n", l.Name, state, l.PendingAlerts, l.PendingResults, l.Bridge.Acked, l.Bridge.LastError)
 		}
 	}
 	for _, a := range s.Alerts {
