@@ -24,7 +24,7 @@ func TestMakeRun(t *testing.T) {
 	root, tmp, mark := testkit.Root(t), t.TempDir(), "EDGEGATEWAY_TEST_MARK="+filepath.Base(t.TempDir())+t.Name()
 	cmd := exec.Command(testkit.Program(t, "make"), "--no-print-directory", "run")
 	cmd.Dir = root
-	cmd.Env = append(os.Environ(), "EDGEGATEWAY_CACHE="+testkit.CacheDir(), "TMPDIR="+tmp, "GOTMPDIR="+t.TempDir(), mark)
+	cmd.Env = append(os.Environ(), "EDGEGATEWAY_CACHE="+testkit.CacheDir(), "CGO_ENABLED=0", "TMPDIR="+tmp, "GOTMPDIR="+t.TempDir(), mark)
 	p := testkit.Start(t, cmd)
 	size := p.Line(`^built bin/edgegateway, ([\d.]+) MB$`)[1]
 	if mb, err := strconv.ParseFloat(size, 64); err != nil || mb > 30 {

@@ -159,7 +159,8 @@ func (r *replay) rows(list []recorded, path string) ([]recorded, error) {
 const inFlight = 64
 
 func (r *replay) run(ctx context.Context, conn *link.Conn, topic string, items []recorded) error {
-	bar := progressbar.DefaultSilent(-1)
+	// With a length: without one the library draws in a goroutine of its own.
+	bar := progressbar.DefaultSilent(int64(len(items)))
 	if info, err := os.Stderr.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 && !r.quiet && !r.loop {
 		bar = progressbar.Default(int64(len(items)), "replay")
 	}
