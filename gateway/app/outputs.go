@@ -19,9 +19,8 @@ import (
 // streams and the disk.
 type uplink struct {
 	name    string
-	alerts  atomic.Bool  // they go up
-	results atomic.Bool  // they go up
-	limit   atomic.Int64 // of a payload, in bytes
+	alerts  atomic.Bool // they go up
+	results atomic.Bool // they go up
 	outbox  *upstream.Outbox
 	bridge  *upstream.Bridge
 	queue   chan upstream.Record
@@ -37,7 +36,6 @@ const (
 func (l *uplink) configure(cfg upstream.Config) {
 	l.alerts.Store(slices.Contains(cfg.Send, "alerts"))
 	l.results.Store(slices.Contains(cfg.Send, "results"))
-	l.limit.Store(int64(cfg.MaxPayloadBytes))
 }
 
 // offer queues a record for the disk; where the disk cannot follow the caller
@@ -86,6 +84,7 @@ func (l *uplink) feed(ctx context.Context) error {
 		}
 		if err != nil {
 			l.log.Error().Err(err).Int("records", len(batch)).Msg("outbox: lost, the disk takes nothing")
+			l.outbox.GiveUp(batch...)
 		}
 		clear(batch)
 	}
@@ -126,7 +125,7 @@ func (o *outputs) PublishEvent(e *alert.Event) {
 			continue
 		}
 		l.offer(upstream.Record{Class: upstream.Alerts, Stream: e.Stream, Topic: topic, Payload: json, Retain: true})
-		if e.Picture != nil && int64(len(e.Picture)) <= l.limit.Load() {
+		if e.Picture != nil {
 			l.offer(upstream.Record{Class: upstream.Alerts, Stream: e.Stream, Topic: topic + "/picture", Payload: e.Picture, Retain: true})
 		}
 	}

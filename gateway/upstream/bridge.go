@@ -40,11 +40,12 @@ type Status struct {
 type Handler func(ctx context.Context, name string, payload []byte) ([]byte, error)
 
 // NewBridge prepares the bridge of the link called name; Run runs it. Its
-// metrics belong to the outbox.
+// metrics belong to the outbox, which gets to know the gateway's name by it.
 func NewBridge(name, gateway string, cfg Config, outbox *Outbox, handle Handler, log zerolog.Logger, _ prometheus.Registerer) (*Bridge, error) {
 	if err := checkTopic(topicPrefix(cfg, gateway)); err != nil {
 		return nil, fmt.Errorf("prefix: %s %w", topicPrefix(cfg, gateway), err)
 	}
+	outbox.gateway = gateway
 	return &Bridge{
 		name: name, gateway: gateway, cfg: cfg, outbox: outbox, log: log,
 		commands: newCommands(handle, log, outbox.metrics.commands),

@@ -110,6 +110,8 @@ func TestValidate(t *testing.T) {
 		{func(c *Config) { c.Window = 0 }, "window: 0"},
 		{func(c *Config) { c.Rate = -1 }, "rate: -1"},
 		{func(c *Config) { c.MaxPayloadBytes = 9 << 20 }, "max_payload_bytes: "},
+		{func(c *Config) { c.MaxTopicBytes = 0 }, "max_topic_bytes: 0"},
+		{func(c *Config) { c.MaxTopicLevels = -1 }, "max_topic_levels: -1"},
 		{func(c *Config) { c.Limits.AlertsBytes = 5 }, "limits.alerts_bytes: 5"},
 		{func(c *Config) { c.Limits.ResultsBytes = 5 }, "limits.results_bytes: 5"},
 		{func(c *Config) { c.Limits.MaxAge = time.Second }, "limits.max_age: 1s"},

@@ -31,6 +31,8 @@ type Config struct {
 	Window          int          `yaml:"window" desc:"messages in flight at most, 1 to 1024; AWS IoT takes 100"`
 	Rate            int          `yaml:"rate" desc:"messages a second at most; 0 for no limit; AWS IoT takes 100 and discards more without a word"`
 	MaxPayloadBytes int          `yaml:"max_payload_bytes" desc:"longest payload; longer ones are dropped and counted; AWS IoT takes 131072"`
+	MaxTopicBytes   int          `yaml:"max_topic_bytes" desc:"longest topic, the prefix included; what has a longer one is dropped and counted; AWS IoT takes 256"`
+	MaxTopicLevels  int          `yaml:"max_topic_levels" desc:"most levels of a topic, the prefix's included; what has more is dropped and counted; 0 for no limit; AWS IoT takes 8"`
 	Limits          LimitsConfig `yaml:"limits" desc:"how much may wait on disk while the cloud is away"`
 }
 
@@ -56,7 +58,7 @@ func DefaultConfig() Config {
 		Prefix:    "gateways/{gateway}",
 		KeepAlive: time.Minute, Timeout: 20 * time.Second,
 		RetryMin: time.Second, RetryMax: time.Minute,
-		Window: 128, MaxPayloadBytes: 1 << 20,
+		Window: 128, MaxPayloadBytes: 1 << 20, MaxTopicBytes: maxTopic / 2,
 		Limits: LimitsConfig{AlertsBytes: 32 << 20, ResultsBytes: 256 << 20, MaxAge: 72 * time.Hour, Share: 0.5},
 	}
 }
@@ -127,6 +129,12 @@ func (c Config) Validate() error {
 	if c.Rate < 0 {
 		bad("rate: %d is negative", c.Rate)
 	}
+	if c.MaxTopicBytes < 1 || c.MaxTopicBytes > maxTopic/2 {
+		bad("max_topic_bytes: %d is not in 1..%d", c.MaxTopicBytes, maxTopic/2)
+	}
+	if c.MaxTopicLevels < 0 {
+		bad("max_topic_levels: %d is negative", c.MaxTopicLevels)
+	}
 	const least = 1 << 20
 	if c.Limits.AlertsBytes < least {
 		bad("limits.alerts_bytes: %d is under %d", c.Limits.AlertsBytes, least)
@@ -186,8 +194,6 @@ func checkTopic(topic string) error {
 		return errors.New("holds a wildcard")
 	case strings.ContainsRune(topic, 0) || !utf8.ValidString(topic):
 		return errors.New("is not text")
-	case len(topic) > maxTopic/2: // leaves as much for the prefix
-		return errors.New("is too long")
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +20,7 @@ import (
 // the oldest whole segment goes, counted by stream.
 type Outbox struct {
 	log     zerolog.Logger
+	gateway string // set by NewBridge, before there is anything to append
 	cfg     atomic.Pointer[Config]
 	logs    [classes]*spool.Log
 	metrics *metrics
@@ -32,15 +34,23 @@ type Outbox struct {
 }
 
 type scratch struct {
-	buf  []byte
-	recs [classes][][]byte
+	buf   []byte
+	recs  [classes][][]byte
+	drops []refusal
+}
+
+// refusal is a record that does not come in line.
+type refusal struct {
+	rec    *Record
+	reason string
 }
 
 // Reasons with which a record is dropped, beside spool.DropFull and DropAge.
 const (
 	dropShare = "share"   // its stream has more than its share waiting
 	dropSize  = "size"    // over max_payload_bytes
-	dropTopic = "topic"   // a topic no broker takes
+	dropTopic = "topic"   // a topic no broker takes, or the cloud does not
+	dropDisk  = "disk"    // the medium failed for too long
 	dropBad   = "damaged" // unreadable after it was read back
 )
 
@@ -57,7 +67,7 @@ func openOutbox(dir string, cfg Config, log zerolog.Logger, reg prometheus.Regis
 	o.metrics = newMetrics(o)
 	for class := range classes {
 		l, err := spool.Open(filepath.Join(dir, class.String()), spool.Options{
-			MaxBytes: cfg.maxBytes(class), MaxAge: cfg.Limits.MaxAge, MaxRecordBytes: int(cfg.maxBytes(class) / 4), FS: fs,
+			MaxBytes: cfg.maxBytes(class), MaxAge: cfg.Limits.MaxAge, MaxRecordBytes: maxMessage, FS: fs,
 			OnDrop:   func(reason string, _ uint64, data []byte) { o.spoolDropped(class, reason, data) },
 			OnDamage: func(d spool.Damage) { o.damaged(class, d) },
 		})
@@ -71,6 +81,9 @@ func openOutbox(dir string, cfg Config, log zerolog.Logger, reg prometheus.Regis
 	}
 	return o, nil
 }
+
+// maxMessage is the longest message there can be.
+const maxMessage = 256 << 20
 
 func (c *Config) maxBytes(class Class) int64 {
 	if class == Alerts {
@@ -120,6 +133,7 @@ func (o *Outbox) Append(recs ...Record) error {
 	for class := range s.recs {
 		s.recs[class] = s.recs[class][:0]
 	}
+	s.drops = s.drops[:0]
 	size := 0
 	for i := range recs {
 		size += len(recs[i].Stream) + len(recs[i].Topic) + len(recs[i].Payload) + 32
@@ -130,42 +144,86 @@ func (o *Outbox) Append(recs ...Record) error {
 	now := time.Now()
 	for i := range recs {
 		r := &recs[i]
-		if !cfg.sends(r.Class) || !o.fits(cfg, r) {
+		if !cfg.sends(r.Class) {
 			continue
 		}
+		reason := o.unfit(cfg, r)
 		start := len(s.buf)
-		s.buf = appendRecord(s.buf, r, now)
+		if reason == "" {
+			s.buf = appendRecord(s.buf, r, now)
+		}
 		rec := s.buf[start:len(s.buf):len(s.buf)]
-		if r.Class == Results && !o.claim(cfg, r.Stream, int64(len(rec))) {
-			s.buf = s.buf[:start]
-			o.drop(r.Class, r.Stream, dropShare, 1)
+		switch {
+		case reason != "":
+		case int64(len(rec)) > cfg.maxBytes(r.Class)/4:
+			reason = dropSize
+		case r.Class == Results && !o.claim(cfg, r.Stream, int64(len(rec))):
+			reason = dropShare
+		default:
+			s.recs[r.Class] = append(s.recs[r.Class], rec)
 			continue
 		}
-		s.recs[r.Class] = append(s.recs[r.Class], rec)
+		s.buf = s.buf[:start]
+		s.drops = append(s.drops, refusal{r, reason})
 	}
-	for class, list := range s.recs {
-		if err := o.logs[class].Append(list...); err != nil {
-			for c := class; c < int(classes); c++ {
-				o.unclaim(Class(c), s.recs[c])
+	for class := range classes {
+		if n, err := o.write(class, s.recs[class], cfg.maxBytes(class)/4); err != nil {
+			o.unclaim(class, s.recs[class][n:])
+			for c := class + 1; c < classes; c++ {
+				o.unclaim(c, s.recs[c])
 			}
 			return fmt.Errorf("outbox: %w", err)
 		}
-		o.metrics.appended[class].Add(float64(len(list)))
 	}
+	for _, d := range s.drops { // now, since after an error all come again
+		o.drop(d.rec.Class, d.rec.Stream, d.reason, 1)
+	}
+	clear(s.drops)
 	return nil
 }
 
-// fits drops what would make the broker cut the link again and again.
-func (o *Outbox) fits(cfg *Config, r *Record) bool {
-	if len(r.Payload) > cfg.MaxPayloadBytes {
-		o.drop(r.Class, r.Stream, dropSize, 1)
-		return false
+// write appends records to a class's log, no more than most bytes at once,
+// and says how many it took.
+func (o *Outbox) write(class Class, recs [][]byte, most int64) (done int, err error) {
+	for done < len(recs) {
+		n, size := 0, int64(0)
+		for ; done+n < len(recs); n++ {
+			if size += int64(len(recs[done+n])) + 32; n > 0 && size > most {
+				break
+			}
+		}
+		if err := o.logs[class].Append(recs[done : done+n]...); err != nil {
+			return done, err
+		}
+		o.metrics.appended[class].Add(float64(n))
+		done += n
 	}
-	if checkTopic(r.Topic) != nil {
-		o.drop(r.Class, r.Stream, dropTopic, 1)
-		return false
+	return done, nil
+}
+
+// GiveUp counts records for which Append kept failing.
+func (o *Outbox) GiveUp(recs ...Record) {
+	cfg := o.cfg.Load()
+	for i := range recs {
+		if r := &recs[i]; cfg.sends(r.Class) {
+			o.drop(r.Class, r.Stream, dropDisk, 1)
+		}
 	}
-	return true
+}
+
+// unfit says why a record stays out of the line: it would make the broker cut
+// the link again and again.
+func (o *Outbox) unfit(cfg *Config, r *Record) (reason string) {
+	prefix := topicPrefix(*cfg, o.gateway)
+	levels := strings.Count(prefix, "/") + strings.Count(r.Topic, "/") + 2
+	switch {
+	case len(r.Payload) > cfg.MaxPayloadBytes:
+		return dropSize
+	case checkTopic(r.Topic) != nil, len(prefix)+1+len(r.Topic) > cfg.MaxTopicBytes,
+		cfg.MaxTopicLevels > 0 && levels > cfg.MaxTopicLevels:
+		return dropTopic
+	}
+	return ""
 }
 
 // claim adds size to what the stream has waiting, unless that is over its
@@ -208,17 +266,19 @@ func (o *Outbox) ack(class Class, recs []spool.Record) {
 	if len(recs) == 0 {
 		return
 	}
-	for _, rec := range recs {
-		if class == Results {
-			if s, err := parseRecord(rec.Data); err == nil {
-				o.release(s.stream, int64(len(rec.Data)))
-			}
-		}
-	}
-	o.metrics.acked[class].Add(float64(len(recs)))
-	if err := o.logs[class].Ack(recs[len(recs)-1].Seq); err != nil && o.said.now("ack") {
+	before, err := o.logs[class].Ack(recs[len(recs)-1].Seq)
+	if err != nil && o.said.now("ack") {
 		// They are gone in this process; after a restart they may go up again.
 		o.log.Warn().Err(err).Msg("outbox: the acknowledged position was not kept")
+	}
+	for _, rec := range recs {
+		if rec.Seq <= before { // dropped while it was under way, and counted so
+			continue
+		}
+		o.metrics.acked[class].Inc()
+		if s, err := parseRecord(rec.Data); err == nil && class == Results {
+			o.release(s.stream, int64(len(rec.Data)))
+		}
 	}
 }
 

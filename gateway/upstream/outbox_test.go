@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
+	"edgegateway/internal/spool"
 	"edgegateway/internal/spool/spooltest"
 )
 
@@ -75,6 +76,17 @@ func dropped(o *Outbox, class Class, stream, reason string) int {
 		}
 	}
 	return 0
+}
+
+func value(t *testing.T, c prometheus.Collector) float64 {
+	t.Helper()
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(c)
+	families, err := reg.Gather()
+	if err != nil || len(families) != 1 || len(families[0].GetMetric()) != 1 {
+		t.Fatal(families, err)
+	}
+	return families[0].GetMetric()[0].GetCounter().GetValue()
 }
 
 func TestAppend(t *testing.T) {
@@ -241,6 +253,137 @@ func TestFaultyFileLayer(t *testing.T) {
 	}
 	if total < 10000 {
 		t.Errorf("only %d of 20000 appends succeeded; the test tests little", total)
+	}
+}
+
+// What the cloud does not take by its size or topic stays out of the line,
+// whatever else comes in the same call.
+func TestUnfit(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.MaxPayloadBytes, cfg.MaxTopicBytes, cfg.MaxTopicLevels = 1000, 60, 8
+	o := newOutbox(t, t.TempDir(), cfg)
+	o.gateway = "g" // gateways/g/ is 11 bytes and two levels
+	alert := func(topic string, size int) Record {
+		return Record{Class: Alerts, Stream: "porch", Topic: topic, Payload: make([]byte, size)}
+	}
+	fit := []Record{alert("alerts/a/b", 1000), alert("a/b/c/d/e/f", 1), alert(strings.Repeat("x", 49), 1)}
+	err := o.Append(fit[0], alert("alerts/a/b/picture", 1001), fit[1], alert("a/b/c/d/e/f/g", 1), alert(strings.Repeat("x", 50), 1), alert("a/#", 1), fit[2])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(fit, line(t, o, Alerts)); diff != "" {
+		t.Error(diff)
+	}
+	if s, n := dropped(o, Alerts, "porch", dropSize), dropped(o, Alerts, "porch", dropTopic); s != 1 || n != 3 {
+		t.Errorf("%d dropped for their size, %d for their topic", s, n)
+	}
+}
+
+// However much comes at once, it comes in line: a burst of pictures is larger
+// than the log takes in one piece.
+func TestLargeBatch(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Limits.ResultsBytes, cfg.Limits.AlertsBytes, cfg.MaxPayloadBytes = 4<<20, 1<<20, 150<<10
+	o := newOutbox(t, t.TempDir(), cfg)
+	var recs []Record
+	for i := range 20 {
+		recs = append(recs, result("host", "a", i, 150<<10)) // 3 MiB
+	}
+	if err := o.Append(recs...); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(recs, line(t, o, Results)); diff != "" {
+		t.Error(diff)
+	}
+	// Bounds that grew at a reload are those of the log too.
+	cfg.Limits.ResultsBytes, cfg.MaxPayloadBytes = 64<<20, 200<<10
+	cfg.Limits.AlertsBytes = 32 << 20
+	o.reload(cfg)
+	big := Record{Class: Alerts, Stream: "porch", Topic: "a", Payload: make([]byte, 200<<10)}
+	for range 40 {
+		recs = append(recs, big)
+	}
+	if err := o.Append(recs...); err != nil {
+		t.Fatal(err)
+	}
+	if a, r := o.Pending(); a != 40 || r != 40 {
+		t.Errorf("%d alerts, %d results", a, r)
+	}
+}
+
+// A call that failed and comes again counts what it drops once, and what is
+// given up at last as lost to the disk.
+func TestRetryCountsOnce(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.MaxPayloadBytes = 1000
+	cfg.Send = []string{"results"}
+	fs := &spooltest.FS{}
+	o, err := openOutbox("/outbox", cfg, zerolog.Nop(), prometheus.NewRegistry(), fs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close()
+	recs := []Record{result("host", "a", 1, 100), result("host", "a", 2, 1001), {Class: Alerts, Stream: "host", Topic: "not sent"}}
+	fs.Fail = func(op, _ string) error {
+		if op == "sync" {
+			return syscall.EIO
+		}
+		return nil
+	}
+	for range 5 {
+		if err := o.Append(recs...); err == nil {
+			t.Fatal("appended to a disk that fails")
+		}
+	}
+	if n := o.waiting["host"]; n != 0 {
+		t.Errorf("%d bytes counted to a stream that has nothing waiting", n)
+	}
+	o.GiveUp(recs[0])
+	fs.Fail = nil
+	if err := o.Append(recs...); err != nil {
+		t.Fatal(err)
+	}
+	if s, d := dropped(o, Results, "host", dropSize), dropped(o, Results, "host", dropDisk); s != 1 || d != 1 {
+		t.Errorf("%d dropped for their size, %d lost to the disk", s, d)
+	}
+	if got := line(t, o, Results); len(got) != 1 {
+		t.Errorf("%d in line", len(got))
+	}
+}
+
+// What leaves at the bound while it is under way is counted as dropped alone,
+// though the cloud acknowledges it after all.
+func TestDroppedUnderWay(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Limits.ResultsBytes = 1 << 20
+	o := newOutbox(t, t.TempDir(), cfg)
+	if err := o.Append(result("quiet", "a", 0, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	r := o.logs[Results].Reader()
+	defer r.Close()
+	recs, err := r.Try(1)
+	if err != nil || len(recs) != 1 {
+		t.Fatal(len(recs), err)
+	}
+	rec := spool.Record{Seq: recs[0].Seq, Data: slices.Clone(recs[0].Data)}
+	for dropped(o, Results, "quiet", "full") == 0 {
+		for _, stream := range []string{"one", "two", "three"} {
+			if err := o.Append(result(stream, "a", 1, 1000)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := o.Append(result("quiet", "a", 1, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	had := o.waiting["quiet"]
+	o.ack(Results, []spool.Record{rec})
+	if n := o.waiting["quiet"]; n != had || had == 0 {
+		t.Errorf("%d bytes counted to the stream, %d before", n, had)
+	}
+	if n := value(t, o.metrics.acked[Results]); n != 0 {
+		t.Errorf("%v acknowledged", n)
 	}
 }
 

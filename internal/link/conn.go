@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -71,8 +72,8 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 	if w := cfg.Will; w != nil {
 		o.SetBinaryWill(w.Topic, w.Payload, w.QoS, w.Retain)
 	}
-	switch u.Scheme {
-	case "ssl", "tls", "mqtts", "tcps", "wss":
+	secure := slices.Contains([]string{"ssl", "tls", "mqtts", "tcps", "wss"}, u.Scheme)
+	if secure {
 		t, err := tlsConfig(cfg)
 		if err != nil {
 			return nil, err
@@ -91,7 +92,7 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 		return nil, fmt.Errorf("broker %s: no answer within %v", host(u), cfg.Timeout)
 	}
 	if err := token.Error(); err != nil {
-		return nil, fmt.Errorf("broker %s: %w", host(u), explain(err))
+		return nil, fmt.Errorf("broker %s: %w", host(u), explain(err, secure))
 	}
 	go c.send()
 	go c.complete()

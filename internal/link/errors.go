@@ -13,8 +13,9 @@ import (
 	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
-// explain says what to look at for the usual failures.
-func explain(err error) error {
+// explain says what to look at for the usual failures; secure says that TLS
+// was spoken.
+func explain(err error, secure bool) error {
 	var (
 		unknown  x509.UnknownAuthorityError
 		hostname x509.HostnameError
@@ -45,8 +46,14 @@ func explain(err error) error {
 		return fmt.Errorf("its name is not known: %w", err)
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &network) && network.Timeout():
 		return fmt.Errorf("it does not answer: %w", err)
-	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
+	case closed(err) && secure: // what it said of the reason may have been lost on the way
+		return fmt.Errorf("it closed the connection before it answered; does it want a client certificate, or another client id?: %w", err)
+	case closed(err):
 		return fmt.Errorf("it closed the connection before it answered; does it want TLS there, or another client id?: %w", err)
 	}
 	return err
+}
+
+func closed(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }

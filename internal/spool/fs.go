@@ -2,8 +2,10 @@ package spool
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"syscall"
 )
 
@@ -13,10 +15,11 @@ type FS interface {
 	// OpenFile has the flags of os.OpenFile.
 	OpenFile(name string, flag int, perm os.FileMode) (File, error)
 	Remove(name string) error
-	MkdirAll(dir string, perm os.FileMode) error
+	// Mkdir makes one folder, with the errors of os.Mkdir.
+	Mkdir(dir string, perm os.FileMode) error
 	// ReadDir returns the names in dir.
 	ReadDir(dir string) ([]string, error)
-	// SyncDir makes the creation and removal of dir's files durable.
+	// SyncDir makes the creation and removal of dir's files and folders durable.
 	SyncDir(dir string) error
 }
 
@@ -30,6 +33,25 @@ type File = interface {
 	Sync() error
 	Truncate(size int64) error
 	Size() (int64, error)
+}
+
+// makeDir makes a folder and its missing parents. A power cut finds a folder
+// again only when the one that holds it is synced.
+func makeDir(fs FS, dir string) error {
+	parent := filepath.Dir(dir)
+	err := fs.Mkdir(dir, 0o700)
+	if errors.Is(err, os.ErrNotExist) && parent != dir {
+		if err = makeDir(fs, parent); err == nil {
+			err = fs.Mkdir(dir, 0o700)
+		}
+	}
+	if err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	if err := fs.SyncDir(parent); err != nil {
+		return fmt.Errorf("sync %s: %w", parent, err)
+	}
+	return nil
 }
 
 type osFS struct{}
@@ -54,7 +76,7 @@ func (osFS) OpenFile(name string, flag int, perm os.FileMode) (File, error) {
 
 func (osFS) Remove(name string) error { return os.Remove(name) }
 
-func (osFS) MkdirAll(dir string, perm os.FileMode) error { return os.MkdirAll(dir, perm) }
+func (osFS) Mkdir(dir string, perm os.FileMode) error { return os.Mkdir(dir, perm) }
 
 func (osFS) ReadDir(dir string) ([]string, error) {
 	d, err := os.Open(dir)

@@ -101,11 +101,8 @@ func Open(dir string, opt Options) (*Log, error) {
 	l.SetLimits(l.opt.MaxBytes, l.opt.MaxAge)
 	l.room = sync.NewCond(&l.mu)
 	l.acks = &ackFile{fs: l.fs, dir: dir}
-	if err := l.fs.MkdirAll(dir, 0o700); err != nil {
+	if err := makeDir(l.fs, dir); err != nil {
 		return nil, fmt.Errorf("spool: %w", err)
-	}
-	if err := l.fs.SyncDir(filepath.Dir(dir)); err != nil {
-		return nil, fmt.Errorf("spool: sync %s: %w", filepath.Dir(dir), err)
 	}
 	if err := l.load(); err != nil {
 		return nil, fmt.Errorf("spool: %w", err)
@@ -121,11 +118,9 @@ func withDefaults(o Options) Options {
 	if o.SegmentBytes <= 0 {
 		o.SegmentBytes = 4 << 20
 	}
-	o.SegmentBytes = min(o.SegmentBytes, o.MaxBytes/4)
 	if o.MaxRecordBytes <= 0 {
 		o.MaxRecordBytes = 16 << 20
 	}
-	o.MaxRecordBytes = int(min(int64(o.MaxRecordBytes), o.MaxBytes/4))
 	if o.FS == nil {
 		o.FS = osFS{}
 	}
@@ -133,7 +128,7 @@ func withDefaults(o Options) Options {
 }
 
 // Append writes the records one behind the other and returns when they are
-// on the medium. Appends that come together share a write and a sync. After
+// on the medium. Together they may take half of the log at most. Appends that come together share a write and a sync. After
 // an error none of the records count, though after a crash some of them may
 // be found again; what was there before is untouched, and a later Append
 // works again when the medium does.
@@ -142,9 +137,10 @@ func (l *Log) Append(recs ...[]byte) error {
 		return nil
 	}
 	var total int64
+	most := min(int64(l.opt.MaxRecordBytes), l.maxBytes.Load()/4)
 	for _, r := range recs {
-		if len(r) > l.opt.MaxRecordBytes {
-			return fmt.Errorf("spool %s: a record of %d bytes is %w (%d)", filepath.Base(l.dir), len(r), ErrTooLarge, l.opt.MaxRecordBytes)
+		if int64(len(r)) > most {
+			return fmt.Errorf("spool %s: a record of %d bytes is %w (%d)", filepath.Base(l.dir), len(r), ErrTooLarge, most)
 		}
 		total += recordHead + int64(len(r))
 	}
@@ -216,7 +212,7 @@ func (l *Log) run() {
 func (l *Log) write(b *batch) error {
 	size := int64(len(b.buf))
 	l.dropAged()
-	if l.file != nil && (l.active.size+size > l.opt.SegmentBytes ||
+	if l.file != nil && (l.active.size+size > min(l.opt.SegmentBytes, l.maxBytes.Load()/4) ||
 		l.age() > 0 && time.Since(l.active.created) > l.age()/8) {
 		l.seal()
 	}
@@ -286,21 +282,24 @@ func (l *Log) makeRoom(size int64) {
 	}
 }
 
-// Ack says that all records up to seq are done with.
-func (l *Log) Ack(seq uint64) error {
+// Ack says that all records up to seq are done with. Those up to before were
+// so already: acknowledged, or dropped and told to OnDrop. An error means that
+// the position may be forgotten at the next Open.
+func (l *Log) Ack(seq uint64) (before uint64, err error) {
 	l.mu.Lock()
+	before = l.acked
 	seq = min(seq, l.next-1)
 	if seq <= l.acked || l.closed {
 		l.mu.Unlock()
-		return nil
+		return before, nil
 	}
 	l.acked = seq
 	done := l.popDone()
 	l.mu.Unlock()
 	if err := errors.Join(l.acks.store(seq, false), l.remove(done)); err != nil {
-		return fmt.Errorf("spool %s: %w", filepath.Base(l.dir), err)
+		return before, fmt.Errorf("spool %s: %w", filepath.Base(l.dir), err)
 	}
-	return nil
+	return before, nil
 }
 
 // Len is how many records are not acknowledged, lost ones among them

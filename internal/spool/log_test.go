@@ -91,7 +91,7 @@ func TestRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := len(segments(t, dir))
-	if err := l.Ack(recs[len(recs)-1].Seq); err != nil {
+	if _, err := l.Ack(recs[len(recs)-1].Seq); err != nil {
 		t.Fatal(err)
 	}
 	done := len(recs)
@@ -124,45 +124,48 @@ func TestRestart(t *testing.T) {
 
 // Appends from many goroutines share syncs, and each keeps its own order.
 func TestGroupedSync(t *testing.T) {
-	fs := &spooltest.FS{}
-	l := open(t, "/q", spool.Options{FS: fs, MaxBytes: 64 << 20})
-	const producers, each = 64, 50
-	// The first sync waits until all others stand in line.
-	gate := make(chan struct{})
-	fs.Fail = func(op, _ string) error {
-		if op == "sync" {
-			<-gate
-		}
-		return nil
-	}
-	var wg sync.WaitGroup
-	for p := range producers {
-		wg.Go(func() {
-			for i := range each {
-				if err := l.Append(fmt.Appendf(nil, "%02d %04d", p, i)); err != nil {
-					t.Error(err)
-				}
+	synctest.Test(t, func(t *testing.T) {
+		fs := &spooltest.FS{}
+		l := open(t, "/q", spool.Options{FS: fs, MaxBytes: 64 << 20})
+		const producers, each = 64, 50
+		gate := make(chan struct{})
+		fs.Fail = func(op, _ string) error {
+			if op == "sync" {
+				<-gate
 			}
-		})
-	}
-	close(gate)
-	wg.Wait()
-	if n := fs.Syncs(); n >= producers*each {
-		t.Errorf("%d syncs for %d appends: they are not shared", n, producers*each)
-	}
-	next := make([]int, producers)
-	for _, s := range readAll(t, l) {
-		var p, i int
-		if _, err := fmt.Sscanf(s, "%d %d", &p, &i); err != nil || i != next[p] {
-			t.Fatalf("%q, want number %d of its producer", s, next[p])
+			return nil
 		}
-		next[p]++
-	}
-	for p, n := range next {
-		if n != each {
-			t.Errorf("producer %d: %d records", p, n)
+		var wg sync.WaitGroup
+		for p := range producers {
+			wg.Go(func() {
+				for i := range each {
+					if err := l.Append(fmt.Appendf(nil, "%02d %04d", p, i)); err != nil {
+						t.Error(err)
+					}
+				}
+			})
 		}
-	}
+		synctest.Wait() // one is at its first sync, the others stand in line
+		close(gate)
+		wg.Wait()
+		if n := fs.Syncs(); n > producers*each-producers+2 {
+			t.Errorf("%d syncs for %d appends: they are not shared", n, producers*each)
+		}
+		next := make([]int, producers)
+		for _, s := range readAll(t, l) {
+			var p, i int
+			if _, err := fmt.Sscanf(s, "%d %d", &p, &i); err != nil || i != next[p] {
+				t.Fatalf("%q, want number %d of its producer", s, next[p])
+			}
+			next[p]++
+		}
+		for p, n := range next {
+			if n != each {
+				t.Errorf("producer %d: %d records", p, n)
+			}
+		}
+		l.Close()
+	})
 }
 
 // Damage in the middle costs what it hit and no more, is counted and told once.
@@ -365,7 +368,7 @@ func TestFull(t *testing.T) {
 	if err != nil || len(recs) != 3 {
 		t.Fatal(len(recs), err)
 	}
-	if err := l.Ack(recs[1].Seq); err != nil { // 1 and 2 are done with
+	if _, err := l.Ack(recs[1].Seq); err != nil { // 1 and 2 are done with
 		t.Fatal(err)
 	}
 	appendAll(t, l, numbered(6, 200)...)

@@ -69,7 +69,7 @@ func (m *model) ack(t *rapid.T) {
 		return
 	}
 	m.acked = rapid.IntRange(m.acked+1, m.read).Draw(t, "ack")
-	_ = m.log.Ack(m.seqs[m.acked-1]) // an error of the medium only makes it lag
+	_, _ = m.log.Ack(m.seqs[m.acked-1]) // an error of the medium only makes it lag
 	if n, _ := m.log.Len(); n < len(m.kept)-m.acked {
 		t.Fatalf("%d records, want %d", n, len(m.kept)-m.acked)
 	}

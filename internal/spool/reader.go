@@ -119,6 +119,11 @@ func (r *Reader) leave() {
 // fill parses records out of the segment until there are n, the segment ends
 // or the buffer does.
 func (r *Reader) fill(n int) error {
+	if r.size == 0 {
+		if err := r.learnSize(); err != nil {
+			return r.failed(err)
+		}
+	}
 	for len(r.recs) < n && r.seq < r.end {
 		b := r.buffered()
 		size, ok := recordSize(b)
@@ -177,12 +182,8 @@ func (r *Reader) buffered() []byte {
 // read fills the buffer from the next record on with at least need bytes,
 // fewer where the file ends.
 func (r *Reader) read(need int64) error {
-	if r.file == nil {
-		f, err := r.l.fs.OpenFile(filepath.Join(r.l.dir, r.seg.name), os.O_RDONLY, 0)
-		if err != nil {
-			return err
-		}
-		r.file = f
+	if err := r.open(); err != nil {
+		return err
 	}
 	n := max(min(max(need, readChunk), r.size-r.off), 0) // a file may be shorter than its header
 	r.buf = slices.Grow(r.buf[:0], int(n))[:n]
@@ -195,6 +196,36 @@ func (r *Reader) read(need int64) error {
 	r.l.mu.Lock()
 	r.seg.fails = 0
 	r.l.mu.Unlock()
+	return nil
+}
+
+func (r *Reader) open() error {
+	if r.file != nil {
+		return nil
+	}
+	f, err := r.l.fs.OpenFile(filepath.Join(r.l.dir, r.seg.name), os.O_RDONLY, 0)
+	if err == nil {
+		r.file = f
+	}
+	return err
+}
+
+// learnSize asks for the size of a segment that could not be read at Open.
+func (r *Reader) learnSize() error {
+	if err := r.open(); err != nil {
+		return err
+	}
+	size, err := r.file.Size()
+	if err != nil {
+		return err
+	}
+	r.l.mu.Lock()
+	defer r.l.mu.Unlock()
+	r.size = max(size, headerSize)
+	if r.seg.size == 0 && slices.Contains(r.l.segs, r.seg) {
+		r.seg.size = r.size
+		r.l.bytes += r.size
+	}
 	return nil
 }
 
@@ -235,7 +266,7 @@ func (r *Reader) failed(err error) error {
 func (r *Reader) tell(off int64, seq uint64, err error) {
 	l := r.l
 	l.mu.Lock()
-	from := max(r.seg.first+uint64(r.index), l.acked+1)
+	from := max(r.seg.first+uint64(r.index), r.seq)
 	name, told := r.seg.name, off < r.seg.told
 	r.seg.told = max(r.seg.told, off+1)
 	l.mu.Unlock()

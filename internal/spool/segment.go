@@ -16,7 +16,7 @@ type segment struct {
 	name    string
 	first   uint64    // sequence of its first record
 	end     uint64    // sequence after its last
-	size    int64     // bytes that are on disk for certain; what is behind does not count
+	size    int64     // bytes that are on disk for certain, what is behind does not count; 0: not known yet
 	created time.Time // zero when its header is damaged
 	last    time.Time // of the newest record, or later
 	told    int64     // damage before this offset was told
@@ -39,7 +39,7 @@ func (l *Log) load() error {
 		l.gen = max(l.gen, gen)
 		s := &segment{name: name, first: first}
 		if err := l.readHeader(s); err != nil {
-			return err
+			s.size, s.created = 0, time.Time{} // who reads it says so
 		}
 		if n := len(l.segs); n > 0 {
 			before := l.segs[n-1]
@@ -93,6 +93,11 @@ func (l *Log) readHeader(s *segment) error {
 // cutTail finds where the newest segment really ends: a crash may have left
 // part of a batch behind it.
 func (l *Log) cutTail(s *segment) error {
+	if s.size == 0 { // it could not be read: try again, and say so
+		if err := l.readHeader(s); err != nil {
+			return err
+		}
+	}
 	body, err := l.readBody(s)
 	if err != nil {
 		return err
@@ -250,16 +255,29 @@ func (l *Log) dropOldest(reason string) {
 	acked := l.acked
 	l.acked = max(l.acked, s.end-1)
 	l.mu.Unlock()
-	if l.opt.OnDrop != nil && s.end > acked+1 {
-		if body, err := l.readBody(s); err == nil {
-			scan(body, func(index uint32, data []byte) {
-				if seq := s.first + uint64(index); seq > acked && seq < s.end {
-					l.opt.OnDrop(reason, seq, data)
-				}
-			})
+	l.tellDropped(s, acked+1, reason)
+	_ = l.remove([]*segment{s})
+}
+
+// tellDropped tells OnDrop the records of a segment from seq on, and OnDamage
+// those that are not to be read: all of them are in one of the two counts.
+func (l *Log) tellDropped(s *segment, seq uint64, reason string) {
+	r := &Reader{l: l, seq: max(seq, s.first), end: s.end, size: s.size}
+	defer r.leave()
+	for r.seq < r.end {
+		if r.seg == nil { // also after a failed read
+			r.seg, r.off, r.index = s, headerSize, 0
+		}
+		r.recs = r.recs[:0]
+		if err := r.fill(256); err != nil {
+			continue // after some of these the reader gives up by itself
+		}
+		for _, rec := range r.recs {
+			if l.opt.OnDrop != nil {
+				l.opt.OnDrop(reason, rec.Seq, rec.Data)
+			}
 		}
 	}
-	_ = l.remove([]*segment{s})
 }
 
 // clockSet is a time before which a clock was not set yet: a box without a

@@ -15,8 +15,8 @@ import (
 
 // FS is a spool.FS in memory. The zero value is empty and never fails.
 type FS struct {
-	// Fail is asked before each operation (open, create, read, write, sync,
-	// truncate, remove, readdir, syncdir) and makes it fail with what it
+	// Fail is asked before each operation (open, create, mkdir, read, write,
+	// sync, truncate, remove, readdir, syncdir) and makes it fail with what it
 	// returns. A failed write leaves half of its bytes behind; what a failed
 	// sync should have written is never durable, as on Linux.
 	Fail func(op, name string) error
@@ -33,6 +33,7 @@ type inode struct {
 	data   []byte
 	synced []byte
 	dirty  int // data from here on is not synced
+	dir    bool
 }
 
 // Kill is a power cut: it returns the layer as the next start finds it. Files
@@ -52,11 +53,14 @@ func (f *FS) Kill(rnd *rand.Rand) *FS {
 	}
 	after := &FS{names: map[string]*inode{}, durable: map[string]*inode{}}
 	for name, n := range left {
+		if !found(left, filepath.Dir(name)) {
+			continue // its folder is gone
+		}
 		kept := slices.Clone(n.synced)
 		if more := len(n.data) - len(kept); rnd != nil && more > 0 {
 			kept = append(kept, n.data[len(kept):len(kept)+rnd.IntN(more+1)]...)
 		}
-		c := &inode{data: kept, synced: slices.Clone(kept), dirty: len(kept)}
+		c := &inode{data: kept, synced: slices.Clone(kept), dirty: len(kept), dir: n.dir}
 		after.names[name], after.durable[name] = c, c
 	}
 	return after
@@ -105,6 +109,8 @@ func (f *FS) OpenFile(name string, flag int, _ os.FileMode) (File, error) {
 	defer f.mu.Unlock()
 	n := f.names[name]
 	switch {
+	case !found(f.names, filepath.Dir(name)):
+		return nil, &os.PathError{Op: "open", Path: name, Err: syscall.ENOENT}
 	case n != nil && flag&os.O_EXCL != 0:
 		return nil, &os.PathError{Op: "open", Path: name, Err: syscall.EEXIST}
 	case n == nil && flag&os.O_CREATE == 0:
@@ -114,9 +120,7 @@ func (f *FS) OpenFile(name string, flag int, _ os.FileMode) (File, error) {
 			return nil, err
 		}
 		n = &inode{}
-		if f.names == nil {
-			f.names, f.durable = map[string]*inode{}, map[string]*inode{}
-		}
+		f.begin()
 		f.names[name] = n
 	default:
 		if err := f.fail("open", name); err != nil {
@@ -140,8 +144,39 @@ func (f *FS) Remove(name string) error {
 	return nil
 }
 
-// MkdirAll implements spool.FS: folders are always there.
-func (f *FS) MkdirAll(string, os.FileMode) error { return nil }
+// found reports whether a folder and all above it are there.
+func found(names map[string]*inode, dir string) bool {
+	for ; dir != "/" && dir != "."; dir = filepath.Dir(dir) {
+		if n := names[dir]; n == nil || !n.dir {
+			return false
+		}
+	}
+	return true
+}
+
+// Mkdir implements spool.FS.
+func (f *FS) Mkdir(dir string, _ os.FileMode) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.names[dir] != nil:
+		return &os.PathError{Op: "mkdir", Path: dir, Err: syscall.EEXIST}
+	case !found(f.names, filepath.Dir(dir)):
+		return &os.PathError{Op: "mkdir", Path: dir, Err: syscall.ENOENT}
+	}
+	if err := f.fail("mkdir", dir); err != nil {
+		return err
+	}
+	f.begin()
+	f.names[dir] = &inode{dir: true}
+	return nil
+}
+
+func (f *FS) begin() {
+	if f.names == nil {
+		f.names, f.durable = map[string]*inode{}, map[string]*inode{}
+	}
+}
 
 // ReadDir implements spool.FS.
 func (f *FS) ReadDir(dir string) ([]string, error) {
