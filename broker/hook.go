@@ -18,7 +18,8 @@ func (h *hook) ID() string { return "edgegateway" }
 
 func (h *hook) Provides(b byte) bool {
 	switch b {
-	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnSessionEstablish, mqtt.OnACLCheck, mqtt.OnPublish, mqtt.OnClientExpired:
+	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnSessionEstablish, mqtt.OnACLCheck, mqtt.OnPublish, mqtt.OnClientExpired,
+		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnPacketSent, mqtt.OnPacketProcessed, mqtt.OnSubscribe, mqtt.OnQosPublish, mqtt.OnPublishDropped:
 		return true
 	}
 	return false
@@ -28,6 +29,9 @@ func (h *hook) Provides(b byte) bool {
 func (h *hook) OnConnect(cl *mqtt.Client, _ packets.Packet) error {
 	if cl.State.Keepalive > 43690 {
 		cl.State.Keepalive, cl.State.ServerKeepalive = 43690, true
+	}
+	if c, ok := cl.Net.Conn.(*conn); ok {
+		c.flow.open(cl, h.s.limits.Load().Inflight)
 	}
 	return nil
 }
@@ -55,24 +59,30 @@ func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
 	if !ok {
 		return h.s.refused("identity")
 	}
-	if old, ok := h.s.mqtt.Clients.Get(cl.ID); ok {
-		if o, ok := old.Net.Conn.(*conn); !ok || o.user != user {
-			return h.s.refused("client_id")
-		}
-	}
 	// A will is published past every later check.
 	if w := cl.Properties.Will; w.Flag == 1 && (ValidTopic(w.TopicName) != nil || !rights.mayPublish(w.TopicName)) {
 		return h.s.refused("will")
 	}
-	c.user = user
+	if !h.s.claim(cl.ID, user, c) {
+		return h.s.refused("client_id")
+	}
 	c.rights.Store(rights)
 	return true
 }
 
 func (h *hook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
-	if c, ok := cl.Net.Conn.(*conn); ok {
-		c.client.Store(cl)
+	c, ok := cl.Net.Conn.(*conn)
+	if !ok {
+		return
 	}
+	if old, ok := h.s.mqtt.Clients.Get(cl.ID); ok { // its subscriptions may be inherited
+		for _, sub := range old.State.Subscriptions.GetAll() {
+			if sub.Qos > 0 {
+				c.flow.waited.Store(true)
+			}
+		}
+	}
+	c.client.Store(cl)
 }
 
 func (h *hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
@@ -90,7 +100,14 @@ func (h *hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
 	if write {
 		return r.mayPublish(topic) || h.s.refused("publish")
 	}
-	return r.maySubscribe(topic) || h.s.refused("subscribe")
+	if !r.maySubscribe(topic) {
+		return h.s.refused("subscribe")
+	}
+	// What the library publishes by itself, under $SYS, waits for nobody.
+	if topic[0] != '$' && !cl.Closed() && !c.admit() {
+		return h.s.dropped("slow_subscriber")
+	}
+	return true
 }
 
 func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
@@ -98,6 +115,7 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	if !ok || cl.Net.Inline {
 		return pk, nil
 	}
+	c.flow.setBusy(true)
 	h.s.intake.RLock()
 	defer h.s.intake.RUnlock()
 	if h.s.held {
@@ -124,6 +142,83 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	}
 	return pk, nil
 }
+
+// OnPacketRead keeps the packet ids of the two directions apart, which share
+// one table in the library: a client's own id must not name a message that it
+// has not acknowledged. Its acknowledgements carry its own ids again.
+func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	c, ok := cl.Net.Conn.(*conn)
+	if !ok {
+		return pk, nil
+	}
+	switch pk.FixedHeader.Type {
+	case packets.Puback:
+		c.flow.free()
+	case packets.Publish, packets.Subscribe, packets.Unsubscribe:
+		c.foreignID, c.ownID = 0, 0
+		if pk.PacketID == 0 || !c.flow.waited.Load() { // nothing of ours waits for this client
+			break
+		}
+		if id, err := cl.NextPacketID(); err == nil {
+			c.foreignID, c.ownID = pk.PacketID, uint16(id)
+			pk.PacketID = c.ownID
+		}
+	}
+	return pk, nil
+}
+
+func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	c, ok := cl.Net.Conn.(*conn)
+	if !ok {
+		return pk
+	}
+	switch pk.FixedHeader.Type {
+	case packets.Publish:
+		if !c.next(cl, pk) {
+			h.s.dropped("too_large")
+		}
+	case packets.Puback, packets.Suback, packets.Unsuback: // written by the client's reader alone
+		if c.ownID != 0 && pk.PacketID == c.ownID {
+			pk.PacketID = c.foreignID
+		}
+	}
+	return pk
+}
+
+func (h *hook) OnPacketSent(cl *mqtt.Client, pk packets.Packet, _ []byte) {
+	if c, ok := cl.Net.Conn.(*conn); ok && pk.FixedHeader.Type == packets.Publish && !pk.FixedHeader.Dup {
+		c.flow.unsent = false
+	}
+}
+
+func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	if c, ok := cl.Net.Conn.(*conn); ok {
+		c.flow.setBusy(true) // retained messages are next
+		for _, f := range pk.Filters {
+			if f.Qos > 0 {
+				c.flow.waited.Store(true)
+			}
+		}
+	}
+	return pk
+}
+
+func (h *hook) OnPacketProcessed(cl *mqtt.Client, _ packets.Packet, _ error) {
+	if c, ok := cl.Net.Conn.(*conn); ok {
+		c.flow.setBusy(false)
+	}
+}
+
+// OnQosPublish bounds what is kept for a session whose client is away.
+func (h *hook) OnQosPublish(cl *mqtt.Client, pk packets.Packet, _ int64, _ int) {
+	if pk.FixedHeader.Type == packets.Publish && cl.Closed() && cl.State.Inflight.Len() > h.s.limits.Load().Inflight && cl.State.Inflight.Delete(pk.PacketID) {
+		atomic.AddInt64(&h.s.mqtt.Info.Inflight, -1)
+		h.s.dropped("session_full")
+	}
+}
+
+// OnPublishDropped is told of what the library drops at a full queue.
+func (h *hook) OnPublishDropped(*mqtt.Client, packets.Packet) { h.s.dropped("queue_full") }
 
 // OnClientExpired removes what the library leaves in the topic tree.
 func (h *hook) OnClientExpired(cl *mqtt.Client) { h.s.mqtt.UnsubscribeClient(cl) }

@@ -8,10 +8,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -34,6 +36,7 @@ type Server struct {
 	taps    atomic.Pointer[[]*tap]
 	refusal *prometheus.CounterVec
 	cut     *prometheus.CounterVec
+	drop    *prometheus.CounterVec
 	ready   chan struct{}
 
 	intake sync.RWMutex // held for reading while a message of a client is handed on
@@ -43,7 +46,8 @@ type Server struct {
 	cfg   Config
 	addrs []string
 	conns map[*conn]struct{}
-	open  int // sockets, from accept on
+	ids   map[string]*conn // client ids in use, from the password on
+	open  int              // sockets, from accept on
 	ended bool
 	wg    sync.WaitGroup
 }
@@ -58,31 +62,35 @@ func New(cfg Config, log zerolog.Logger, reg prometheus.Registerer) (*Server, er
 		return nil, err
 	}
 	cfg.Limits = cfg.Limits.filled()
-	s := &Server{log: log, cfg: cfg, ready: make(chan struct{}), conns: map[*conn]struct{}{}}
+	s := &Server{log: log, cfg: cfg, ready: make(chan struct{}), conns: map[*conn]struct{}{}, ids: map[string]*conn{}}
 	s.rules.Store(r)
 	s.limits.Store(&cfg.Limits)
 	s.refusal = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "edgegateway_broker_refused_total", Help: "What clients were refused, by reason."}, []string{"reason"})
 	s.cut = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "edgegateway_broker_cut_total", Help: "Connections cut, by reason."}, []string{"reason"})
+	s.drop = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "edgegateway_broker_dropped_total", Help: "Messages that did not go to a subscriber, by reason."}, []string{"reason"})
 	if reg == nil {
 		reg = prometheus.NewRegistry()
 	}
-	for _, c := range []prometheus.Collector{s.refusal, s.cut} {
+	for _, c := range []prometheus.Collector{s.refusal, s.cut, s.drop} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
 	}
 	caps := mqtt.NewDefaultServerCapabilities()
 	caps.MaximumPacketSize = uint32(cfg.Limits.MaxPacketBytes)
-	caps.MaximumInflight = uint16(cfg.Limits.Inflight)
-	caps.MaximumClientWritesPending = 256
+	caps.MaximumInflight = 65535 // flow bounds it, and waits where the library would drop
+	caps.MaximumClientWritesPending = queueLength
 	caps.MaximumQos = 1 // a tap cannot promise exactly once; clients ask for 1
 	caps.TopicAliasMaximum = 0
 	caps.MaximumSessionExpiryInterval = 24 * 60 * 60
-	caps.MaximumMessageExpiryInterval = 10 * 365 * 24 * 60 * 60 // retained messages are to stay
+	caps.MaximumMessageExpiryInterval = 0 // retained messages stay, unless their publisher named a time
 	caps.MinimumProtocolVersion = 4
 	caps.Compatibilities.NoInheritedPropertiesOnAck = true
 	// The library's log lines can hold whole packets: what matters is logged here.
-	s.mqtt = mqtt.New(&mqtt.Options{Capabilities: caps, InlineClient: true, SysTopicResendInterval: 30, Logger: slog.New(slog.DiscardHandler)})
+	s.mqtt = mqtt.New(&mqtt.Options{Capabilities: caps, InlineClient: true, ClientNetWriteBufferSize: 1, SysTopicResendInterval: 30, Logger: slog.New(slog.DiscardHandler)})
+	if _, err := queueOf(s.mqtt.NewClient(nil, "", "", true)); err != nil {
+		return nil, err
+	}
 	if err := s.mqtt.AddHook(&hook{s: s}, nil); err != nil {
 		return nil, err
 	}
@@ -124,6 +132,9 @@ func (s *Server) Run(ctx context.Context) error {
 		if kind == "unix" {
 			network = "unix"
 		}
+		if kind == "unix" {
+			removeStale(addr)
+		}
 		l, err := net.Listen(network, addr)
 		if err != nil {
 			closeAll()
@@ -159,6 +170,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.mu.Lock()
 	s.ended = true
 	for c := range s.conns {
+		c.socket.Close()
 		c.Close()
 	}
 	s.mu.Unlock()
@@ -166,6 +178,19 @@ func (s *Server) Run(ctx context.Context) error {
 	accepts.Wait()
 	s.wg.Wait()
 	return s.mqtt.Close()
+}
+
+// removeStale removes the socket that a killed process left.
+func removeStale(path string) {
+	if info, err := os.Lstat(path); err != nil || info.Mode()&os.ModeSocket == 0 {
+		return
+	}
+	c, err := net.Dial("unix", path)
+	if err == nil {
+		c.Close()
+	} else if errors.Is(err, syscall.ECONNREFUSED) {
+		os.Remove(path) // where it stays, listening says why
+	}
 }
 
 func (s *Server) accept(l net.Listener, ws bool) {
@@ -180,7 +205,7 @@ func (s *Server) accept(l net.Listener, ws bool) {
 			continue
 		}
 		lim := s.limits.Load()
-		w := &conn{Conn: c, writeTimeout: lim.WriteTimeout, loopback: isLoopback(c.RemoteAddr())}
+		w := newConn(c, lim)
 		s.mu.Lock()
 		full := s.ended || s.open >= lim.Connections
 		if !full {
@@ -212,6 +237,9 @@ func (s *Server) serve(w *conn, ws bool, lim *LimitsConfig) {
 		}
 		s.mu.Lock()
 		delete(s.conns, w)
+		if s.ids[w.clientID] == w {
+			delete(s.ids, w.clientID)
+		}
 		s.open--
 		s.mu.Unlock()
 	}()
@@ -238,8 +266,9 @@ func (s *Server) serve(w *conn, ws bool, lim *LimitsConfig) {
 			return
 		}
 	}
-	if err := s.mqtt.EstablishConnection("edgegateway", w); err != nil && w.client.Load() == nil {
-		s.cut.WithLabelValues("connect").Inc()
+	if reason := w.cause(s.mqtt.EstablishConnection("edgegateway", w)); reason != "" {
+		s.cut.WithLabelValues(reason).Inc()
+		s.log.Info().Str("remote", raw.RemoteAddr().String()).Str("client", w.clientID).Str("reason", reason).Msg("connection cut")
 	}
 }
 
@@ -258,8 +287,30 @@ func upgrade(c net.Conn, lim *LimitsConfig) (*wsConn, error) {
 	return &wsConn{Conn: w}, nil
 }
 
+// claim binds a client id to a user while a connection or a session has it.
+func (s *Server) claim(id, user string, c *conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if o, ok := s.ids[id]; ok && o.user != user {
+		return false
+	}
+	if cl, ok := s.mqtt.Clients.Get(id); ok {
+		if o, ok := cl.Net.Conn.(*conn); !ok || o.user != user {
+			return false
+		}
+	}
+	c.user, c.clientID = user, id
+	s.ids[id] = c
+	return true
+}
+
 func (s *Server) refused(reason string) bool {
 	s.refusal.WithLabelValues(reason).Inc()
+	return false
+}
+
+func (s *Server) dropped(reason string) bool {
+	s.drop.WithLabelValues(reason).Inc()
 	return false
 }
 
@@ -351,8 +402,7 @@ func (s *Server) Reload(cfg Config) error {
 			}
 		}
 		if !ok {
-			s.cut.WithLabelValues("reload").Inc()
-			c.Close()
+			c.cut("reload")
 		}
 	}
 	return nil

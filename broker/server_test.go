@@ -49,24 +49,3 @@ func TestTapSeesWhatAClientPublishes(t *testing.T) {
 		t.Error(m)
 	}
 }
-
-// A SUBSCRIBE without its options byte breaks the library: the process lives
-// and the session is gone.
-func TestPanicLeavesNothing(t *testing.T) {
-	s, addr := start(t, Config{})
-	c, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	c.Write([]byte("\x10\x0e\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x01z\x82\x08\x00\x01\x00\x00\x03a/#"))
-	buf := make([]byte, 256)
-	for err == nil {
-		_, err = c.Read(buf)
-	}
-	// The socket closes before the clean-up: end the connections' goroutines first.
-	s.wg.Wait()
-	if _, ok := s.mqtt.Clients.Get("z"); ok || s.Clients() != 0 {
-		t.Error("the session is left")
-	}
-}
