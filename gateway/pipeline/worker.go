@@ -173,6 +173,12 @@ func (w *worker) fillNumbers(in []infer.Tensor) error {
 		if len(w.input) != t.Len() {
 			return &sensors.Error{Why: "wrong_length", Text: fmt.Sprintf("its input is %v %v, %d numbers are given", t.Shape, t.Type, len(w.input))}
 		}
+		// As a float32 it may be infinite, though the payload's number was not.
+		for i, v := range w.input {
+			if f := float32(v); f-f != 0 {
+				return &sensors.Error{Why: "not_a_number", Text: fmt.Sprintf("number %d for its input is %v", i, v)}
+			}
+		}
 		return t.SetFloats(w.input)
 	}
 	if len(w.sample.Bytes) != len(t.Data) {
