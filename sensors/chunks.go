@@ -3,19 +3,22 @@ package sensors
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/tidwall/gjson"
 )
 
-// assembler joins pictures that come in pieces: on <topic>/start, chunk, end,
+// Assembler joins pictures that come in pieces: on <topic>/start, chunk, end,
 // or on image (pieces) and image_end. It is bounded in bytes, in pictures
-// under way and in the time each of them has.
-type assembler struct {
+// under way and in the time each of them has. It is for many goroutines.
+type Assembler struct {
 	max     int // bytes of one picture
 	timeout time.Duration
-	open    map[string]assembly // by topic without its last level
-	held    int                 // bytes of all of them
+
+	mu   sync.Mutex
+	open map[string]assembly // by topic without its last level
+	held int                 // bytes of all of them
 }
 
 type assembly struct {
@@ -28,8 +31,9 @@ const (
 	maxHeld = 4  // times max: bytes of all pictures under way
 )
 
-func newAssembler(max int, timeout time.Duration) *assembler {
-	return &assembler{max: max, timeout: timeout, open: map[string]assembly{}}
+// NewAssembler makes one with the bounds of a checked configuration.
+func NewAssembler(cfg InputConfig) *Assembler {
+	return &Assembler{max: cfg.MaxBytes, timeout: cfg.ChunkTimeout, open: map[string]assembly{}}
 }
 
 // ChunkSource is the source without the level that says which piece it is.
@@ -49,9 +53,13 @@ func cutLast(topic string) (base, last string) {
 	return "", topic
 }
 
-// add takes a piece. With an error about an earlier picture the piece itself
-// was taken all the same. The whole picture is the caller's.
-func (a *assembler) add(topic string, payload []byte) (whole []byte, complete bool, err error) {
+// Add takes a piece and gives the payload that is whole with it, the caller's
+// own; one on a topic of another name is whole as it stands. With an error
+// about an earlier picture the piece itself was taken all the same. Errors are
+// *Error.
+func (a *Assembler) Add(topic string, payload []byte) (whole []byte, complete bool, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	base, last := cutLast(topic)
 	now := time.Now()
 	under, ok := a.open[base]
@@ -109,7 +117,7 @@ func announces(payload []byte) bool {
 
 // put appends a piece. Where that passes a bound, the picture that has been
 // under way longest gives way.
-func (a *assembler) put(base string, piece []byte, now time.Time) (err error) {
+func (a *Assembler) put(base string, piece []byte, now time.Time) (err error) {
 	under, ok := a.open[base]
 	if len(under.data)+len(piece) > a.max {
 		a.drop(base)
@@ -138,12 +146,12 @@ func (a *assembler) put(base string, piece []byte, now time.Time) (err error) {
 	return err
 }
 
-func (a *assembler) drop(base string) {
+func (a *Assembler) drop(base string) {
 	a.held -= len(a.open[base].data)
 	delete(a.open, base)
 }
 
-func (a *assembler) tooLarge() error {
+func (a *Assembler) tooLarge() error {
 	return &Error{tooLarge, fmt.Sprintf("the pieces are over the limit of %d bytes together", a.max)}
 }
 

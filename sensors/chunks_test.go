@@ -8,17 +8,13 @@ import (
 	"time"
 )
 
+func assembler(max int, timeout time.Duration) *Assembler {
+	return NewAssembler(InputConfig{MaxBytes: max, ChunkTimeout: timeout})
+}
+
 func TestChunks(t *testing.T) {
 	j := jpegOf(t, 32, 16)
-	d, err := NewDecoder(input(func(c *InputConfig) { c.Image, c.Chunks, c.MaxBytes = "auto", true, 4096 }))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var s Sample
-	feed := func(topic string, payload []byte) (bool, string) {
-		ok, err := d.Decode(topic, payload, &s)
-		return ok, Reason(err)
-	}
+	a := assembler(4096, time.Minute)
 	for _, step := range []struct {
 		topic   string
 		payload []byte
@@ -33,12 +29,12 @@ func TestChunks(t *testing.T) {
 		{"cam/a/start", make([]byte, 4000), false, ""}, {"cam/a/chunk", make([]byte, 200), false, tooLarge},
 		{"cam/a", j, true, ""},
 	} {
-		ok, reason := feed(step.topic, step.payload)
-		if ok != step.ok || reason != step.reason {
-			t.Errorf("%s: %v %q, want %v %q", step.topic, ok, reason, step.ok, step.reason)
+		whole, ok, err := a.Add(step.topic, step.payload)
+		if ok != step.ok || Reason(err) != step.reason {
+			t.Errorf("%s: %v %v, want %v %q", step.topic, ok, err, step.ok, step.reason)
 		}
-		if ok && !bytes.Equal(s.Picture, j) {
-			t.Errorf("%s: the picture is %d bytes, want %d", step.topic, len(s.Picture), len(j))
+		if ok && !bytes.Equal(whole, j) {
+			t.Errorf("%s: the picture is %d bytes, want %d", step.topic, len(whole), len(j))
 		}
 	}
 	if got := ChunkSource("porch/chunk") + ChunkSource("porch/x") + ChunkSource("end"); got != "porchporch/x" {
@@ -50,14 +46,10 @@ func TestChunks(t *testing.T) {
 func TestChunkAnnouncement(t *testing.T) {
 	j := jpegOf(t, 32, 16)
 	for _, start := range []string{"", "begin", "1234", `{"size":1234,"chunks":2,"name":"porch"}`} {
-		d, err := NewDecoder(input(func(c *InputConfig) { c.Image, c.Chunks = "jpeg", true }))
-		if err != nil {
-			t.Fatal(err)
-		}
-		var s Sample
-		d.Decode("cam/start", []byte(start), &s)
-		d.Decode("cam/chunk", j, &s)
-		if ok, err := d.Decode("cam/end", nil, &s); !ok || !bytes.Equal(s.Picture, j) {
+		a := assembler(1<<20, time.Minute)
+		a.Add("cam/start", []byte(start))
+		a.Add("cam/chunk", j)
+		if whole, ok, err := a.Add("cam/end", nil); !ok || !bytes.Equal(whole, j) {
 			t.Errorf("after start %q: %v %v", start, ok, err)
 		}
 	}
@@ -67,26 +59,26 @@ func TestChunkAnnouncement(t *testing.T) {
 // is free; the next one is whole.
 func TestChunkTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := newAssembler(1000, 10*time.Second)
+		a := assembler(1000, 10*time.Second)
 		piece := bytes.Repeat([]byte{0xff, 0xd8, 0xff}, 20)
-		a.add("cam/start", piece)
+		a.Add("cam/start", piece)
 		time.Sleep(9 * time.Second)
-		if _, _, err := a.add("cam/chunk", piece); err != nil {
+		if _, _, err := a.Add("cam/chunk", piece); err != nil {
 			t.Fatalf("in time: %v", err)
 		}
 		time.Sleep(2 * time.Second)
-		if _, _, err := a.add("cam/chunk", piece); Reason(err) != tornChunks {
+		if _, _, err := a.Add("cam/chunk", piece); Reason(err) != tornChunks {
 			t.Fatalf("too late: %v", err)
 		}
 		if a.held != 0 || len(a.open) != 0 {
 			t.Errorf("%d bytes in %d pictures are still held", a.held, len(a.open))
 		}
-		a.add("cam/start", piece)
+		a.Add("cam/start", piece)
 		time.Sleep(11 * time.Second)
-		if _, _, err := a.add("cam/start", piece); Reason(err) != tornChunks {
+		if _, _, err := a.Add("cam/start", piece); Reason(err) != tornChunks {
 			t.Errorf("the late picture was not counted: %v", err)
 		}
-		if whole, ok, err := a.add("cam/end", nil); !ok || len(whole) != len(piece) {
+		if whole, ok, err := a.Add("cam/end", nil); !ok || len(whole) != len(piece) {
 			t.Errorf("the picture after it: %d bytes, %v %v", len(whole), ok, err)
 		}
 	})
@@ -96,11 +88,11 @@ func TestChunkTimeout(t *testing.T) {
 // oldest gives way.
 func TestChunkBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := newAssembler(1000, time.Hour)
+		a := assembler(1000, time.Hour)
 		torn := 0
 		for i := range 500 {
 			time.Sleep(time.Millisecond)
-			if _, _, err := a.add(fmt.Sprintf("cam%d/start", i), bytes.Repeat([]byte{0xff, 0xd8, 0xff}, 20)); Reason(err) == tornChunks {
+			if _, _, err := a.Add(fmt.Sprintf("cam%d/start", i), bytes.Repeat([]byte{0xff, 0xd8, 0xff}, 20)); Reason(err) == tornChunks {
 				torn++
 			}
 			if len(a.open) > maxOpen || a.held > maxHeld*1000 {
@@ -125,12 +117,12 @@ func FuzzChunks(f *testing.F) {
 	f.Add([]byte("\x00start\x01chunk of a picture\x02"), byte(7))
 	f.Add([]byte("\x03\xff\xd8\xff\xe0\x04\x02\x01"), byte(3))
 	f.Fuzz(func(t *testing.T, script []byte, step byte) {
-		a := newAssembler(64, time.Minute)
+		a := assembler(64, time.Minute)
 		kinds := []string{"start", "chunk", "end", "image", "image_end", "other"}
 		for len(script) > 0 {
 			n := min(len(script), 1+int(step))
 			c := script[0]
-			whole, ok, err := a.add(fmt.Sprintf("cam%d/%s", c>>5, kinds[int(c&31)%len(kinds)]), script[:n])
+			whole, ok, err := a.Add(fmt.Sprintf("cam%d/%s", c>>5, kinds[int(c&31)%len(kinds)]), script[:n])
 			if err != nil && Reason(err) == "" {
 				t.Fatalf("an error without a reason: %v", err)
 			}

@@ -6,6 +6,7 @@ import (
 	"image"
 	"image/color"
 	"image/jpeg"
+	"math"
 	"os"
 	"strings"
 	"testing"
@@ -50,6 +51,11 @@ func TestDecode(t *testing.T) {
 		"csv":                 {csv, "2015-02-02 14:19:00,1,x,2.5\r\n", []float64{1, 2.5}, "2015-02-02T14:19:00Z", ""},
 		"csv row number":      {csv, `"1","2015-02-02 14:19:00","1",x,2.5`, []float64{1, 2.5}, "2015-02-02T14:19:00Z", ""},
 		"csv header":          {csv, "\ufeffdate,a,c,b\n2015-02-02 14:19:00,1,x,2.5", []float64{1, 2.5}, "2015-02-02T14:19:00Z", ""},
+		"csv empty header":    {csv, ",a,c,b\n2015-02-02 14:19:00,1,x,2.5\n", []float64{1, 2.5}, "2015-02-02T14:19:00Z", ""},
+		"csv rows":            {csv, "2015-02-02 14:19:00,1,x,2.5\n2015-02-02 14:20:00,1,x,2.5", nil, "", badCSV},
+		"csv header, rows":    {csv, "date,a,c,b\n2015-02-02 14:19:00,1,x,2.5\n2015-02-02 14:20:00,1,x,2.5", nil, "", badCSV},
+		"csv one too many":    {csv, "2015-02-02 14:19:00,1,2,3,4", nil, "", badCSV},
+		"csv numbered":        {csv, `1,2015-02-02 14:19:00,1,2,3`, nil, "", badCSV},
 		"csv short":           {csv, "2015-02-02 14:19:00,1", nil, "", badCSV},
 		"csv word":            {csv, "2015-02-02 14:19:00,one,x,2", nil, "", notANumber},
 		"csv own quotes":      {csv, `2015-02-02 14:19:00,1,"a ""big"" one, or two",2.5`, []float64{1, 2.5}, "2015-02-02T14:19:00Z", ""},
@@ -57,6 +63,7 @@ func TestDecode(t *testing.T) {
 		"array for one":       {vibration, `{"cpu":[1,2],"data":{"temp":1},"axes":[1,2],"at":1,"n":1}`, nil, "", notANumber},
 		"time out of range":   {input(func(c *InputConfig) { c.JSON, c.Time, c.TimeFormat = []string{"v"}, "t", "unix" }), `{"v":1,"t":9e18}`, nil, "", badTime},
 		"time in nanoseconds": {input(func(c *InputConfig) { c.JSON, c.Time = []string{"v"}, "t" }), `{"v":1,"t":1700000000123456789}`, []float64{1}, "2023-11-14T22:13:20.123456789Z", ""},
+		"year 0":              {input(func(c *InputConfig) { c.JSON, c.Time = []string{"v"}, "t" }), `{"v":1,"t":"0000-01-01T00:00:00+01:00"}`, nil, "", badTime},
 		"time with fraction":  {input(func(c *InputConfig) { c.JSON, c.Time = []string{"v"}, "t" }), `{"v":1,"t":1700000000.125}`, []float64{1}, "2023-11-14T22:13:20.125Z", ""},
 		"csv open quote":      {csv, `"2015,1,x,2`, nil, "", badCSV},
 		"csv bad time":        {csv, "never,1,x,2", nil, "", badTime},
@@ -64,6 +71,8 @@ func TestDecode(t *testing.T) {
 		"u24le":               {raw("u24le"), "\x01\x00\x80", []float64{0x800001}, "", ""},
 		"i24be":               {raw("i24be"), "\xff\xff\xff", []float64{-1}, "", ""},
 		"f64be":               {raw("f64be"), "\x3f\xf8\x00\x00\x00\x00\x00\x00", []float64{1.5}, "", ""},
+		"f16le":               {raw("f16le"), "\x00\x3c\x00\xc0\x01\x00\xff\x7b\x00\x80\x55\x35", []float64{1, -2, math.Ldexp(1, -24), 65504, 0, 0.333251953125}, "", ""},
+		"f16 infinite":        {raw("f16be"), "\x7c\x00", nil, "", notANumber},
 		"u8":                  {raw("u8"), "\x00\xff", []float64{0, 255}, "", ""},
 		"f32 NaN":             {raw("f32le"), "\x00\x00\xc0\x7f", nil, "", notANumber},
 		"channels":            {input(func(c *InputConfig) { c.Raw, c.Channels = "i8", []string{"x", "y"} }), "\x01\x02\x03\x04", []float64{1, 2, 3, 4}, "", ""},
@@ -82,15 +91,15 @@ func TestDecode(t *testing.T) {
 				t.Fatal(err)
 			}
 			var s Sample
-			ok, err := d.Decode("t", []byte(c.payload), &s)
+			err = d.Decode([]byte(c.payload), &s)
 			if got := Reason(err); got != c.reason {
 				t.Fatalf("reason %q (%v), want %q", got, err, c.reason)
 			}
 			if err != nil {
 				return
 			}
-			if !ok || !cmp.Equal(s.Values, c.want) {
-				t.Errorf("got %v %v, want %v", ok, s.Values, c.want)
+			if !cmp.Equal(s.Values, c.want) {
+				t.Errorf("got %v, want %v", s.Values, c.want)
 			}
 			if c.at != "" && s.Time.Format(time.RFC3339Nano) != c.at {
 				t.Errorf("time %v, want %s", s.Time, c.at)
@@ -149,7 +158,7 @@ func TestRealRows(t *testing.T) {
 		rows := 0
 		var s Sample
 		for i, line := range strings.Split(strings.TrimSpace(string(data)), "\n") {
-			if _, err := d.Decode("t", []byte(line), &s); err == nil {
+			if err := d.Decode([]byte(line), &s); err == nil {
 				rows++
 			} else if i > 0 {
 				t.Errorf("%s line %d: %v", file, i+1, err)
@@ -188,9 +197,9 @@ func TestPictureEnvelopes(t *testing.T) {
 		"json": `{"device":"porch","timestamp":1700000000,"image":"` + b64 + `"}`,
 	} {
 		var s Sample
-		ok, err := d.Decode("camera", []byte(payload), &s)
-		if err != nil || !ok || !bytes.Equal(s.Picture, j) {
-			t.Errorf("%s: %v %v, %d bytes", name, ok, err, len(s.Picture))
+		err := d.Decode([]byte(payload), &s)
+		if err != nil || !bytes.Equal(s.Picture, j) {
+			t.Errorf("%s: %v, %d bytes", name, err, len(s.Picture))
 		}
 		if name == "json" && s.Time.Unix() != 1700000000 {
 			t.Errorf("time %v", s.Time)
@@ -202,7 +211,7 @@ func TestPictureEnvelopes(t *testing.T) {
 		"json without": {`{"a":1}`, missingField},
 	} {
 		var s Sample
-		if _, err := d.Decode("camera", []byte(c.payload), &s); Reason(err) != c.reason {
+		if err := d.Decode([]byte(c.payload), &s); Reason(err) != c.reason {
 			t.Errorf("%s: %v, want %s", name, err, c.reason)
 		}
 	}

@@ -100,9 +100,12 @@ func parseKind(text string) (kind, error) {
 // Names are those of what Compute gives: channel by channel, "cpu.mean".
 func (f *Features) Names() []string { return f.names }
 
-// Compute appends the features of a window that is not empty.
-func (f *Features) Compute(w *Window, dst []float64) []float64 {
-	rate := w.Rate()
+// Compute appends the features of a window that is not empty, whose readings
+// come rate a second; 0 measures it by their times.
+func (f *Features) Compute(w *Window, rate float64, dst []float64) []float64 {
+	if rate == 0 {
+		rate = w.Rate()
+	}
 	for c := range f.width {
 		f.x = w.Column(c, f.x[:0])
 		dst = f.channel(rate, dst)

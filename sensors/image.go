@@ -19,7 +19,7 @@ type ImageConfig struct {
 
 // DefaultImageConfig keeps the shape and gives floats in -1..1.
 func DefaultImageConfig() ImageConfig {
-	return ImageConfig{Fit: "letterbox", Filter: "bilinear", Channels: "rgb", MaxPixels: 50_000_000, JPEG: "auto"}
+	return ImageConfig{Fit: "letterbox", Filter: "bilinear", Channels: "rgb", MaxPixels: 25_000_000, JPEG: "auto"}
 }
 
 // UnmarshalYAML gives it its defaults.

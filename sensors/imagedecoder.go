@@ -48,6 +48,10 @@ func (d *ImageDecoder) Into(picture []byte, cfg ImageConfig, dst Target) (Placem
 	if n := bytes.Count(picture, []byte{0xff, 0xda}); format == "jpeg" && n > maxScans {
 		return Placement{}, &Error{badPicture, fmt.Sprintf("the jpeg has %d scans", n)}
 	}
+	// A bitmap is as long as it is large, and at least a bit a pixel.
+	if format == "bmp" && len(picture) < w*h/8 {
+		return Placement{}, &Error{badPicture, fmt.Sprintf("the bmp of %d x %d has %d bytes only", w, h, len(picture))}
+	}
 	p := place(w, h, cfg.Fit, dst)
 	n := reduction(w, h, cfg, dst, p)
 	src, ok := d.reduced(picture, format, w, h, n, cfg, dst)

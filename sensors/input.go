@@ -50,9 +50,6 @@ func (c *InputConfig) UnmarshalYAML(decode func(any) error) error {
 	return nil
 }
 
-// Chunked says whether pictures come in pieces.
-func (c InputConfig) Chunked() bool { return c.Chunks }
-
 // Validate checks that one kind is given, and its parts.
 func (c InputConfig) Validate() error {
 	var errs []error
@@ -136,9 +133,8 @@ func (c CSVConfig) validate(in InputConfig) (errs []error) {
 
 // Decoder makes samples of payloads. It is for one goroutine.
 type Decoder interface {
-	// Decode fills s and says whether it is complete; a chunk of a picture
-	// alone is not. Its error is an *Error. s may hold parts of payload.
-	Decode(topic string, payload []byte, s *Sample) (complete bool, err error)
+	// Decode fills s. Its error is an *Error. s may hold parts of payload.
+	Decode(payload []byte, s *Sample) error
 	// Names are those of s.Values, nil where their number is not known. With
 	// channels the values may be several readings, each of these names.
 	Names() []string
@@ -182,12 +178,12 @@ type channelled struct {
 
 func (c channelled) Names() []string { return c.names }
 
-func (c channelled) Decode(topic string, payload []byte, s *Sample) (bool, error) {
-	ok, err := c.Decoder.Decode(topic, payload, s)
+func (c channelled) Decode(payload []byte, s *Sample) error {
+	err := c.Decoder.Decode(payload, s)
 	if n := len(s.Values); err == nil && (n == 0 || n%len(c.names) != 0) {
-		return false, &Error{wrongLength, fmt.Sprintf("%d numbers are no whole readings of %d channels", n, len(c.names))}
+		return &Error{wrongLength, fmt.Sprintf("%d numbers are no whole readings of %d channels", n, len(c.names))}
 	}
-	return ok, err
+	return err
 }
 
 // bounded refuses payloads over the limit before anything looks at them.
@@ -196,10 +192,10 @@ type bounded struct {
 	max int
 }
 
-func (b bounded) Decode(topic string, payload []byte, s *Sample) (bool, error) {
+func (b bounded) Decode(payload []byte, s *Sample) error {
 	s.reset()
 	if len(payload) > b.max {
-		return false, &Error{tooLarge, fmt.Sprintf("%d bytes are over the limit of %d", len(payload), b.max)}
+		return &Error{tooLarge, fmt.Sprintf("%d bytes are over the limit of %d", len(payload), b.max)}
 	}
-	return b.Decoder.Decode(topic, payload, s)
+	return b.Decoder.Decode(payload, s)
 }

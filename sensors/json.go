@@ -38,9 +38,9 @@ func newJSONDecoder(cfg InputConfig) *jsonDecoder {
 
 func (d *jsonDecoder) Names() []string { return d.names }
 
-func (d *jsonDecoder) Decode(_ string, payload []byte, s *Sample) (bool, error) {
+func (d *jsonDecoder) Decode(payload []byte, s *Sample) error {
 	if err := checkJSON(payload); err != nil {
-		return false, err
+		return err
 	}
 	// The payload is not changed while the sample is read from it.
 	text := unsafe.String(unsafe.SliceData(payload), len(payload))
@@ -48,12 +48,12 @@ func (d *jsonDecoder) Decode(_ string, payload []byte, s *Sample) (bool, error) 
 		p := &d.paths[i]
 		v := gjson.Get(text, p.gjson)
 		if !v.Exists() {
-			return false, &Error{missingField, fmt.Sprintf("there is nothing at %q", p.name)}
+			return &Error{missingField, fmt.Sprintf("there is nothing at %q", p.name)}
 		}
 		var err error
 		if p.spread {
 			if !v.IsArray() {
-				return false, &Error{notANumber, fmt.Sprintf("%q is no array", p.name)}
+				return &Error{notANumber, fmt.Sprintf("%q is no array", p.name)}
 			}
 			if values, ok := appendNumbers(s.Values, v.Raw); ok {
 				s.Values = values
@@ -71,10 +71,10 @@ func (d *jsonDecoder) Decode(_ string, payload []byte, s *Sample) (bool, error) 
 			s.Values = append(s.Values, f)
 		}
 		if err != nil {
-			return false, err
+			return err
 		}
 	}
-	return true, stamp(text, d.time, d.seq, d.format, s)
+	return stamp(text, d.time, d.seq, d.format, s)
 }
 
 // stamp takes time and sequence from the payload.

@@ -70,8 +70,8 @@ func TestPaths(t *testing.T) {
 			continue
 		}
 		var s Sample
-		if ok, err := d.Decode("t", []byte(doc), &s); !ok || len(s.Values) != 1 || s.Values[0] != 7 {
-			t.Errorf("%s in %s: %v %v %v", path, doc, ok, s.Values, err)
+		if err := d.Decode([]byte(doc), &s); err != nil || len(s.Values) != 1 || s.Values[0] != 7 {
+			t.Errorf("%s in %s: %v %v", path, doc, s.Values, err)
 		}
 	}
 }
@@ -93,7 +93,7 @@ func TestDepth(t *testing.T) {
 		`{"v":1}` + strings.Repeat("]", 100):                 badJSON,
 	} {
 		var s Sample
-		if _, err := d.Decode("t", []byte(doc), &s); Reason(err) != want {
+		if err := d.Decode([]byte(doc), &s); Reason(err) != want {
 			t.Errorf("%.40s...: %v, want %q", doc, err, want)
 		}
 	}
@@ -113,7 +113,7 @@ func FuzzJSON(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, doc []byte) {
 		var s Sample
-		_, err := d.Decode("t", doc, &s)
+		err := d.Decode(doc, &s)
 		if !json.Valid(doc) {
 			if err == nil {
 				t.Fatalf("%q is no JSON and was taken: %v", doc, s.Values)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unsafe"
 
 	"github.com/tidwall/gjson"
 )
@@ -72,15 +73,28 @@ func optionalPath(text string) *path {
 	return &p
 }
 
-// Lookup gives the text at a path of a JSON payload, to name its source.
-func Lookup(payload []byte, text string) (string, bool) {
+// NamePath finds the name of a source in JSON payloads.
+type NamePath struct{ path path }
+
+// NewNamePath understands the path of one value.
+func NewNamePath(text string) (NamePath, error) {
 	p, err := parsePath(text)
-	if err != nil || checkJSON(payload) != nil {
-		return "", false
+	if err == nil && p.spread {
+		err = fmt.Errorf("%q is no path to one value", text)
 	}
-	v := gjson.GetBytes(payload, p.gjson)
-	if !v.Exists() || v.IsObject() || v.IsArray() || v.Type == gjson.Null {
-		return "", false
+	return NamePath{p}, err
+}
+
+// Name gives the text at the path; it may be a part of the payload's memory.
+// Whether all of the payload is JSON, its decoder says. The error is an
+// *Error.
+func (n NamePath) Name(payload []byte) (string, error) {
+	v := gjson.Get(unsafe.String(unsafe.SliceData(payload), len(payload)), n.path.gjson)
+	if v.Type == gjson.Null || v.Type == gjson.JSON || v.String() == "" {
+		if err := checkJSON(payload); err != nil {
+			return "", err
+		}
+		return "", &Error{noSource, fmt.Sprintf("there is no name of a source at %q", n.path.name)}
 	}
-	return v.String(), v.String() != ""
+	return v.String(), nil
 }

@@ -15,8 +15,8 @@ type number struct {
 	read func(b []byte) float64
 }
 
-// rawNumber knows f32 f64 i8 i16 i24 i32 i64 u8 u16 u24 u32 u64, each with le
-// or be behind it (not needed at 8 bits).
+// rawNumber knows f16 f32 f64, and i and u of 8, 16, 24 ... 64 bits, each with
+// le or be behind it (not needed at 8 bits).
 func rawNumber(name string) (number, error) {
 	kind, order := name, ""
 	if strings.HasSuffix(name, "le") || strings.HasSuffix(name, "be") {
@@ -28,7 +28,7 @@ func rawNumber(name string) (number, error) {
 	}
 	size := bits / 8
 	float := kind[0] == 'f'
-	if bits != 8*size || size < 1 || size > 8 || float && size != 4 && size != 8 {
+	if bits != 8*size || size < 1 || size > 8 || float && size != 2 && size != 4 && size != 8 {
 		return number{}, fmt.Errorf("%q: there is no number of %d bits", name, bits)
 	}
 	if order == "" && size > 1 {
@@ -54,6 +54,8 @@ func rawNumber(name string) (number, error) {
 		}}, nil
 	case kind == "f32":
 		return number{4, func(b []byte) float64 { return float64(math.Float32frombits(binary.BigEndian.Uint32(b))) }}, nil
+	case kind == "f16":
+		return number{2, func(b []byte) float64 { return half(uint16(unsigned(b))) }}, nil
 	case kind == "f64":
 		return number{8, func(b []byte) float64 { return math.Float64frombits(unsigned(b)) }}, nil
 	case kind[0] == 'u':
@@ -65,23 +67,42 @@ func rawNumber(name string) (number, error) {
 	return number{}, fmt.Errorf("%q is no number form such as f32le, i16be, u8", name)
 }
 
+// half is a 16-bit float of IEEE 754.
+func half(bits uint16) float64 {
+	v := float64(bits & 0x3ff)
+	switch e := int(bits>>10) & 31; {
+	case e == 31 && v == 0:
+		v = math.Inf(1)
+	case e == 31:
+		v = math.NaN()
+	case e == 0:
+		v = math.Ldexp(v, -24)
+	default:
+		v = math.Ldexp(v+1024, e-25)
+	}
+	if bits>>15 != 0 {
+		return -v
+	}
+	return v
+}
+
 // rawDecoder reads a payload that is nothing but numbers.
 type rawDecoder struct{ n number }
 
 func (d rawDecoder) Names() []string { return nil }
 
-func (d rawDecoder) Decode(_ string, payload []byte, s *Sample) (bool, error) {
+func (d rawDecoder) Decode(payload []byte, s *Sample) error {
 	if len(payload) == 0 || len(payload)%d.n.size != 0 {
-		return false, &Error{wrongLength, fmt.Sprintf("%d bytes are not a whole number of %d-byte numbers", len(payload), d.n.size)}
+		return &Error{wrongLength, fmt.Sprintf("%d bytes are not a whole number of %d-byte numbers", len(payload), d.n.size)}
 	}
 	for b := payload; len(b) > 0; b = b[d.n.size:] {
 		v := d.n.read(b)
 		if v-v != 0 {
-			return false, &Error{notANumber, fmt.Sprintf("number %d is %v", len(s.Values), v)}
+			return &Error{notANumber, fmt.Sprintf("number %d is %v", len(s.Values), v)}
 		}
 		s.Values = append(s.Values, v)
 	}
-	return true, nil
+	return nil
 }
 
 // tensorDecoder hands the bytes on as they stand.
@@ -89,12 +110,12 @@ type tensorDecoder struct{}
 
 func (tensorDecoder) Names() []string { return nil }
 
-func (tensorDecoder) Decode(_ string, payload []byte, s *Sample) (bool, error) {
+func (tensorDecoder) Decode(payload []byte, s *Sample) error {
 	if len(payload) == 0 {
-		return false, &Error{wrongLength, "the payload is empty"}
+		return &Error{wrongLength, "the payload is empty"}
 	}
 	s.Bytes = payload
-	return true, nil
+	return nil
 }
 
 // numberDecoder reads one number as text.
@@ -102,13 +123,13 @@ type numberDecoder struct{}
 
 func (numberDecoder) Names() []string { return []string{"value"} }
 
-func (numberDecoder) Decode(_ string, payload []byte, s *Sample) (bool, error) {
+func (numberDecoder) Decode(payload []byte, s *Sample) error {
 	v, err := parseNumber(payload)
 	if err != nil {
-		return false, err
+		return err
 	}
 	s.Values = append(s.Values, v)
-	return true, nil
+	return nil
 }
 
 // parseNumber reads a finite number; true and ON count as 1, false and OFF as

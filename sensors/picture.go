@@ -11,47 +11,36 @@ import (
 )
 
 // pictureDecoder finds the encoded picture in what cameras send: raw, base64,
-// a data URL, a field of a JSON object, or in pieces.
+// a data URL, or a field of a JSON object.
 type pictureDecoder struct {
-	cfg    InputConfig
-	field  path
-	time   *path
-	seq    *path
-	chunks *assembler // nil where pictures come whole
+	cfg   InputConfig
+	field path
+	time  *path
+	seq   *path
 }
 
 func newPictureDecoder(cfg InputConfig) *pictureDecoder {
 	d := &pictureDecoder{cfg: cfg, time: optionalPath(cfg.Time), seq: optionalPath(cfg.Seq)}
 	d.field, _ = parsePath(cfg.Field)
-	if cfg.Chunks {
-		d.chunks = newAssembler(cfg.MaxBytes, cfg.ChunkTimeout)
-	}
 	return d
 }
 
 func (d *pictureDecoder) Names() []string { return nil }
 
-func (d *pictureDecoder) Decode(topic string, payload []byte, s *Sample) (bool, error) {
-	if d.chunks != nil {
-		whole, complete, err := d.chunks.add(topic, payload)
-		if err != nil || !complete {
-			return false, err
-		}
-		payload = whole
-	}
+func (d *pictureDecoder) Decode(payload []byte, s *Sample) error {
 	picture, err := d.unwrap(payload, s)
 	if err != nil {
-		return false, err
+		return err
 	}
 	format, _, _, err := ImageInfo(picture)
 	if err != nil {
-		return false, err
+		return err
 	}
 	if d.cfg.Image != "auto" && d.cfg.Image != format {
-		return false, &Error{badPicture, fmt.Sprintf("the picture is %s, the stream takes %s", format, d.cfg.Image)}
+		return &Error{badPicture, fmt.Sprintf("the picture is %s, the stream takes %s", format, d.cfg.Image)}
 	}
 	s.Picture = picture
-	return true, nil
+	return nil
 }
 
 // unwrap takes the encoded picture out of its envelope.

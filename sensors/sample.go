@@ -50,4 +50,5 @@ const (
 	pictureTooLarge = "picture_too_large"
 	tooLarge        = "too_large"
 	tornChunks      = "torn_chunks"
+	noSource        = "no_source"
 )

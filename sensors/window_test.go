@@ -137,7 +137,7 @@ func TestFeatures(t *testing.T) {
 		// a: a sine of amplitude 2 and one turn about 1; b: constant.
 		w.Push(time.Unix(0, int64(i)*int64(time.Second)/64), []float64{1 + 2*math.Sin(2*math.Pi*float64(i)/64), -3})
 	}
-	got := f.Compute(w, nil)
+	got := f.Compute(w, 0, nil)
 	want := map[string]float64{
 		"a.mean": 1, "a.std": math.Sqrt2, "a.min": -1, "a.max": 3, "a.rms": math.Sqrt(3), "a.peak": 3, "a.crest": 3 / math.Sqrt(3),
 		"a.kurtosis": 1.5, "a.last": 1 + 2*math.Sin(2*math.Pi*63/64), "a.fft1": 2, "a.fft2": 0, "a.fft3": 0, "a.band_0_5_1_5": 2, "a.band_5_20": 0,

@@ -104,7 +104,7 @@ func (o *outputs) Result(r *pipeline.Result, json []byte, up bool) {
 	}
 	for _, l := range o.links {
 		if l.results.Load() {
-			l.offer(upstream.Record{Class: upstream.Results, Stream: r.Stream, Topic: "results/" + r.Stream + "/" + r.Source, Payload: json})
+			l.offer(upstream.Record{Class: upstream.Results, Stream: r.Stream, Topic: "results/" + r.Stream + "/" + topicPart(r.Source), Payload: json})
 		}
 	}
 }

@@ -237,7 +237,7 @@ func (r *modelRun) rows(ctx context.Context, path string, data []byte) error {
 	}
 	var s sensors.Sample
 	for i, line := range splitLines(data) {
-		if _, err := d.Decode("", line, &s); err != nil {
+		if err := d.Decode(line, &s); err != nil {
 			return fmt.Errorf("line %d: %w", i+1, err)
 		}
 		if err := r.show(ctx, fmt.Sprintf("%s:%d", path, i+1), func(in []infer.Tensor) error { return in[0].SetFloats(s.Values) }, nil); err != nil {

@@ -139,7 +139,7 @@ func (r *replay) rows(list []recorded, path string) ([]recorded, error) {
 			item := recorded{row: line}
 			if times != nil {
 				var s sensors.Sample
-				if _, err := times.Decode("", line, &s); err != nil {
+				if err := times.Decode(line, &s); err != nil {
 					return nil, fmt.Errorf("%s:%d: %w", path, n, err)
 				}
 				item.at = s.Time

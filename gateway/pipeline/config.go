@@ -73,6 +73,13 @@ func (c Config) Validate() error {
 			bad("topics[%d]: %w", i, err)
 		}
 	}
+	if c.pathSource() {
+		if _, err := sensors.NewNamePath(c.Source); err != nil {
+			bad("source: %w", err)
+		} else if len(c.Input.JSON) == 0 && c.Input.Image == "" {
+			bad("source: %q is a path in a JSON payload, and the input is none; leave it empty, or client", c.Source)
+		}
+	}
 	if err := c.Input.Validate(); err != nil {
 		errs = append(errs, prefix("input", err))
 	}
@@ -169,6 +176,9 @@ func (c Config) OutputFilter(stream string) string {
 	}
 	return t
 }
+
+// pathSource says whether the source is a path in the payload.
+func (c Config) pathSource() bool { return c.Source != "" && c.Source != "client" }
 
 func (c Config) workers() int {
 	if c.Workers > 0 {

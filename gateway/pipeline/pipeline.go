@@ -122,11 +122,11 @@ func (p *Pipeline) stream(name string, cfg Config, models Models, old *table) (*
 	if err != nil {
 		return nil, fmt.Errorf("stream %s: %w", name, err)
 	}
-	d := newDrops(name, p.drops)
+	count := &tally{drops: newDrops(name, p.drops)}
 	if old != nil && old.streams[name] != nil {
-		d = old.streams[name].drops
+		count = old.streams[name].tally
 	}
-	return newStream(name, cfg, m, epoch, p.pub, p.sinks, d, p.log)
+	return newStream(name, cfg, m, epoch, p.pub, p.sinks, count, p.log)
 }
 
 // Handle is the tap: it queues the message for each stream whose filters it

@@ -57,11 +57,11 @@ func numbers(topics ...string) Config {
 	return c
 }
 
-func start(t *testing.T, streams map[string]Config) (p *Pipeline, k *kept, stop func()) {
+func start(t *testing.T, streams map[string]Config, more ...Sink) (p *Pipeline, k *kept, stop func()) {
 	t.Helper()
 	k = &kept{}
 	epoch := uint64(4)
-	p, err := New(streams, noModels{}, k, []Sink{k}, func() (uint64, error) { epoch++; return epoch, nil }, zerolog.Nop(), prometheus.NewRegistry())
+	p, err := New(streams, noModels{}, k, append([]Sink{k}, more...), func() (uint64, error) { epoch++; return epoch, nil }, zerolog.Nop(), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,6 +211,11 @@ func TestReload(t *testing.T) {
 			t.Fatalf("the unchanged stream has a new epoch: %s", r.ID)
 		}
 	}
+	for _, s := range p.Status() {
+		if s.In != each || s.Results != each { // counted on, over all changes
+			t.Errorf("%+v", s)
+		}
+	}
 	if next["a"] != each || next["b"] != each {
 		t.Errorf("results: %v, want %d of each", next, each)
 	}
@@ -299,6 +304,9 @@ func TestValidate(t *testing.T) {
 		"results.topic: ": change(func(c *Config) { c.Results.Topic = "a/+" }),
 		"input.json[0]: ": change(func(c *Config) { c.Input.JSON = []string{"a["} }),
 		"window.size: ":   change(func(c *Config) { c.Window = &sensors.WindowConfig{Size: "x"} }),
+		"source: \"id\" ": change(func(c *Config) { c.Source, c.Input.JSON, c.Input.Raw = "id", nil, "u8" }),
+		"source: \"a[":    change(func(c *Config) { c.Source = "a[" }),
+		"source: \"a[*]":  change(func(c *Config) { c.Source = "a[*]" }),
 		"queue: ":         change(func(c *Config) { c.Queue = 0 }),
 		"model: ":         change(func(c *Config) { c.Input.JSON, c.Input.Image = nil, "auto" }),
 		"picture.fit: ":   change(func(c *Config) { c.Picture.Fit = "tile" }),

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"edgegateway/broker"
@@ -31,6 +32,7 @@ type queue struct {
 
 	mu     sync.Mutex
 	items  []item
+	oldest int // of a full queue: where items begins, for what left was overwritten
 	closed bool
 	filled chan struct{} // one token: there is something to take
 	room   chan struct{} // closed and replaced when a full queue was taken
@@ -40,14 +42,21 @@ func newQueue(p policy, size int) *queue {
 	return &queue{policy: p, size: size, filled: make(chan struct{}, 1), room: make(chan struct{})}
 }
 
-// push queues it and says how many messages had to leave for it, or false
-// when the queue is closed or ctx ended while it waited for room.
-func (q *queue) push(ctx context.Context, it item) (dropped int, ok bool) {
+// The reasons why a message leaves a queue for another.
+const (
+	queueFull  = "queue_full"
+	superseded = "superseded"
+)
+
+// push queues it and says why one message had to leave for it, "" where none
+// had to; ok is false when the queue is closed or ctx ended while it waited
+// for room.
+func (q *queue) push(ctx context.Context, it item) (left string, ok bool) {
 	q.mu.Lock()
 	for {
 		if q.closed {
 			q.mu.Unlock()
-			return 0, false
+			return "", false
 		}
 		if q.policy == latest {
 			for i := range q.items {
@@ -56,7 +65,7 @@ func (q *queue) push(ctx context.Context, it item) (dropped int, ok bool) {
 					// a busy source does not push a quiet one back.
 					q.items[i] = it
 					q.mu.Unlock()
-					return 1, true
+					return superseded, true
 				}
 			}
 		}
@@ -64,17 +73,17 @@ func (q *queue) push(ctx context.Context, it item) (dropped int, ok bool) {
 			break
 		}
 		if q.policy != block {
-			copy(q.items, q.items[1:])
-			q.items = q.items[:len(q.items)-1]
-			dropped++
-			break
+			q.items[q.oldest] = it
+			q.oldest = (q.oldest + 1) % len(q.items)
+			q.mu.Unlock()
+			return queueFull, true
 		}
 		room := q.room
 		q.mu.Unlock()
 		select {
 		case <-room:
 		case <-ctx.Done():
-			return 0, false
+			return "", false
 		}
 		q.mu.Lock()
 	}
@@ -84,7 +93,7 @@ func (q *queue) push(ctx context.Context, it item) (dropped int, ok bool) {
 	case q.filled <- struct{}{}:
 	default:
 	}
-	return dropped, true
+	return "", true
 }
 
 // take waits for messages and gives all there are, in order. The batch's
@@ -96,7 +105,12 @@ func (q *queue) take(spent []item) []item {
 		q.mu.Lock()
 		if len(q.items) > 0 {
 			batch := q.items
-			q.items = spent[:0]
+			if q.oldest > 0 { // bring it to the front
+				slices.Reverse(batch[:q.oldest])
+				slices.Reverse(batch[q.oldest:])
+				slices.Reverse(batch)
+			}
+			q.items, q.oldest = spent[:0], 0
 			if len(batch) >= q.size {
 				close(q.room)
 				q.room = make(chan struct{})

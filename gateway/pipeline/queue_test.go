@@ -25,24 +25,34 @@ func topics(items []item) (list []string) {
 
 func TestQueuePolicies(t *testing.T) {
 	for name, c := range map[string]struct {
-		policy  policy
-		want    []string
-		dropped int
+		policy policy
+		want   []string
+		left   map[string]int
 	}{
-		"drop-oldest": {dropOldest, []string{"b1", "a2", "b2"}, 2},
-		"latest":      {latest, []string{"a2", "b2"}, 3},
+		"drop-oldest": {dropOldest, []string{"a2", "b2", "c0"}, map[string]int{queueFull: 4}},
+		"latest":      {latest, []string{"b2", "c0", "d0"}, map[string]int{superseded: 3, queueFull: 1}},
 	} {
 		q := newQueue(c.policy, 3)
-		dropped := 0
-		for _, it := range []item{named("a", 0), named("b", 0), named("b", 1), named("a", 2), named("b", 2)} {
-			n, ok := q.push(t.Context(), it)
-			if !ok {
-				t.Fatal("refused")
+		var batch []item
+		for range 3 { // the buffers change places
+			left := map[string]int{}
+			list := []item{named("a", 0), named("b", 0), named("b", 1), named("a", 1), named("a", 2), named("b", 2), named("c", 0)}
+			if c.policy == latest {
+				list = append(list[:4], named("b", 2), named("c", 0), named("d", 0))
 			}
-			dropped += n
-		}
-		if got := topics(q.take(nil)); !cmp.Equal(got, c.want) || dropped != c.dropped {
-			t.Errorf("%s: %v, dropped %d, want %v, %d", name, got, dropped, c.want, c.dropped)
+			for _, it := range list {
+				why, ok := q.push(t.Context(), it)
+				if !ok {
+					t.Fatal("refused")
+				}
+				if why != "" {
+					left[why]++
+				}
+			}
+			batch = q.take(batch)
+			if got := topics(batch); !cmp.Equal(got, c.want) || !cmp.Equal(left, c.left) {
+				t.Errorf("%s: %v, left %v, want %v, %v", name, got, left, c.want, c.left)
+			}
 		}
 	}
 }

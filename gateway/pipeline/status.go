@@ -11,7 +11,7 @@ import (
 type Status struct {
 	Stream  string            `json:"stream"`
 	Model   string            `json:"model,omitempty"`
-	In      uint64            `json:"in"`      // messages that matched
+	In      uint64            `json:"in"`      // messages that matched; of pictures in pieces, whole and torn ones
 	Results uint64            `json:"results"` // results published
 	Queued  int               `json:"queued"`
 	Drops   map[string]uint64 `json:"drops"`

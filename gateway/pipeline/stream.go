@@ -30,29 +30,36 @@ type Sink interface {
 
 // Stream is one running stream: its queues and workers.
 type Stream struct {
-	name    string
-	cfg     Config
-	model   *infer.Model // nil: rules over values alone
-	epoch   string
-	pub     Publisher
-	sinks   []Sink
-	send    send
-	names   []string // of the features of a result, in order
-	log     zerolog.Logger
-	drops   *drops
+	name   string
+	cfg    Config
+	model  *infer.Model // nil: rules over values alone
+	epoch  string
+	pub    Publisher
+	sinks  []Sink
+	send   send
+	values []string // names of a reading's values, nil where they have none
+	log    zerolog.Logger
+	*tally
+	naming  sensors.NamePath   // where the source is a path in the payload
+	pieces  *sensors.Assembler // nil where pictures come whole
+	sources *sources
 	seed    maphash.Seed
 	queues  []*queue
 	workers []*worker
+	ended   <-chan struct{} // closed when run has returned
+}
 
+// tally counts what comes and goes. It outlives a reload of its stream.
+type tally struct {
 	in, results atomic.Uint64
-	ended       <-chan struct{} // closed when run has returned
+	drops       *drops
 }
 
 // newStream builds a stream and all its workers; run starts them.
-func newStream(name string, cfg Config, model *infer.Model, epoch uint64, pub Publisher, sinks []Sink, d *drops, log zerolog.Logger) (*Stream, error) {
+func newStream(name string, cfg Config, model *infer.Model, epoch uint64, pub Publisher, sinks []Sink, t *tally, log zerolog.Logger) (*Stream, error) {
 	s := &Stream{
 		name: name, cfg: cfg, model: model, epoch: fmt.Sprint(epoch), pub: pub, sinks: sinks,
-		log: log.With().Str("stream", name).Logger(), drops: d, seed: maphash.MakeSeed(),
+		log: log.With().Str("stream", name).Logger(), tally: t, seed: maphash.MakeSeed(),
 	}
 	var err error
 	if s.send, err = parseSend(cfg.Results.Send); err != nil {
@@ -62,16 +69,24 @@ func newStream(name string, cfg Config, model *infer.Model, epoch uint64, pub Pu
 	if err != nil {
 		return nil, fmt.Errorf("streams.%s.full: %w", name, err)
 	}
-	n := cfg.workers()
-	for range n {
-		w, err := newWorker(s, max(1, cfg.MaxSources/n))
+	if cfg.pathSource() {
+		if s.naming, err = sensors.NewNamePath(cfg.Source); err != nil {
+			return nil, fmt.Errorf("streams.%s.source: %w", name, err)
+		}
+	}
+	if cfg.Input.Chunks {
+		s.pieces = sensors.NewAssembler(cfg.Input)
+	}
+	s.sources = newSources(cfg.MaxSources, s.newSource)
+	for range cfg.workers() {
+		w, err := newWorker(s)
 		if err != nil {
 			return nil, prefixStream(name, err)
 		}
 		s.workers = append(s.workers, w)
 		s.queues = append(s.queues, newQueue(pol, cfg.Queue))
 	}
-	s.names = s.workers[0].names
+	s.values = s.workers[0].decoder.Names()
 	return s, nil
 }
 
@@ -80,41 +95,66 @@ func prefixStream(name string, err error) error { return fmt.Errorf("streams.%s.
 // push queues a message that matched filter. It blocks where the stream's
 // policy says so and every worker of the source is busy.
 func (s *Stream) push(ctx context.Context, filter string, m broker.Message) {
+	if s.pieces != nil && !s.whole(&m) {
+		return
+	}
 	s.in.Add(1)
-	src, ok := s.sourceOf(filter, &m)
-	if !ok {
-		s.drops.add(s.log, "no_source", 1, fmt.Errorf("topic %s: nothing at %q in the payload", m.Topic, s.cfg.Source))
+	src, err := s.sourceOf(filter, &m)
+	if err != nil {
+		s.drops.add(s.log, sensors.Reason(err), 1, fmt.Errorf("topic %s: %w", m.Topic, err))
 		return
 	}
 	q := s.queues[maphash.String(s.seed, src)%uint64(len(s.queues))]
-	dropped, ok := q.push(ctx, item{msg: m, source: src})
-	if dropped > 0 {
-		reason := "queue_full"
-		if q.policy == latest {
-			reason = "superseded"
-		}
-		s.drops.add(s.log, reason, dropped, nil)
+	left, ok := q.push(ctx, item{msg: m, source: src})
+	if left != "" {
+		s.drops.add(s.log, left, 1, nil)
 	}
 	if !ok {
 		s.drops.add(s.log, "stopping", 1, nil)
 	}
 }
 
-func (s *Stream) sourceOf(filter string, m *broker.Message) (string, bool) {
+// whole puts the pieces of a picture together before they are queued: there
+// a policy that drops would tear them. A picture counts as one message, and so
+// does one that is torn.
+func (s *Stream) whole(m *broker.Message) bool {
+	payload, complete, err := s.pieces.Add(m.Topic, m.Payload)
+	if err != nil {
+		s.in.Add(1)
+		s.drops.add(s.log, sensors.Reason(err), 1, fmt.Errorf("topic %s: %w", m.Topic, err))
+	}
+	m.Payload = payload
+	return complete
+}
+
+// maxSourceBytes and maxSourceLevels bound a source's name, which comes from
+// outside and becomes a part of topics and ids.
+const (
+	maxSourceBytes  = 1024
+	maxSourceLevels = 32
+)
+
+func (s *Stream) sourceOf(filter string, m *broker.Message) (src string, err error) {
 	switch s.cfg.Source {
 	case "":
-		src, _ := broker.Wildcards(filter, m.Topic)
-		if s.cfg.Input.Chunked() {
+		src, _ = broker.Wildcards(filter, m.Topic)
+		if s.pieces != nil {
 			src = sensors.ChunkSource(src)
 		}
 		if src == "" {
-			src = s.name
+			return s.name, nil
 		}
-		return src, true
 	case "client":
-		return m.ClientID, true
+		src = m.ClientID
+	default:
+		if src, err = s.naming.Name(m.Payload); err != nil {
+			return "", err
+		}
 	}
-	return sensors.Lookup(m.Payload, s.cfg.Source)
+	if len(src) > maxSourceBytes || strings.Count(src, "/") >= maxSourceLevels {
+		return "", &sensors.Error{Why: "no_source", Text: fmt.Sprintf("a source of %d bytes and %d levels is too long", len(src), strings.Count(src, "/")+1)}
+	}
+	return src, nil
 }
 
 // run works until every queue is closed and empty. ctx cuts short what is
@@ -154,7 +194,12 @@ func (s *Stream) queued() (n int) {
 	return n
 }
 
-// resultTopic is where results of a source go.
-func (s *Stream) resultTopic(source string) string {
-	return strings.NewReplacer("{stream}", s.name, "{source}", source).Replace(s.cfg.Results.Topic)
+// newSource is a source that was not heard before, or not for long.
+func (s *Stream) newSource(name string) *source {
+	topic := strings.NewReplacer("{stream}", s.name, "{source}", topicLevels(name)).Replace(s.cfg.Results.Topic)
+	src := &source{name: name, topic: topic, idBase: s.name + "/" + name + "/" + s.epoch + "-"}
+	if s.cfg.Window != nil {
+		src.window = sensors.NewWindow(*s.cfg.Window, len(s.values))
+	}
+	return src
 }

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"testing"
 	"time"
 
@@ -63,6 +64,58 @@ func TestManyReadingsInOnePayload(t *testing.T) {
 	}
 	if s := p.Status()[0]; s.In != 3 || s.Drops["wrong_length"] != 1 || s.Drops["window_reset"] != 0 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// Payloads of many readings come a little early or late, and times in them are
+// rounded: neither is a jump back in time. A real one is.
+func TestPayloadsThatOverlap(t *testing.T) {
+	for name, c := range map[string]struct {
+		time   string
+		starts []float64 // milliseconds: of arrival, or in the payload
+		resets uint64
+	}{
+		"arrival":     {"", []float64{0, 9.2, 20, 29.5, 40, 41, 60}, 0},
+		"in payload":  {"t", []float64{0, 9.2, 20, 29.5, 40, 50, 60}, 0},
+		"a jump back": {"t", []float64{0, 10, 20, 5, 15, 25, 35}, 1},
+	} {
+		cfg := DefaultConfig()
+		cfg.Topics, cfg.Workers = []string{"v"}, 1
+		cfg.Input.JSON, cfg.Input.Channels, cfg.Input.Rate, cfg.Input.Time = []string{"v[*]"}, []string{"x"}, 1000, c.time
+		cfg.Window = &sensors.WindowConfig{Size: "20"}
+		cfg.Features = []string{"mean", "band:490-510"}
+		p, k, stop := start(t, map[string]Config{"v": cfg})
+		for _, ms := range c.starts {
+			at := 1000 + ms/1000
+			payload := fmt.Sprintf(`{"v":[1,-1,1,-1,1,-1,1,-1,1,-1],"t":%f}`, at)
+			if c.time == "" {
+				at += 0.009 // it comes with its last reading
+			}
+			p.Handle(broker.Message{Topic: "v", Payload: []byte(payload), Received: time.UnixMicro(int64(at * 1e6))})
+		}
+		stop()
+		if n := p.Status()[0].Drops["window_reset"]; n != c.resets || len(k.jsons) < 2 {
+			t.Errorf("%s: %d windows begun anew, want %d; %d results", name, n, c.resets, len(k.jsons))
+		}
+		var last time.Time
+		for _, js := range k.jsons {
+			var r struct {
+				Time     time.Time
+				Features map[string]float64
+			}
+			if err := json.Unmarshal([]byte(js), &r); err != nil {
+				t.Fatal(err)
+			}
+			if c.resets == 0 && r.Time.Before(last) {
+				t.Errorf("%s: a window of %v after one of %v", name, r.Time, last)
+			}
+			last = r.Time
+			// The rate is the one of the configuration, not the one that
+			// jittering times make: the wave stays in its band.
+			if e := r.Features["x.band_490_510"]; e < 0.9 {
+				t.Errorf("%s: the band of the wave has %v", name, e)
+			}
+		}
 	}
 }
 

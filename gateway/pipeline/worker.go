@@ -17,8 +17,7 @@ type worker struct {
 	decoder  sensors.Decoder
 	images   *sensors.ImageDecoder // nil on a stream without pictures
 	features *sensors.Features     // nil without windows or without features
-	sources  *sources
-	names    []string // of the result's features
+	names    []string              // of the result's features
 
 	sample sensors.Sample
 	input  []float64 // what the model takes, before it is quantized
@@ -29,43 +28,31 @@ type worker struct {
 	id     []byte
 }
 
-func newWorker(s *Stream, maxSources int) (*worker, error) {
+func newWorker(s *Stream) (*worker, error) {
 	w := &worker{s: s}
 	var err error
 	if w.decoder, err = sensors.NewDecoder(s.cfg.Input); err != nil {
 		return nil, fmt.Errorf("input: %w", err)
 	}
-	names := w.decoder.Names()
 	w.fill = w.fillNumbers
 	if s.cfg.Input.Image != "" {
 		w.images = sensors.NewImageDecoder()
 		w.fill = w.fillPicture
 	}
-	if w.features, w.names, err = s.cfg.features(names); err != nil {
+	if w.features, w.names, err = s.cfg.features(w.decoder.Names()); err != nil {
 		return nil, err
 	}
-	w.sources = newSources(maxSources, func(name string) *source {
-		src := &source{name: name, topic: s.resultTopic(name), idBase: s.name + "/" + name + "/" + s.epoch + "-"}
-		if s.cfg.Window != nil {
-			src.window = sensors.NewWindow(*s.cfg.Window, len(names))
-		}
-		return src
-	})
 	return w, nil
 }
 
 // handle takes one message through decode, window, model and out.
 func (w *worker) handle(ctx context.Context, it *item) {
 	s := w.s
-	complete, err := w.decoder.Decode(it.msg.Topic, it.msg.Payload, &w.sample)
-	if err != nil {
+	if err := w.decoder.Decode(it.msg.Payload, &w.sample); err != nil {
 		s.drops.add(s.log, sensors.Reason(err), 1, fmt.Errorf("topic %s, %d bytes: %w", it.msg.Topic, len(it.msg.Payload), err))
 		return
 	}
-	if !complete {
-		return
-	}
-	src, evicted := w.sources.get(it.source)
+	src, seq, evicted := s.sources.get(it.source, &w.sample)
 	if evicted {
 		s.drops.add(s.log, "source_evicted", 1, nil)
 	}
@@ -75,20 +62,21 @@ func (w *worker) handle(ctx context.Context, it *item) {
 	if r.Time = w.sample.Time; r.Time.IsZero() {
 		r.Time = it.msg.Received
 	}
-	if w.sample.HasSeq {
-		src.seq = w.sample.Seq
-	} else {
-		src.seq++
-	}
-	r.Seq = src.seq
+	r.Seq = seq
 	r.Picture = w.sample.Picture
 	if src.window == nil {
 		w.finish(ctx, src, it, 0)
 		return
 	}
-	// A payload may hold many readings, and with them many windows.
-	width, part := len(w.sample.Values), 0
-	if n := len(w.decoder.Names()); n > 0 {
+	w.readings(ctx, src, it)
+}
+
+// readings pushes the readings of a payload into the window: there may be many
+// in it, and with them many windows.
+func (w *worker) readings(ctx context.Context, src *source, it *item) {
+	s, r := w.s, &w.result
+	width := len(w.sample.Values)
+	if n := len(s.values); n > 0 {
 		width = n
 	}
 	if width == 0 {
@@ -100,15 +88,27 @@ func (w *worker) handle(ctx context.Context, it *item) {
 		step = time.Duration(float64(time.Second) / s.cfg.Input.Rate)
 	}
 	at := r.Time
-	if w.sample.Time.IsZero() { // it came with its last reading
+	arrived := w.sample.Time.IsZero()
+	if arrived { // with its last reading
 		at = at.Add(-step * time.Duration(len(w.sample.Values)/width-1))
 	}
+	// A payload that came a little early, or whose time is a rounded one,
+	// begins before the last one ended: no jump back in time.
+	var floor time.Time
+	if arrived || step > 0 && !at.Before(src.begun) {
+		floor = src.last
+	}
+	src.begun = at
+	part := 0
 	for v := w.sample.Values; len(v) > 0; v = v[width:] {
-		r.Time = at
+		if r.Time = at; at.Before(floor) {
+			r.Time = floor
+		}
+		src.last = r.Time
 		at = at.Add(step)
 		full := src.window.Push(r.Time, v[:width])
 		if n := src.window.Resets(); n != src.resets {
-			s.drops.add(s.log, "window_reset", int(n-src.resets), nil)
+			s.drops.add(s.log, "window_reset", int(n-src.resets), fmt.Errorf("source %s: %s", src.name, src.window.ResetReason()))
 			src.resets = n
 		}
 		if full {
@@ -139,7 +139,7 @@ func (w *worker) infer(ctx context.Context, src *source) error {
 	switch {
 	case w.images != nil:
 	case w.features != nil:
-		w.input = w.features.Compute(src.window, w.input)
+		w.input = w.features.Compute(src.window, w.s.cfg.Input.Rate, w.input)
 	case src.window != nil:
 		w.input = src.window.Flatten(w.input)
 	default:
