@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"edgegateway/internal/link"
 )
@@ -32,7 +33,8 @@ func demoCommand() *cobra.Command {
 			// A terminal that is closed must not leave children behind.
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGHUP)
 			defer stop()
-			d := demo{configs: configs, cache: cache, out: cmd.OutOrStdout()}
+			d := demo{configs: configs, cache: cache, out: cmd.OutOrStdout(), width: lineWidth(80)}
+			d.colour = term.IsTerminal(int(os.Stdout.Fd())) && os.Getenv("NO_COLOR") == ""
 			return d.run(ctx)
 		},
 	}
@@ -49,8 +51,10 @@ type demo struct {
 	children       []*child // in the order in which they started
 	died           chan error
 
-	mu  sync.Mutex // of out
-	out io.Writer
+	mu     sync.Mutex // of out
+	out    io.Writer
+	width  int // of a line
+	colour bool
 
 	results, alerts atomic.Int64 // that the cloud received
 }
@@ -112,7 +116,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer conn.Close()
-	d.say("cloud", "is a second %s with a broker alone, at tcp://%s", filepath.Base(d.exe), cloud)
+	d.say("cloud", "a second %s, only a broker: tcp://%s", filepath.Base(d.exe), cloud)
 	if err := d.start("gateway", env, "run", "--config", filepath.Join(d.configs, "demo.yaml")); err != nil {
 		return err
 	}
@@ -121,12 +125,13 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return err
 	}
 	probe.Close()
-	d.say("gateway", "has its broker at tcp://%s, metrics and health at http://%s", local, web)
+	d.say("gateway", "its broker is at tcp://%s", local)
+	d.say("", "metrics and health are at http://%s", web)
 	if err := <-pictures; err != nil {
 		return err
 	}
-	d.say("camera", "photographs, with and without people, to %s each second", demoCamera)
-	d.say("machine", "this machine's own telemetry to %s each second", demoTelemetry)
+	d.say("camera", "a photograph each second to %s", demoCamera)
+	d.say("machine", "its own telemetry each second to %s", demoTelemetry)
 	d.say("look in", "%s sub --broker tcp://%s '#'", d.command(), local)
 	d.say("", "Below is what the cloud receives. Ctrl-C ends it.")
 	if err := conn.Subscribe(ctx, []string{"gateways/#"}, 1, d.received); err != nil {
@@ -142,7 +147,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	select {
 	case <-ctx.Done():
 		d.stop()
-		d.say("stopped", "the cloud had received %d results and %d alerts", d.results.Load(), d.alerts.Load())
+		d.say("stopped", "the cloud had received %s and %s", count(d.results.Load(), "result"), count(d.alerts.Load(), "alert"))
 		return nil
 	case err := <-d.died:
 		return err
@@ -233,24 +238,39 @@ func (d *demo) await(ctx context.Context, addr string) (*link.Conn, error) {
 	}
 }
 
+func count(n int64, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}
+
 // received prints a line for what arrived at the cloud.
 func (d *demo) received(m link.Msg) {
 	topic := strings.TrimPrefix(m.Topic, "gateways/demo/")
+	kind, name, _ := strings.Cut(topic, "/")
 	var status struct{ Online bool }
-	text := summary(m.Payload)
+	before, after := "", ""
 	switch {
 	case strings.HasSuffix(topic, "/picture"):
-		text = fmt.Sprintf("picture of %d kB", len(m.Payload)/1000)
-	case strings.HasPrefix(topic, "results/"):
+		d.say("cloud", "%-14s a picture of it, %d kB", "", len(m.Payload)/1000)
+		return
+	case kind == "results":
 		d.results.Add(1)
-	case strings.HasPrefix(topic, "alerts/"):
+	case kind == "alerts":
 		d.alerts.Add(1)
+		if d.colour {
+			before, after = "\x1b[1m", "\x1b[0m"
+		}
 	case topic == "status" && json.Unmarshal(m.Payload, &status) == nil && status.Online:
-		text = "the gateway is there"
+		d.say("cloud", "the gateway is there")
+		return
 	case topic == "status":
-		text = "the gateway says good-bye"
+		d.say("cloud", "the gateway says good-bye")
+		return
 	}
-	d.say("cloud", "%-22s %s", topic, text)
+	text := summary(m.Payload, d.width-len("15:04:05  gateway  somebody/front "))
+	d.say("cloud", "%-14s %s%s%s", name, before, text, after)
 }
 
 // models says which delegate each model runs on, and why, when it is known
@@ -272,8 +292,25 @@ func (d *demo) models(ctx context.Context, web string) {
 		for _, m := range status.Models {
 			if text := fmt.Sprintf("%s runs on %s: %s", m.Name, m.Delegate, m.Why); last[m.Name] != text {
 				last[m.Name] = text
-				d.say("model", "%s", text)
+				who := "model"
+				for _, line := range wrap(text, d.width-len("15:04:05  gateway  ")) {
+					d.say(who, "%s", line)
+					who = ""
+				}
 			}
 		}
 	}
+}
+
+// wrap breaks a text into lines of so many characters, between words.
+func wrap(text string, width int) (lines []string) {
+	line := ""
+	for _, word := range strings.Fields(text) {
+		if line != "" && len([]rune(line))+1+len([]rune(word)) > width {
+			lines = append(lines, line)
+			line = ""
+		}
+		line = strings.TrimSpace(line + " " + word)
+	}
+	return append(lines, line)
 }

@@ -7,15 +7,20 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"edgegateway/internal/link"
 	"edgegateway/internal/testkit"
 )
+
+// timed is a line of the demonstration.
+var timed = regexp.MustCompile(`^\d\d:\d\d:\d\d  `)
 
 // What a stranger does first: make run, look at what comes, paste the line
 // that is printed, Ctrl-C. All processes are real, and so is the signal.
@@ -31,11 +36,12 @@ func TestMakeRun(t *testing.T) {
 		t.Errorf("the program has %s MB; it is to stay under 30", size)
 	}
 	built := time.Now()
-	cloud := p.Line(`cloud .* at (tcp://127\.0\.0\.1:\d+)$`)[1]
-	local := p.Line(`gateway .* at (tcp://127\.0\.0\.1:\d+), metrics and health at http://127\.0\.0\.1:\d+$`)[1]
+	cloud := p.Line(`cloud .* (tcp://127\.0\.0\.1:\d+)$`)[1]
+	local := p.Line(`gateway .* at (tcp://127\.0\.0\.1:\d+)$`)[1]
+	p.Line(`metrics and health are at http://127\.0\.0\.1:\d+$`)
 	look := p.Line(`look in +(.*edgegateway sub .*)$`)[1]
 
-	p.Line(`cloud +results/`)
+	p.Line(`cloud +(porch/front|host/demo) `)
 	t.Logf("the first result was on the terminal %v after the build, or sooner", time.Since(built).Round(time.Millisecond))
 
 	// The cloud tells a second subscriber the same as it tells the terminal.
@@ -66,6 +72,11 @@ func TestMakeRun(t *testing.T) {
 	p.Exit()
 	t.Logf("all ended %v after Ctrl-C", time.Since(asked).Round(time.Millisecond))
 	p.Line(`stopped +the cloud had received [1-9]\d* results and [1-9]\d* alerts$`)
+	for _, line := range strings.Split(p.Output(), "\n") {
+		if utf8.RuneCountInString(line) > 80 && timed.MatchString(line) {
+			t.Errorf("%d characters do not fit a terminal: %s", utf8.RuneCountInString(line), line)
+		}
+	}
 	if out := p.Output(); strings.Contains(out, "killed") || strings.Contains(out, "WRN") || strings.Contains(out, "ERR") {
 		t.Error("it did not run or end cleanly")
 	}
