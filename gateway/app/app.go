@@ -144,13 +144,15 @@ func (a *App) Run(ctx context.Context) error {
 	go func() {
 		select {
 		case <-a.broker.Ready():
-			a.ready.Store(true)
+			a.ready.Store(watch.Err() == nil)
 			a.log.Info().Strs("broker", a.broker.Addrs()).Str("dashboard", a.DashboardAddr()).Msg("ready")
+			<-watch.Done()
 		case <-watch.Done():
 		}
+		a.ready.Store(false) // as soon as it begins to stop
 	}()
 	err := runStages(ctx, a.stages, grace, func() { a.cut(); a.pipe.Cut() })
-	a.ready.Store(false)
+	stop()
 	return errors.Join(err, a.Close())
 }
 

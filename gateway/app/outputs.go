@@ -24,6 +24,7 @@ type uplink struct {
 	outbox  *upstream.Outbox
 	bridge  *upstream.Bridge
 	queue   chan upstream.Record
+	failing atomic.Pointer[string] // why the disk took nothing at last; nil while it does
 	log     zerolog.Logger
 	cut     context.Context
 }
@@ -73,20 +74,34 @@ func (l *uplink) feed(ctx context.Context) error {
 				break more
 			}
 		}
-		err := l.outbox.Append(batch...)
-		for wait := 50 * time.Millisecond; err != nil && wait < 2*time.Second; wait *= 2 {
-			l.log.Warn().Err(err).Int("records", len(batch)).Msg("outbox: not written, trying again")
-			select {
-			case <-time.After(wait):
-			case <-ctx.Done():
-			}
-			err = l.outbox.Append(batch...)
-		}
-		if err != nil {
-			l.log.Error().Err(err).Int("records", len(batch)).Msg("outbox: lost, the disk takes nothing")
-			l.outbox.GiveUp(batch...)
-		}
+		l.write(ctx, batch)
 		clear(batch)
+	}
+}
+
+// write brings records to the disk. One that takes nothing is tried again for
+// some seconds, then the records are lost and counted, and what follows is
+// tried once: the streams go on without it, and health tells.
+func (l *uplink) write(ctx context.Context, batch []upstream.Record) {
+	err := l.outbox.Append(batch...)
+	for wait := 50 * time.Millisecond; err != nil && wait < 2*time.Second && l.failing.Load() == nil; wait *= 2 {
+		l.log.Warn().Err(err).Int("records", len(batch)).Msg("outbox: not written, trying again")
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+		}
+		err = l.outbox.Append(batch...)
+	}
+	switch before := l.failing.Load(); {
+	case err != nil:
+		l.outbox.GiveUp(batch...)
+		text := err.Error()
+		if l.failing.Store(&text); before == nil {
+			l.log.Error().Err(err).Int("records", len(batch)).Msg("outbox: lost, the disk takes nothing; what follows is lost too, until it does")
+		}
+	case before != nil:
+		l.failing.Store(nil)
+		l.log.Info().Msg("outbox: the disk takes records again")
 	}
 }
 

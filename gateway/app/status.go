@@ -46,9 +46,12 @@ func (a *App) Status() any {
 func (a *App) Ready() bool { return a.ready.Load() }
 
 // Health lists the parts. A cloud out of reach or a slow delegate is no
-// illness: the gateway is built to go on without.
+// illness, the gateway is built to go on without; a disk that takes nothing is.
 func (a *App) Health() []dashboard.Health {
 	list := []dashboard.Health{{Part: "broker", OK: a.ready.Load()}}
+	if !list[0].OK {
+		list[0].Detail = "does not accept"
+	}
 	for _, m := range a.engine.Models() {
 		list = append(list, dashboard.Health{Part: "model " + m.Name, OK: true, Detail: m.Delegate + ": " + m.Why})
 	}
@@ -59,6 +62,11 @@ func (a *App) Health() []dashboard.Health {
 			detail = "not connected: " + st.LastError
 		}
 		list = append(list, dashboard.Health{Part: "upstream " + l.name, OK: true, Detail: detail})
+		if why := l.failing.Load(); why != nil {
+			list = append(list, dashboard.Health{Part: "outbox " + l.name, Detail: "takes nothing, results are lost: " + *why})
+		} else {
+			list = append(list, dashboard.Health{Part: "outbox " + l.name, OK: true})
+		}
 	}
 	return list
 }

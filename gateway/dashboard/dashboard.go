@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"time"
@@ -16,7 +17,8 @@ import (
 
 // Config is the HTTP listener.
 type Config struct {
-	Listen string `yaml:"listen" desc:"host:port of metrics, health and status; empty for none"`
+	Listen         string `yaml:"listen" desc:"host:port of metrics, health and status; empty for none"`
+	BeyondLoopback bool   `yaml:"beyond_loopback" desc:"let other machines read them; who can reach the address needs no password"`
 }
 
 // DefaultConfig listens on loopback.
@@ -27,8 +29,12 @@ func (c Config) Validate() error {
 	if c.Listen == "" {
 		return nil
 	}
-	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+	host, _, err := net.SplitHostPort(c.Listen)
+	if err != nil {
 		return fmt.Errorf("listen: %w", err)
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) && !c.BeyondLoopback {
+		return fmt.Errorf("listen: %s is open to other machines, without a password: set dashboard.beyond_loopback: true if that is meant", c.Listen)
 	}
 	return nil
 }
@@ -63,6 +69,10 @@ func New(cfg Config, src Source, metrics prometheus.Gatherer, log zerolog.Logger
 		return nil, fmt.Errorf("dashboard.listen: %w", err)
 	}
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		io.WriteString(w, index)
+	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		parts := src.Health()
@@ -85,9 +95,17 @@ func New(cfg Config, src Source, metrics prometheus.Gatherer, log zerolog.Logger
 		answer(w, http.StatusOK, src.Status())
 	})
 	return &Server{listener: l, log: log, http: http.Server{
-		Handler: mux, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10,
+		Handler: mux, ReadTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
 	}}, nil
 }
+
+// index is what somebody reads who only knows the address.
+const index = `Edge Gateway
+/healthz     200 while every part works, else 503; the parts as JSON
+/readyz      200 while the broker takes messages, else 503
+/metrics     for Prometheus
+/api/status  streams, models, alerts and links as JSON; edgegateway watch shows them
+`
 
 // Addr is where it listens.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
@@ -123,6 +141,7 @@ func answer(w http.ResponseWriter, code int, v any) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(code)
 	w.Write(append(b, '\n'))
 }
