@@ -42,6 +42,8 @@ type App struct {
 
 	mu       sync.Mutex // of a reload
 	cfg      Config
+	reloaded atomic.Pointer[ReloadStatus] // nil before the first
+	reloadOK prometheus.Gauge
 	retiring sync.WaitGroup // models of earlier configurations
 }
 
@@ -91,6 +93,13 @@ func New(cfg Config, load func() (Config, error), trial infer.TrialFunc, log zer
 		if a.dash, err = dashboard.New(cfg.Dashboard, a, reg, part(log, "dashboard")); err != nil {
 			return nil, err
 		}
+	}
+	a.reloadOK = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "edgegateway_config_reload_success", Help: "1 while the configuration is as the file was at the last reload, 0 where that was refused.",
+	})
+	a.reloadOK.Set(1)
+	if err = reg.Register(a.reloadOK); err != nil {
+		return nil, err
 	}
 	a.stages = a.list()
 	return a, nil
@@ -195,12 +204,28 @@ func (a *App) BrokerReady() <-chan struct{} { return a.broker.Ready() }
 // Reload reads the configuration again and applies what changed, all or
 // nothing; what cannot change in a running gateway is refused by name.
 func (a *App) Reload() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	err := a.reload()
+	last := ReloadStatus{Count: 1}
+	if before := a.reloaded.Load(); before != nil {
+		last.Count = before.Count + 1
+	}
+	if err != nil {
+		last.Error = err.Error()
+		a.reloadOK.Set(0)
+	} else {
+		a.reloadOK.Set(1)
+	}
+	a.reloaded.Store(&last)
+	return err
+}
+
+func (a *App) reload() error {
 	next, err := a.load()
 	if err != nil {
 		return err
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	if err := fixed(a.cfg, next); err != nil {
 		return err
 	}

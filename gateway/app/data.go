@@ -3,6 +3,7 @@ package app
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -46,6 +47,31 @@ func openData(dir, gateway string) (*dataFolder, error) {
 		return nil, fmt.Errorf("data: %w", err)
 	}
 	return d, nil
+}
+
+// Holder is the process of the gateway that has a data folder, 0 where none
+// has it.
+func Holder(dir string) (pid int, err error) {
+	lock, err := os.Open(filepath.Join(dir, "lock"))
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("data: %w", err)
+	}
+	defer lock.Close()
+	if syscall.Flock(int(lock.Fd()), syscall.LOCK_SH|syscall.LOCK_NB) == nil {
+		return 0, nil // it ended without a word
+	}
+	text, err := io.ReadAll(io.LimitReader(lock, 256))
+	if err != nil {
+		return 0, fmt.Errorf("data: %w", err)
+	}
+	_, number, _ := strings.Cut(strings.TrimSpace(string(text)), ", process ")
+	if pid, err = strconv.Atoi(number); err != nil || pid < 2 {
+		return 0, fmt.Errorf("data: %s names no process", lock.Name())
+	}
+	return pid, nil
 }
 
 func (d *dataFolder) path(name string) string { return filepath.Join(d.dir, name) }

@@ -92,7 +92,16 @@ func TestReloadRefused(t *testing.T) {
 	here := g.subscribe("results/#")
 	c := g.client("sensor")
 	seq := 0
-	for _, r := range []struct {
+	state := func() string {
+		s := g.Status().(Status)
+		s.Reload = nil // that it was refused is told, and is no change
+		b, err := json.Marshal(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	for n, r := range []struct {
 		change []string
 		want   string
 	}{
@@ -105,14 +114,17 @@ func TestReloadRefused(t *testing.T) {
 		{[]string{"listen: \"127.0.0.1:0\"", "listen: \"\""}, "dashboard: cannot change"},
 		{[]string{"limits: {", "limits: {inflight: 7, ", "output: regression", "output: raw", "queue: 100, topics: [p/+]", "topics: [p/+]"}, "broker.limits.inflight: "},
 	} {
-		before, _ := json.Marshal(g.Status())
+		before := state()
 		g.change(r.change...)
 		err := g.Reload()
 		if err == nil || !strings.Contains(err.Error(), r.want) {
 			t.Errorf("%v: %v, want %s", r.change, err, r.want)
 		}
-		if after, _ := json.Marshal(g.Status()); string(before) != string(after) {
+		if after := state(); before != after {
 			t.Errorf("%v: now %s, before %s", r.change, after, before)
+		}
+		if last := g.Status().(Status).Reload; last == nil || last.Count != n+1 || last.Error != err.Error() {
+			t.Errorf("%v: told as %+v", r.change, last)
 		}
 		back := make([]string, 0, len(r.change))
 		for i := 0; i < len(r.change); i += 2 {

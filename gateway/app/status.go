@@ -18,6 +18,13 @@ type Status struct {
 	Models  []infer.ModelStatus `json:"models"`
 	Alerts  []alert.Event       `json:"alerts"` // those that are raised
 	Links   []LinkStatus        `json:"upstream"`
+	Reload  *ReloadStatus       `json:"reload,omitempty"`
+}
+
+// ReloadStatus is how the last reload of the configuration went.
+type ReloadStatus struct {
+	Count int    `json:"count"` // since the start, with those that were refused
+	Error string `json:"error,omitempty"`
 }
 
 // LinkStatus is one way up.
@@ -33,6 +40,7 @@ func (a *App) Status() any {
 	s := Status{
 		Gateway: a.name, Ready: a.ready.Load(), Broker: a.broker.Addrs(), Clients: a.broker.Clients(),
 		Streams: a.pipe.Status(), Models: a.engine.Models(), Alerts: a.alerts.Active(),
+		Reload: a.reloaded.Load(),
 	}
 	for _, l := range a.out.links {
 		ls := LinkStatus{Name: l.name, Bridge: l.bridge.Status()}

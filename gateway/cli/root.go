@@ -76,7 +76,7 @@ configuration or a model that is missing or not right.`,
 	}
 	root.SetFlagErrorFunc(usage)
 	root.AddCommand(
-		runCommand(version), checkCommand(), schemaCommand(), subCommand(), publishCommand(), replayCommand(),
+		runCommand(version), reloadCommand(), checkCommand(), schemaCommand(), subCommand(), publishCommand(), replayCommand(),
 		watchCommand(), modelCommand(), benchCommand(version), versionCommand(version), demoCommand(), trialCommand(),
 	)
 	root.InitDefaultHelpCmd()

@@ -1,13 +1,16 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"os/signal"
 	"runtime"
+	"sync"
 	"syscall"
 	"time"
 
@@ -31,6 +34,10 @@ applies it without losing a message; one that is not right changes nothing.`,
 		Example: "  edgegateway run --config /etc/edgegateway.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			// From the first moment: it would end the process.
+			hup := make(chan os.Signal, 1)
+			signal.Notify(hup, syscall.SIGHUP)
+			defer signal.Stop(hup)
 			load := func() (app.Config, error) { return app.LoadConfig(config) }
 			cfg, err := load()
 			if errors.Is(err, fs.ErrNotExist) && !cmd.Flags().Changed("config") {
@@ -52,16 +59,12 @@ applies it without losing a message; one that is not right changes nothing.`,
 				return err
 			}
 			log.Info().Str("gateway", cfg.Gateway).Str("version", version).Int("process", os.Getpid()).Msg("starting")
-			hup := make(chan os.Signal, 1)
-			signal.Notify(hup, syscall.SIGHUP)
-			defer signal.Stop(hup)
-			go func() {
-				for range hup {
-					if err := a.Reload(); err != nil {
-						log.Error().Err(err).Msg("configuration not reloaded; the old one stays")
-					}
-				}
-			}()
+			ctx, stop := context.WithCancel(cmd.Context())
+			var beside sync.WaitGroup
+			beside.Go(func() { reloads(ctx, a, hup, log) })
+			beside.Go(func() { tellManager(ctx, a.BrokerReady(), log) })
+			defer beside.Wait()
+			defer stop()
 			err = a.Run(cmd.Context())
 			log.Info().Msg("stopped")
 			return err
@@ -70,6 +73,47 @@ applies it without losing a message; one that is not right changes nothing.`,
 	cmd.Flags().StringVarP(&config, "config", "c", "edgegateway.yaml", "configuration file")
 	completeFiles(cmd, "config", "yaml", "yml")
 	return cmd
+}
+
+// reloads reads the configuration again at each SIGHUP.
+func reloads(ctx context.Context, a *app.App, hup <-chan os.Signal, log zerolog.Logger) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hup:
+		}
+		if err := a.Reload(); err != nil {
+			log.Error().Err(err).Msg("configuration not reloaded; the old one stays")
+		}
+	}
+}
+
+// tellManager tells systemd (Type=notify) that the broker accepts, and that
+// it stops. Without such a manager it does nothing.
+func tellManager(ctx context.Context, ready <-chan struct{}, log zerolog.Logger) {
+	tell := func(state string) {
+		addr := os.Getenv("NOTIFY_SOCKET")
+		if addr == "" {
+			return
+		}
+		conn, err := net.Dial("unixgram", addr) // @ in front is an abstract one
+		if err == nil {
+			_, err = conn.Write([]byte(state))
+			conn.Close()
+		}
+		if err != nil {
+			log.Warn().Err(err).Msg("systemd is not told of " + state)
+		}
+	}
+	select {
+	case <-ready:
+		tell("READY=1")
+	case <-ctx.Done():
+		return
+	}
+	<-ctx.Done()
+	tell("STOPPING=1")
 }
 
 // heapFloor gives an object that counts for the collector but takes no

@@ -1,0 +1,147 @@
+package cli_test
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"edgegateway/gateway/app"
+	"edgegateway/internal/link"
+	"edgegateway/internal/testkit"
+)
+
+// While a client publishes, the configuration of a real process is changed by
+// the command and by the signal, rightly and wrongly: each message becomes a
+// result, and who asked is told how it went.
+func TestReload(t *testing.T) {
+	dir, broker, web := t.TempDir(), testkit.FreeAddr(t), testkit.FreeAddr(t)
+	cloud, recorded := testkit.FreeAddr(t), filepath.Join(t.TempDir(), "recorded")
+	start(t, recorderCommand, cloud, recorded).Line(`^recording$`)
+	config := func(stream, more string) string {
+		return write(t, dir, "gateway.yaml", fmt.Sprintf(`gateway: hall-7
+data: %s/data
+broker: {listeners: [{tcp: %q}]}
+streams: {rows: {%s, input: {json: [v], seq: n}}}
+upstream: {cloud: {url: "tcp://%s", retry_min: 50ms}}
+dashboard: {listen: %q}
+%s
+`, dir, broker, stream, cloud, web, more))
+	}
+	file := config("topics: [rows/+]", "")
+	reload := func(code int, want string) {
+		t.Helper()
+		got := run(t, "", "reload", "--config", file)
+		if got.code != code || !strings.Contains(got.stdout+got.stderr, want) {
+			t.Errorf("exit code %d, want %d; %q, want %q", got.code, code, got.stdout+got.stderr, want)
+		}
+	}
+	reload(1, "no gateway runs on the data folder "+dir)
+	p := start(t, "run", "--config", file)
+	p.Line(` ready `)
+
+	const total = 20_000
+	conn, err := link.Connect(t.Context(), link.Config{URL: "tcp://" + broker, ClientID: "sensor", Timeout: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	sent := make(chan error, 1)
+	go func() {
+		msgs := make([]link.Msg, total)
+		for n := range msgs {
+			msgs[n] = link.Msg{Topic: "rows/a", QoS: 1, Payload: fmt.Appendf(nil, `{"v":1,"n":%d}`, n+1)}
+		}
+		_, err := conn.Window(t.Context(), msgs)
+		sent <- err
+	}()
+	rounds := 0
+	for going := true; going || rounds < 2; rounds++ {
+		select {
+		case err := <-sent:
+			if going = false; err != nil {
+				t.Fatal(err)
+			}
+		default:
+		}
+		config(fmt.Sprintf("topics: [rows/+], queue: %d", 100+rounds), "")
+		reload(0, "gateway hall-7, process ")
+		p.Line(`configuration reloaded`)
+		config(fmt.Sprintf("topics: [rows/+], queue: %d", 200+rounds), "")
+		p.Signal(syscall.SIGHUP)
+		p.Line(`configuration reloaded`)
+		config("topics: [rows/+], qeue: 5", "")
+		reload(3, `gateway.yaml:4:36: unknown key "qeue" in streams.rows; did you mean "queue"?`)
+		p.Signal(syscall.SIGHUP)
+		p.Line(`configuration not reloaded; the old one stays .*unknown key`)
+		config("topics: [rows/+]", "log: {level: debug}")
+		reload(3, "not reloaded, the old configuration stays: log: cannot change while the gateway runs")
+		p.Line(`configuration not reloaded`)
+	}
+	t.Logf("%d times four reloads", rounds)
+	(&rig{t: t, web: web}).await("empty", func(l app.LinkStatus) bool { return l.PendingResults == 0 && l.Bridge.Acked >= total })
+	if a := takeStock(t, recorded); len(a.ids) != total || a.last["gateways/hall-7/results/rows/a"] != total {
+		t.Errorf("%d results arrived, the last is %d", len(a.ids), a.last["gateways/hall-7/results/rows/a"])
+	}
+	interrupt(t, p)
+	reload(1, "no gateway runs")
+}
+
+// A gateway that does not answer by HTTP is asked all the same.
+func TestReloadWithoutDashboard(t *testing.T) {
+	dir := t.TempDir()
+	file := write(t, dir, "gateway.yaml", fmt.Sprintf("gateway: hall-7\ndata: %s/data\nbroker: {listeners: [{tcp: 127.0.0.1:0}]}\ndashboard: {listen: ''}\n", dir))
+	p := start(t, "run", "--config", file)
+	p.Line(` ready `)
+	if got := done(t, "", "reload", "--config", file); !strings.Contains(got, "its log says") {
+		t.Error(got)
+	}
+	p.Line(`configuration reloaded`)
+}
+
+// systemd is told when the broker accepts and when the gateway stops.
+func TestNotify(t *testing.T) {
+	dir := t.TempDir()
+	addr := filepath.Join(dir, "notify")
+	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: addr, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer manager.Close()
+	said := func(want string) {
+		t.Helper()
+		b := make([]byte, 100)
+		if err := manager.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := manager.Read(b); err != nil || string(b[:n]) != want {
+			t.Errorf("%q, %v, want %q", b[:n], err, want)
+		}
+	}
+	broker := testkit.FreeAddr(t)
+	file := write(t, dir, "gateway.yaml", fmt.Sprintf("gateway: hall-7\ndata: %s/data\nbroker: {listeners: [{tcp: %q}]}\ndashboard: {listen: ''}\n", dir, broker))
+	cmd := testkit.Command(t, "run", "--config", file)
+	cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+addr)
+	p := testkit.Start(t, cmd)
+	said("READY=1")
+	if c, err := net.Dial("tcp", broker); err != nil {
+		t.Error(err)
+	} else {
+		c.Close()
+	}
+	interrupt(t, p)
+	said("STOPPING=1")
+
+	if err := os.Remove(addr); err != nil {
+		t.Fatal(err)
+	}
+	cmd = testkit.Command(t, "run", "--config", file)
+	cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+addr)
+	p = testkit.Start(t, cmd) // a manager that is gone is no reason to end
+	p.Line(`systemd is not told of READY=1`)
+	interrupt(t, p)
+}
