@@ -4,9 +4,9 @@ GO ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 export CGO_ENABLED ?= 0
-# Debian packages that the tests use: foreign brokers and clients, a C
-# compiler's target libraries for arm64, the quick JPEG decoder, flatc.
-APT = mosquitto mosquitto-clients qemu-user-static libc6-arm64-cross libstdc++6-arm64-cross libturbojpeg0 flatbuffers-compiler
+# Debian packages that the tests use: a C compiler, foreign brokers and clients,
+# the target libraries for arm64, the quick JPEG decoder, flatc.
+APT = gcc libc6-dev mosquitto mosquitto-clients qemu-user-static libc6-arm64-cross libstdc++6-arm64-cross libturbojpeg0 flatbuffers-compiler
 
 .PHONY: help run test build bench lint fuzz setup cross notices clean
 help: ## list the targets

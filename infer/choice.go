@@ -8,9 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -28,7 +26,10 @@ type choice struct {
 // key names what a choice holds for: this model, this library, this box.
 func (e *Engine) key(m *Model) string {
 	h := sha256.New()
-	fmt.Fprintln(h, m.file.sum, m.engine.Library, e.lib.Version(), cpuName(), runtime.NumCPU(), m.cfg.Accelerated, m.cfg.External, m.candidates())
+	fmt.Fprintln(h, m.file.sum, m.engine.Library, stamp(m.engine.Library), e.lib.Version(), cpuName(), runtime.NumCPU(), m.pinned, m.candidates(m.accel != nil))
+	if m.accel != nil {
+		fmt.Fprintf(h, "%+v\n", *m.accel)
+	}
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
@@ -55,7 +56,7 @@ func cpuName() string {
 // remembered gives an earlier trial's outcome.
 func (e *Engine) remembered(m *Model) (c choice, ok bool) {
 	b, err := os.ReadFile(filepath.Join(e.dir, e.key(m)+".json"))
-	return c, err == nil && json.Unmarshal(b, &c) == nil && checkDelegate(c.Delegate) == nil && c.Delegate != ""
+	return c, err == nil && json.Unmarshal(b, &c) == nil && len(c.Candidates) > 0
 }
 
 // remember writes it; a gateway that cannot measures again at each start.
@@ -79,10 +80,56 @@ func (e *Engine) remember(m *Model, c choice) error {
 	return os.Rename(f.Name(), filepath.Join(e.dir, e.key(m)+".json"))
 }
 
+// begin says what serves a model until its trial is over: what an earlier one
+// chose, but not an accelerator, which a child process looks at first at each
+// start.
+func (e *Engine) begin(m *Model) (delegate string) {
+	c, ok := e.remembered(m)
+	switch {
+	case ok:
+		m.table, m.why = c.Candidates, c.Why+", remembered"
+		m.trying = e.trial != nil && m.wants()
+		return fastestCPU(m.table).Delegate
+	case e.trial == nil:
+		m.why = "serves as it is, there is no trial"
+		return "builtin"
+	}
+	m.why, m.trying = "serves at once; the candidates are being tried", true
+	return "builtin"
+}
+
+// tend does for a model what is to be done: its trial, another try of its
+// accelerator, or something faster that stands in for that. No message waits.
+func (e *Engine) tend(ctx context.Context, m *Model) {
+	serving := m.serving.Load()
+	if e.trial == nil || serving == nil || serving.cpu != nil {
+		return
+	}
+	m.mu.Lock()
+	trying, untried, wants := m.trying, len(m.table) == 0, m.wants()
+	here := wants && m.accel.here(m.engine.Sysfs)
+	due := wants && m.away.due(time.Now(), here)
+	m.mu.Unlock()
+	if wants && !here && !m.accel.found {
+		m.degrade(errNotHere)
+	}
+	switch {
+	case untried && (trying || due):
+		e.try(ctx, m, m.candidates(due))
+	case due:
+		e.try(ctx, m, slices.Compact([]string{"builtin", fastestCPU(m.table).Delegate, "external"}))
+	case trying:
+		m.settle(ctx)
+	}
+}
+
 // Try runs the trial of one model now, whether it was made before or not; its
 // table is in Models.
 func (e *Engine) Try(ctx context.Context, m *Model) error {
-	e.try(ctx, m)
+	if e.trial == nil {
+		return fmt.Errorf("model %s: there is no trial", m.name)
+	}
+	e.try(ctx, m, m.candidates(m.accel != nil && m.accel.here(m.engine.Sysfs)))
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -92,49 +139,126 @@ func (e *Engine) Try(ctx context.Context, m *Model) error {
 	return nil
 }
 
-// try runs the trial of one model and puts the fastest candidate in service.
-// No message waits for it.
-func (e *Engine) try(ctx context.Context, m *Model) {
-	done := func(why string, table []CandidateReport) {
-		m.mu.Lock()
-		m.trying, m.why = false, why
-		if table != nil {
-			m.table = table
-		}
-		m.mu.Unlock()
+// try runs a trial of some candidates and puts the best in service.
+func (e *Engine) try(ctx context.Context, m *Model, candidates []string) {
+	req := TrialRequest{Library: m.engine.Library, File: m.file.path, Candidates: candidates}
+	accel := slices.Contains(candidates, "external")
+	if accel {
+		req.External, req.Accelerated = m.accel.External, m.accel.file
 	}
-	reports, err := e.trial(ctx, TrialRequest{
-		Library: m.engine.Library, File: m.file.path, Accelerated: m.cfg.Accelerated,
-		External: m.cfg.External, Candidates: m.candidates(),
-	})
+	reports, err := e.trial(ctx, req)
 	if ctx.Err() != nil {
 		return
 	}
+	missed := func(cause error) {
+		m.mu.Lock()
+		m.away.failed(time.Now())
+		m.mu.Unlock()
+		m.degrade(cause)
+	}
 	if err != nil {
-		done("the trial could not be made: "+err.Error(), nil)
+		m.mu.Lock()
+		m.trying, m.why = false, "the trial could not be made: "+err.Error()
+		m.mu.Unlock()
 		e.noChild.Do(func() { m.log.Warn().Err(err).Msg("no trial of delegates; the built-in kernels serve") })
+		if accel {
+			missed(err)
+		}
 		return
 	}
-	c := choose(reports)
-	if m.pool().delegate != c.Delegate {
-		p, err := m.open(c.Delegate)
-		if err != nil {
-			done(fmt.Sprintf("%s was the fastest, but is not to be had here: %v", c.Delegate, err), c.Candidates)
-			m.log.Warn().Err(err).Str("delegate", c.Delegate).Msg("the built-in kernels go on")
-			return
-		}
-		m.swap(p)
+	m.mu.Lock()
+	untried := len(m.table) == 0
+	m.table = merged(m.table, reports)
+	m.mu.Unlock()
+	c, changed := m.settle(ctx)
+	if ctx.Err() != nil {
+		return
 	}
-	done(c.Why, c.Candidates)
-	m.log.Info().Str("delegate", c.Delegate).Str("why", c.Why).Msg("delegate chosen")
-	if err := e.remember(m, c); err != nil {
-		m.log.Warn().Err(err).Msg("the choice is not remembered")
+	right := false
+	if accel {
+		r := external(c.Candidates)
+		if right = r != nil && r.OK; !right {
+			missed(errors.New(why(r)))
+		}
+	}
+	if untried || changed {
+		m.log.Info().Str("delegate", c.Delegate).Str("why", c.Why).Msg("delegate chosen")
+	}
+	if untried || right {
+		if err := e.remember(m, c); err != nil {
+			m.log.Warn().Err(err).Msg("the choice is not remembered")
+		}
 	}
 }
 
-// choose takes the fastest of those that agree; among those within 5 % the
-// one that was named first, so that two threads win only where they help.
-func choose(reports []CandidateReport) choice {
+func why(r *CandidateReport) string {
+	if r == nil {
+		return "the trial says nothing of it"
+	}
+	return r.Why
+}
+
+// merged is a table with newer reports in place of older ones.
+func merged(table, reports []CandidateReport) []CandidateReport {
+	table = slices.Clone(table)
+	for _, r := range reports {
+		if i := slices.IndexFunc(table, func(old CandidateReport) bool { return old.Name == r.Name }); i >= 0 {
+			table[i] = r
+		} else {
+			table = append(table, r)
+		}
+	}
+	return table
+}
+
+// settle puts the best of the table in service, or the next best where that is
+// not to be had in this process.
+func (m *Model) settle(ctx context.Context) (c choice, changed bool) {
+	for {
+		m.mu.Lock()
+		c = choose(m.table, m.pinned)
+		m.mu.Unlock()
+		serving := m.serving.Load()
+		if serving == nil {
+			return c, false
+		}
+		var p *pool
+		if changed = serving.delegate != c.Delegate; changed {
+			var err error
+			if p, err = m.ready(ctx, c.Delegate); ctx.Err() != nil {
+				if p != nil {
+					p.free()
+				}
+				return c, false
+			} else if err != nil && c.Delegate != "builtin" {
+				m.mu.Lock()
+				m.table = ruledOut(m.table, c.Delegate, err)
+				m.mu.Unlock()
+				continue
+			} else if err != nil {
+				changed = false // what serves goes on
+				c.Why = fmt.Sprintf("the built-in kernels are not to be had here: %v", err)
+			}
+		}
+		// The books first: an accelerator may fail in the very next frame.
+		m.mu.Lock()
+		m.trying, m.why, m.table = false, c.Why, c.Candidates
+		if r := external(m.table); m.accel == nil || r != nil && r.OK {
+			m.degraded = ""
+		}
+		m.frames.Store(0)
+		m.mu.Unlock()
+		if changed {
+			m.swap(p)
+		}
+		return c, changed
+	}
+}
+
+// choose takes the accelerator where it is pinned and right, else the fastest
+// of those that agree; among those within 5 % the one that was named first, so
+// that two threads win only where they help.
+func choose(reports []CandidateReport, pinned string) choice {
 	best, builtin := -1, 0.0
 	for i, r := range reports {
 		if !r.OK {
@@ -143,22 +267,36 @@ func choose(reports []CandidateReport) choice {
 		if r.Name == "builtin" {
 			builtin = r.Micros
 		}
+		if r.Name == pinned {
+			best = i
+			break
+		}
 		if best < 0 || r.Micros < 0.95*reports[best].Micros {
 			best = i
 		}
 	}
 	c := choice{Delegate: "builtin", Why: "no candidate is right", Candidates: slices.Clone(reports)}
+	for i := range c.Candidates {
+		c.Candidates[i].Chosen = i == best
+	}
 	if best < 0 {
 		return c
 	}
-	c.Candidates[best].Chosen = true
 	r := reports[best]
 	c.Delegate = r.Name
 	c.Why = fmt.Sprintf("fastest of %d that agree, %s an inference", countOK(reports), micros(r.Micros))
+	if r.Name == pinned {
+		c.Why = fmt.Sprintf("pinned by the configuration, %s an inference", micros(r.Micros))
+	}
 	if r.Name != "builtin" && r.Micros > 0 {
 		c.Why += fmt.Sprintf(", %.1f times the built-in kernels", builtin/r.Micros)
 	}
 	return c
+}
+
+// fastestCPU is the choice without an accelerator.
+func fastestCPU(reports []CandidateReport) choice {
+	return choose(slices.DeleteFunc(slices.Clone(reports), func(r CandidateReport) bool { return r.Name == "external" }), "auto")
 }
 
 func countOK(reports []CandidateReport) (n int) {
@@ -175,91 +313,4 @@ func micros(us float64) string {
 		return fmt.Sprintf("%.1f µs", us)
 	}
 	return fmt.Sprintf("%.2f ms", us/1000)
-}
-
-// trialLimit is how long one child may take.
-const trialLimit = time.Minute
-
-// ChildTrial is a TrialFunc that starts a program with arguments as the
-// child, gives it the request and reads its reports. Where the child dies,
-// the candidate it had begun is to blame, and another child tries the rest.
-func ChildTrial(program string, args ...string) TrialFunc {
-	return func(ctx context.Context, req TrialRequest) ([]CandidateReport, error) {
-		all := req.Candidates
-		found := map[string]CandidateReport{}
-		for len(req.Candidates) > 0 {
-			begun, err := runChild(ctx, program, args, req, found)
-			if ctx.Err() != nil {
-				return nil, ctx.Err()
-			}
-			if err == nil {
-				break
-			}
-			if begun == "" || begun == all[0] {
-				return nil, err
-			}
-			found[begun] = CandidateReport{Name: begun, Why: fmt.Sprintf("the child process died of it: %v", err)}
-			req.Candidates = slices.DeleteFunc(slices.Clone(req.Candidates), func(n string) bool {
-				return n == begun || found[n].Name != "" && !found[n].OK
-			})
-		}
-		var list []CandidateReport
-		for _, n := range all {
-			if r, ok := found[n]; ok {
-				list = append(list, r)
-			}
-		}
-		return list, nil
-	}
-}
-
-// runChild runs one child; begun is whom it touched last when it died.
-func runChild(ctx context.Context, program string, args []string, req TrialRequest, found map[string]CandidateReport) (begun string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, trialLimit)
-	defer cancel()
-	b, err := json.Marshal(req)
-	if err != nil {
-		return "", err
-	}
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Stdin = strings.NewReader(string(b))
-	var said tail
-	cmd.Stderr = &said
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return "", err
-	}
-	if err := cmd.Start(); err != nil {
-		return "", fmt.Errorf("the child process cannot be started: %w", err)
-	}
-	dec := json.NewDecoder(io.LimitReader(out, 1<<20))
-	for {
-		var r CandidateReport
-		if dec.Decode(&r) != nil {
-			break
-		}
-		if r.Begun {
-			begun = r.Name
-			continue
-		}
-		found[r.Name] = r
-	}
-	if err := cmd.Wait(); err != nil {
-		if ctx.Err() != nil {
-			err = fmt.Errorf("not done within %v", trialLimit)
-		}
-		return begun, fmt.Errorf("%w %s", err, strings.TrimSpace(said.text))
-	}
-	return begun, nil
-}
-
-// tail keeps the last of what a child says.
-type tail struct{ text string }
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.text += string(p)
-	if len(t.text) > 400 {
-		t.text = t.text[len(t.text)-400:]
-	}
-	return len(p), nil
 }

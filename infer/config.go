@@ -5,16 +5,15 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strconv"
 	"strings"
 )
 
 // Config is what all models share.
 type Config struct {
 	Library    string `yaml:"library" desc:"the TensorFlow Lite library; default: the one in the program"`
-	Workers    int    `yaml:"workers" desc:"warm interpreters a model; 0: one a core"`
+	Workers    int    `yaml:"workers" desc:"warm interpreters a model; 0: as many as there are cores for their threads"`
 	CheckEvery int    `yaml:"check_every" desc:"one frame in so many is run again on the CPU to check an accelerator; 0: none"`
-	Delegate   string `yaml:"delegate" desc:"what computes models that do not say: auto, builtin, xnnpack:FLAGS or xnnpack:FLAGS:THREADS"`
+	Delegate   string `yaml:"delegate" desc:"what computes models that do not say: auto, builtin[:THREADS] or xnnpack:FLAGS[:THREADS]"`
 	Sysfs      string `yaml:"sysfs" desc:"where the kernel lists the devices"`
 }
 
@@ -42,15 +41,15 @@ func (c Config) Validate() error {
 
 // External is a delegate in a shared library, such as Coral's libedgetpu.
 type External struct {
-	Library string            `yaml:"library" desc:"the delegate's shared library"`
+	Library string            `yaml:"library" desc:"the delegate's shared library; default: Coral's libedgetpu.so.1"`
 	Options map[string]string `yaml:"options" desc:"its options, by name"`
 }
 
 // ModelConfig is one model by name.
 type ModelConfig struct {
 	File        string   `yaml:"file" desc:"the .tflite file"`
-	Accelerated string   `yaml:"accelerated" desc:"the same model compiled for the accelerator"`
-	Delegate    string   `yaml:"delegate" desc:"auto, builtin, xnnpack:FLAGS, xnnpack:FLAGS:THREADS or external; default: infer.delegate"`
+	Accelerated string   `yaml:"accelerated" desc:"the same model compiled for the accelerator; default: for FILE.tflite FILE_edgetpu.tflite beside it"`
+	Delegate    string   `yaml:"delegate" desc:"auto, builtin[:THREADS], xnnpack:FLAGS[:THREADS] or external; default: infer.delegate"`
 	External    External `yaml:"external" desc:"a delegate from a shared library"`
 	// Output is what the output tensors mean.
 	Output    string   `yaml:"output" enum:"auto,classes,blazeface,detection,regression,reconstruction,raw" desc:"what the model's outputs mean"`
@@ -81,9 +80,6 @@ func (c ModelConfig) Validate() error {
 	if err := checkDelegate(c.Delegate); err != nil {
 		bad("delegate: %w", err)
 	}
-	if c.External.Library == "" && (c.Delegate == "external" || c.Accelerated != "" || len(c.External.Options) > 0) {
-		bad("external.library: is missing")
-	}
 	if c.Output != "" && !slices.Contains(outputKinds, c.Output) {
 		bad("output: %q is none of %s", c.Output, strings.Join(outputKinds, ", "))
 	}
@@ -101,21 +97,9 @@ func (c ModelConfig) Validate() error {
 
 // checkDelegate says whether s names a delegate; "" leaves it to the default.
 func checkDelegate(s string) error {
-	switch s {
-	case "", "auto", "builtin", "external":
+	if s == "" || s == "auto" {
 		return nil
 	}
-	parts := strings.Split(s, ":")
-	if parts[0] != "xnnpack" || len(parts) < 2 || len(parts) > 3 {
-		return fmt.Errorf("%q is none of auto, builtin, xnnpack:FLAGS, xnnpack:FLAGS:THREADS, external", s)
-	}
-	if n, err := strconv.Atoi(parts[1]); err != nil || n < 0 || n > 3 {
-		return fmt.Errorf("%q: the flags are 0 to 3", s)
-	}
-	if len(parts) == 3 {
-		if n, err := strconv.Atoi(parts[2]); err != nil || n < 1 || n > 64 {
-			return fmt.Errorf("%q: the threads are 1 to 64", s)
-		}
-	}
-	return nil
+	_, err := parseDelegate(s)
+	return err
 }

@@ -13,8 +13,10 @@ func TestConfigRefuses(t *testing.T) {
 	if err := DefaultConfig().Validate(); err != nil {
 		t.Error(err)
 	}
-	if err := (ModelConfig{File: "x", Delegate: "xnnpack:3:2"}).Validate(); err != nil {
-		t.Error(err)
+	for _, d := range []string{"", "auto", "builtin", "builtin:2", "xnnpack:3", "xnnpack:3:2", "external"} {
+		if err := (ModelConfig{File: "x", Delegate: d}).Validate(); err != nil {
+			t.Errorf("%q: %v", d, err)
+		}
 	}
 	nan := math.NaN()
 	for want, err := range map[string]error{
@@ -24,7 +26,7 @@ func TestConfigRefuses(t *testing.T) {
 		"delegate: \"gpu\"":   Config{Delegate: "gpu"}.Validate(),
 		"file: is missing":    ModelConfig{}.Validate(),
 		"delegate: \"xnnpack": ModelConfig{File: "x", Delegate: "xnnpack:4"}.Validate(),
-		"external.library: ":  ModelConfig{File: "x", Accelerated: "y"}.Validate(),
+		"delegate: \"builtin": ModelConfig{File: "x", Delegate: "builtin:65"}.Validate(),
 		"output: \"boxes\"":   ModelConfig{File: "x", Output: "boxes"}.Validate(),
 		"label_list: ":        ModelConfig{File: "x", Labels: "y", Classes: []string{"z"}}.Validate(),
 		"threshold: NaN":      ModelConfig{File: "x", Threshold: &nan}.Validate(),

@@ -65,7 +65,7 @@ func (e *Engine) load(cfg Config, models map[string]ModelConfig) (map[string]*Mo
 	for _, name := range slices.Sorted(maps.Keys(models)) {
 		old := e.models[name]
 		f, err := readFile(models[name])
-		if err == nil && old != nil && old.file.sum == f.sum && reflect.DeepEqual(old.cfg, models[name]) && reflect.DeepEqual(e.cfg, cfg) {
+		if err == nil && old != nil && old.file.sum == f.sum && reflect.DeepEqual(old.cfg, models[name]) && reflect.DeepEqual(e.cfg, cfg) && old.same(models[name]) {
 			next[name] = old
 			continue
 		}
@@ -82,7 +82,7 @@ func (e *Engine) load(cfg Config, models map[string]ModelConfig) (map[string]*Mo
 	if len(errs) > 0 {
 		for name, m := range next {
 			if e.models[name] != m {
-				m.close()
+				m.retire()
 			}
 		}
 		return nil, errors.Join(errs...)
@@ -158,15 +158,10 @@ func (e *Engine) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-e.changed:
-			for _, m := range e.all() {
-				if m.needsTrial() {
-					e.try(ctx, m)
-				}
-			}
 		case <-tick.C:
-			for _, m := range e.all() {
-				m.revive(ctx)
-			}
+		}
+		for _, m := range e.all() {
+			e.tend(ctx, m)
 		}
 	}
 }
@@ -212,7 +207,7 @@ func (c *Change) Model(name string) (*Model, error) {
 func (c *Change) Discard() {
 	for name, m := range c.next {
 		if c.e.models[name] != m {
-			m.close()
+			m.retire()
 		}
 	}
 }
@@ -247,7 +242,7 @@ func (e *Engine) Reload(cfg Config, models map[string]ModelConfig) error {
 // Close frees all models, after what is under way.
 func (e *Engine) Close() error {
 	for _, m := range e.all() {
-		m.close()
+		m.retire()
 	}
 	return nil
 }

@@ -86,7 +86,7 @@ func TestTrialChoosesAndRemembers(t *testing.T) {
 	if y := ask(t, m, 1); math.Abs(y-math.Sin(1)) > 0.1 {
 		t.Errorf("sin(1) is %v", y)
 	}
-	e.try(t.Context(), m)
+	e.tend(t.Context(), m)
 	s := e.Models()[0]
 	if s.Trying || len(s.Candidates) < 5 || !strings.HasPrefix(s.Why, "fastest of") {
 		t.Errorf("after the trial: %+v", s)
@@ -112,7 +112,7 @@ func TestTrialOfRealModels(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := choose(reports)
+		c := choose(reports, "auto")
 		if !strings.HasPrefix(c.Delegate, want) {
 			t.Errorf("%s: %+v", name, c)
 		}
@@ -123,7 +123,7 @@ func TestTrialOfRealModels(t *testing.T) {
 func TestChildThatCannotStart(t *testing.T) {
 	e := newEngine(t, t.TempDir(), ChildTrial(filepath.Join(t.TempDir(), "none")), sine(t))
 	m, _ := e.Model("sine")
-	e.try(t.Context(), m)
+	e.tend(t.Context(), m)
 	if s := e.Models()[0]; s.Delegate != "builtin" || s.Trying || !strings.Contains(s.Why, "cannot be started") {
 		t.Errorf("%+v", s)
 	}

@@ -2,82 +2,110 @@ package infer
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
+	"slices"
 	"time"
 )
 
-// standIn answers a frame on the CPU that the accelerator did not answer, or
-// answered wrongly, and takes the accelerator out of service.
-func (m *Model) standIn(ctx context.Context, p *pool, cause error, begin time.Time, fill func([]Tensor) error, r *Result) error {
-	m.fails.Inc()
-	c, err := m.builtin()
-	if err != nil {
-		return fmt.Errorf("%w; and on the CPU: %w", cause, err)
+// absence is how long an accelerator that does not serve is left alone: a
+// second, after each failure in a row twice as long. One that comes is tried at
+// once.
+type absence struct {
+	tries int
+	until time.Time
+	here  bool // at the last look
+}
+
+const (
+	firstBackoff, maxBackoff = time.Second, 5 * time.Minute
+	// proven is how many frames an accelerator must have been at work for its
+	// next failure to be a new one: one that comes and goes is left alone longer.
+	proven = 1000
+)
+
+// due says whether it is to be tried now.
+func (a *absence) due(now time.Time, here bool) bool {
+	came := here && !a.here
+	a.here = here
+	return here && (came || !now.Before(a.until))
+}
+
+func (a *absence) failed(now time.Time) {
+	a.until = now.Add(min(firstBackoff<<min(a.tries, 20), maxBackoff))
+	a.tries++
+}
+
+// wants says whether the accelerator, where it does not serve, is to be tried:
+// it is unless it was tried, is right, and something else is faster. m.mu is
+// held.
+func (m *Model) wants() bool {
+	if m.accel == nil {
+		return false
 	}
-	if m.serving.CompareAndSwap(p, c) {
-		p.retire()
-		m.cpu.CompareAndSwap(c, nil)
-		m.mu.Lock()
-		m.degraded = cause.Error()
-		m.backoff = time.Second
-		m.retryAt = time.Now().Add(m.backoff)
-		m.mu.Unlock()
-		m.log.Warn().Err(cause).Str("delegate", p.delegate).Msg("the accelerator fails, the CPU goes on; it is tried again")
+	r := external(m.table)
+	return r == nil || !r.OK || r.Chosen
+}
+
+// external is the accelerator's report in a table, nil where it has none.
+func external(table []CandidateReport) *CandidateReport {
+	if i := slices.IndexFunc(table, func(r CandidateReport) bool { return r.Name == "external" }); i >= 0 {
+		return &table[i]
 	}
-	w, err := c.take(ctx)
-	if err != nil {
-		return err
-	}
-	defer c.give(w)
-	if err := fill(w.in); err != nil {
-		return err
-	}
-	if err := w.invoke(); err != nil {
-		return err
-	}
-	if err := c.decoder.decode(w.in, w.out, r); err != nil {
-		return err
-	}
-	r.Model, r.Delegate, r.Took = m.name, c.delegate, time.Since(begin)
 	return nil
 }
 
-// builtin gives the pool that stands in for the accelerator, and makes it
-// when it is first needed.
-func (m *Model) builtin() (*pool, error) {
-	if c := m.cpu.Load(); c != nil {
-		return c, nil
+// degrade notes why what should serve does not, and says it in the log once.
+func (m *Model) degrade(cause error) {
+	m.mu.Lock()
+	said := m.degraded != ""
+	m.degraded = cause.Error()
+	m.mu.Unlock()
+	if !said {
+		m.log.Warn().Err(cause).Msg("the model goes on without its accelerator or delegate")
 	}
-	c, err := m.open("builtin")
-	if err != nil {
-		return nil, err
-	}
-	if !m.cpu.CompareAndSwap(nil, c) {
-		c.retire()
-		return m.builtin()
-	}
-	return c, nil
 }
 
-// compare runs the frame once more on the CPU: an accelerator that answers
-// wrongly does not say so.
-func (m *Model) compare(ctx context.Context, w *worker, fill func([]Tensor) error) error {
-	c, err := m.builtin()
-	if err != nil {
-		return nil // no second opinion to be had
+// standIn takes the accelerator out of service: its own CPU pool goes on.
+func (m *Model) standIn(p *pool, cause error) {
+	m.fails.Inc()
+	if !m.serving.CompareAndSwap(p, p.cpu) {
+		return
 	}
-	ref, err := c.take(ctx)
+	p.retire(true)
+	m.mu.Lock()
+	if m.frames.Load() >= proven {
+		m.away.tries = 0
+	}
+	m.away.failed(time.Now())
+	m.table = ruledOut(m.table, p.delegate, cause)
+	m.why, m.trying = "stands in for the accelerator", true
+	m.mu.Unlock()
+	m.degrade(cause)
+	m.wake()
+}
+
+// ruledOut is a table in which one candidate did not do.
+func ruledOut(table []CandidateReport, name string, cause error) []CandidateReport {
+	table = slices.Clone(table)
+	for i := range table {
+		if r := &table[i]; r.Name == name {
+			*r = CandidateReport{Name: name, Why: cause.Error()}
+		}
+	}
+	return table
+}
+
+// compare runs a frame once more on the CPU: an accelerator that answers
+// wrongly does not say so. Where there is no second opinion to be had, the
+// first one stands.
+func compare(ctx context.Context, cpu *pool, w *worker, fill func([]Tensor) error) error {
+	ref, err := cpu.take(ctx)
 	if err != nil {
 		return nil
 	}
-	defer c.give(ref)
-	if err := fill(ref.in); err != nil {
-		return nil
-	}
-	if err := ref.invoke(); err != nil {
+	defer cpu.give(ref)
+	if fill(ref.in) != nil || ref.invoke() != nil {
 		return nil
 	}
 	if why := disagree(ref.out, w.out); why != "" {
@@ -86,89 +114,35 @@ func (m *Model) compare(ctx context.Context, w *worker, fill func([]Tensor) erro
 	return nil
 }
 
-// coral are the USB ids of a Coral stick before and after its firmware is
-// loaded.
-var coral = [][2]string{{"1a6e", "089a"}, {"18d1", "9302"}}
-
-// present says whether a Coral stick is plugged in, as the kernel lists it.
-func present(sysfs string) bool {
-	vendors, _ := filepath.Glob(filepath.Join(sysfs, "bus/usb/devices/*/idVendor"))
-	for _, v := range vendors {
-		vendor, err1 := os.ReadFile(v)
-		product, err2 := os.ReadFile(filepath.Join(filepath.Dir(v), "idProduct"))
-		if err1 != nil || err2 != nil {
-			continue
-		}
-		for _, id := range coral {
-			if strings.TrimSpace(string(vendor)) == id[0] && strings.TrimSpace(string(product)) == id[1] {
-				return true
-			}
-		}
+// ready opens a pool, that of an accelerator only where it answers the fixed
+// inputs as the CPU does.
+func (m *Model) ready(ctx context.Context, delegate string) (*pool, error) {
+	p, err := m.open(delegate)
+	if err != nil || p.cpu == nil {
+		return p, err
 	}
-	return false
+	if err := p.proves(ctx); err != nil {
+		p.free()
+		return nil, err
+	}
+	return p, nil
 }
 
-// maxBackoff is the longest pause between two tries of an accelerator.
-const maxBackoff = 5 * time.Minute
-
-// revive tries an accelerator again that is out of service: when its time
-// has come, and at once when a stick was plugged in. It serves again only
-// when it agrees with the CPU.
-func (m *Model) revive(ctx context.Context) {
-	m.mu.Lock()
-	out := m.degraded != "" && (m.cfg.Delegate == "external" || m.wantsAccelerator())
-	usb := m.cfg.Accelerated != "" && present(m.engine.Sysfs)
-	arrived := usb && !m.plugged
-	m.plugged = usb
-	due := out && (arrived || time.Now().After(m.retryAt))
-	if due {
-		m.backoff = min(max(2*m.backoff, time.Second), maxBackoff)
-		m.retryAt = time.Now().Add(m.backoff)
-	}
-	m.mu.Unlock()
-	if !due || m.serving.Load() == nil {
-		return
-	}
-	p, err := m.open("external")
-	if err == nil {
-		err = m.proves(ctx, p)
-	}
-	if err != nil {
-		if p != nil {
-			p.free()
-		}
-		m.mu.Lock()
-		m.degraded = err.Error()
-		m.mu.Unlock()
-		return
-	}
-	m.mu.Lock()
-	m.degraded, m.why = "", "the accelerator is back and agrees with the CPU"
-	m.mu.Unlock()
-	m.swap(p)
-	m.log.Info().Str("delegate", p.delegate).Msg("the accelerator is back")
-}
-
-// wantsAccelerator says whether the accelerator was the trial's choice.
-func (m *Model) wantsAccelerator() bool {
-	for _, c := range m.table {
-		if c.Chosen && c.Name == "external" {
-			return true
-		}
-	}
-	return false
-}
-
-// proves runs a fixed input on a new pool and on the CPU.
-func (m *Model) proves(ctx context.Context, p *pool) error {
+func (p *pool) proves(ctx context.Context) error {
 	w, err := p.take(ctx)
 	if err != nil {
 		return err
 	}
 	defer p.give(w)
-	fixedInput(w.in, 0)
-	if err := w.invoke(); err != nil {
-		return err
+	for variant := range inputs {
+		fill := func(in []Tensor) error { fixedInput(in, variant); return nil }
+		err := errors.Join(fill(w.in), w.invoke())
+		if err == nil {
+			err = compare(ctx, p.cpu, w, fill)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return m.compare(ctx, w, func(in []Tensor) error { fixedInput(in, 0); return nil })
+	return nil
 }

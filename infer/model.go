@@ -1,9 +1,11 @@
 package infer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,26 +17,28 @@ import (
 // Model is one model at work: warm interpreters of the delegate that serves
 // it now. It is for many goroutines.
 type Model struct {
-	name   string
-	cfg    ModelConfig
-	engine Config
-	file   *file
-	log    zerolog.Logger
-	fails  prometheus.Counter
-	open   func(delegate string) (*pool, error)
+	name      string
+	cfg       ModelConfig
+	engine    Config
+	file      *file
+	labels    string       // stamp of the file
+	pinned    string       // the delegate that the configuration names, or auto
+	accel     *accelerator // nil: none
+	log       zerolog.Logger
+	fails     prometheus.Counter
+	open      func(delegate string) (*pool, error)
+	wake      func() // tells the engine that there is something to do
+	ins, outs []TensorInfo
 
 	serving atomic.Pointer[pool] // nil: closed
-	cpu     atomic.Pointer[pool] // beside an accelerator: what stands in for it
-	frames  atomic.Uint64
+	frames  atomic.Uint64        // on the accelerator since it was opened
 
 	mu       sync.Mutex
 	why      string
 	trying   bool
-	degraded string
+	degraded string // why the accelerator, or what is pinned, does not serve
 	table    []CandidateReport
-	retryAt  time.Time
-	backoff  time.Duration
-	plugged  bool // a stick was there at the last look
+	away     absence
 }
 
 func (e *Engine) newModel(name string, cfg Config, mc ModelConfig, f *file) (*Model, error) {
@@ -43,34 +47,29 @@ func (e *Engine) newModel(name string, cfg Config, mc ModelConfig, f *file) (*Mo
 		return nil, err
 	}
 	m := &Model{
-		name: name, cfg: mc, engine: cfg, file: f, log: e.log.With().Str("model", name).Logger(),
-		fails: e.fails.WithLabelValues(name),
+		name: name, cfg: mc, engine: cfg, file: f, labels: stamp(mc.Labels), log: e.log.With().Str("model", name).Logger(), wake: e.wake,
+		fails: e.fails.WithLabelValues(name), pinned: cmp.Or(mc.Delegate, cfg.Delegate, "auto"),
 	}
 	m.open = func(delegate string) (*pool, error) { return newPool(lib, m, delegate) }
-	pinned := mc.Delegate
-	if pinned == "" {
-		pinned = cfg.Delegate
-	}
-	first := pinned
-	switch pinned {
-	case "", "auto":
-		first, m.trying, m.why = "builtin", true, "serves at once; the candidates are being tried"
-		if c, ok := e.remembered(m); ok {
-			first, m.trying, m.why, m.table = c.Delegate, false, c.Why+", remembered", c.Candidates
-		}
-	default:
+	first := m.pinned
+	if first == "auto" || first == "external" {
+		m.accel = mc.accelerator()
+		first = e.begin(m)
+	} else {
 		m.why = "pinned by the configuration"
 	}
 	p, err := m.open(first)
 	if err != nil && first != "builtin" {
 		// A delegate that is missing or refuses costs speed, not the service.
-		m.log.Warn().Err(err).Str("delegate", first).Msg("not available, the built-in kernels serve")
-		m.degraded, m.backoff = err.Error(), time.Second
+		m.degrade(fmt.Errorf("%s: %w", first, err))
+		m.why, m.table = "serves in place of "+first, nil
+		m.trying = e.trial != nil && m.pinned == "auto"
 		p, err = m.open("builtin")
 	}
 	if err != nil {
 		return nil, err
 	}
+	m.ins, m.outs = p.ins, p.outs
 	m.serving.Store(p)
 	return m, nil
 }
@@ -79,51 +78,52 @@ func (e *Engine) newModel(name string, cfg Config, mc ModelConfig, f *file) (*Mo
 func (m *Model) Name() string { return m.name }
 
 // Inputs describes what the model takes.
-func (m *Model) Inputs() []TensorInfo { return m.pool().ins }
+func (m *Model) Inputs() []TensorInfo { return m.ins }
 
 // Outputs describes what the model gives.
-func (m *Model) Outputs() []TensorInfo { return m.pool().outs }
-
-func (m *Model) pool() *pool { return m.serving.Load() }
+func (m *Model) Outputs() []TensorInfo { return m.outs }
 
 // ErrClosed is the error of a model that is gone.
 var ErrClosed = errors.New("the model is closed")
 
 // Run fills the inputs, invokes the model and decodes the outputs into r,
-// whose slices it reuses. fill writes straight into the runtime's memory and
-// may be called twice, where an accelerator failed and the CPU stands in. Run
-// waits for a warm interpreter until ctx ends, and allocates nothing itself.
+// whose slices it reuses. fill writes straight into the runtime's memory; it is
+// called again, and must write the same again, where an accelerator failed or
+// is checked. Run waits for a warm interpreter until ctx ends, and allocates
+// nothing itself.
 func (m *Model) Run(ctx context.Context, fill func(in []Tensor) error, r *Result) error {
 	for {
 		p := m.serving.Load()
 		if p == nil {
 			return ErrClosed
 		}
-		w, err := p.take(ctx)
-		if errors.Is(err, errRetired) {
-			continue // another pool serves already
-		}
-		if err != nil {
+		err := m.runOn(ctx, p, fill, r)
+		if err != errRetired {
 			return err
 		}
-		err = m.runOn(ctx, p, w, fill, r)
-		p.give(w)
-		return err
+		// Another pool serves already.
 	}
 }
 
-func (m *Model) runOn(ctx context.Context, p *pool, w *worker, fill func([]Tensor) error, r *Result) error {
+func (m *Model) runOn(ctx context.Context, p *pool, fill func([]Tensor) error, r *Result) error {
+	w, err := p.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer p.give(w)
 	begin := time.Now()
 	if err := fill(w.in); err != nil {
 		return err
 	}
-	err := w.invoke()
-	if p.accelerator {
-		if err == nil && m.engine.CheckEvery > 0 && m.frames.Add(1)%uint64(m.engine.CheckEvery) == 0 {
-			err = m.compare(ctx, w, fill)
+	err = w.invoke()
+	if p.cpu != nil {
+		n, every := m.frames.Add(1), uint64(m.engine.CheckEvery)
+		if err == nil && every > 0 && n%every == 0 {
+			err = compare(ctx, p.cpu, w, fill)
 		}
 		if err != nil {
-			return m.standIn(ctx, p, err, begin, fill, r)
+			m.standIn(p, err)
+			return m.runOn(ctx, p.cpu, fill, r)
 		}
 	}
 	if err != nil {
@@ -138,26 +138,33 @@ func (m *Model) runOn(ctx context.Context, p *pool, w *worker, fill func([]Tenso
 
 // swap puts a pool in service and lets the old one go when it is idle.
 func (m *Model) swap(next *pool) {
-	if old := m.serving.Swap(next); old != nil {
-		old.retire()
+	for {
+		old := m.serving.Load()
+		if old == nil { // retired meanwhile
+			next.free()
+			return
+		}
+		if m.serving.CompareAndSwap(old, next) {
+			old.retire(false)
+			return
+		}
 	}
 }
 
 // retire lets the model go: what is under way ends, what comes later is told
 // that the model is closed.
 func (m *Model) retire() {
-	m.swap(nil)
-	if p := m.cpu.Swap(nil); p != nil {
-		p.retire()
+	if old := m.serving.Swap(nil); old != nil {
+		old.retire(false)
 	}
 }
 
-func (m *Model) close() { m.retire() }
-
-func (m *Model) needsTrial() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.trying
+// same says whether the files beside the model's are as they were.
+func (m *Model) same(mc ModelConfig) bool {
+	if m.labels != stamp(mc.Labels) {
+		return false
+	}
+	return m.accel == nil && m.pinned != "auto" || reflect.DeepEqual(m.accel, mc.accelerator())
 }
 
 func (m *Model) status() ModelStatus {

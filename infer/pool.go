@@ -4,23 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"runtime"
-	"strconv"
-	"strings"
 
 	"edgegateway/infer/tflite"
 )
 
 // pool is the warm interpreters of one model on one delegate.
 type pool struct {
-	delegate    string
-	accelerator bool // may fail by itself: a stick that is pulled out
-	decoder     decoder
-	ins, outs   []TensorInfo
-	size        int
-	idle        chan *worker
-	retired     chan struct{}
+	delegate  string
+	decoder   decoder
+	ins, outs []TensorInfo
+	size      int
+	idle      chan *worker
+	retired   chan struct{}
+	// cpu is the same model on the built-in kernels where an accelerator
+	// computes it, which may fail by itself: a stick that is pulled out.
+	cpu *pool
 }
 
 // worker is one interpreter with its delegate.
@@ -33,21 +31,28 @@ type worker struct {
 
 var errRetired = errors.New("the interpreters were replaced")
 
-// newPool warms as many interpreters as there are workers; an accelerator
-// has one.
-func newPool(lib *tflite.Library, m *Model, delegate string) (*pool, error) {
-	p := &pool{delegate: delegate, accelerator: delegate == "external", retired: make(chan struct{})}
-	p.size = m.engine.Workers
-	if p.size == 0 {
-		p.size = runtime.GOMAXPROCS(0)
+// newPool warms the interpreters of m on a delegate.
+func newPool(lib *tflite.Library, m *Model, name string) (_ *pool, err error) {
+	d, err := parseDelegate(name)
+	if err != nil {
+		return nil, err
 	}
-	if p.accelerator {
-		p.size = 1
-	}
+	p := &pool{delegate: name, size: d.workers(m.engine.Workers), retired: make(chan struct{})}
+	p.idle = make(chan *worker, p.size)
+	defer func() {
+		if err != nil {
+			p.free()
+		}
+	}()
 	data := m.file.data
-	if p.accelerator && m.cfg.Accelerated != "" {
-		var err error
-		if data, err = os.ReadFile(m.cfg.Accelerated); err != nil {
+	if d.kind == "external" {
+		if m.accel == nil {
+			return nil, errors.New("no accelerator is configured")
+		}
+		if data, err = m.accel.bytes(data); err != nil {
+			return nil, err
+		}
+		if p.cpu, err = newPool(lib, m, "builtin"); err != nil {
 			return nil, err
 		}
 	}
@@ -57,55 +62,56 @@ func newPool(lib *tflite.Library, m *Model, delegate string) (*pool, error) {
 	}
 	// The interpreters keep the file; the handle is needed to make them only.
 	defer file.Close()
-	p.idle = make(chan *worker, p.size)
 	for range p.size {
-		w, err := newWorker(lib, file, delegate, m.cfg.External)
+		w, err := newWorker(lib, file, d, m.accel)
 		if err != nil {
-			p.free()
 			return nil, err
 		}
 		w.stateful = m.file.model.Stateful()
 		p.idle <- w
 	}
 	w := <-p.idle
-	p.ins, p.outs = describe(w.interpreter.Inputs), describe(w.interpreter.Outputs)
 	p.idle <- w
+	if p.cpu != nil {
+		c := <-p.cpu.idle
+		p.cpu.idle <- c
+		if err := interchangeable(c, w); err != nil {
+			return nil, err
+		}
+	}
+	p.ins, p.outs = describe(w.interpreter.Inputs), describe(w.interpreter.Outputs)
 	if p.decoder, err = newDecoder(m.cfg, p.ins, p.outs, m.file.model); err != nil {
-		p.free()
 		return nil, err
 	}
 	return p, nil
 }
 
-// newWorker understands builtin, builtin:THREADS, xnnpack:FLAGS,
-// xnnpack:FLAGS:THREADS and external.
-func newWorker(lib *tflite.Library, file *tflite.Model, delegate string, ext External) (*worker, error) {
-	w := &worker{}
-	o := tflite.Options{Threads: 1}
-	kind, rest, _ := strings.Cut(delegate, ":")
-	var err error
-	switch kind {
-	case "builtin":
-		if rest != "" {
-			o.Threads, err = strconv.Atoi(rest)
-		}
+// interchangeable says whether an accelerator's worker takes and gives what
+// the CPU's does.
+func interchangeable(cpu, acc *worker) error {
+	why := sameInterface("input", cpu.in, acc.in)
+	if why == "" {
+		why = sameInterface("output", cpu.out, acc.out)
+	}
+	if why != "" {
+		return fmt.Errorf("the file compiled for it is of another model: %s", why)
+	}
+	return nil
+}
+
+// newWorker makes an interpreter on a delegate of its own.
+func newWorker(lib *tflite.Library, file *tflite.Model, d delegate, accel *accelerator) (w *worker, err error) {
+	w = &worker{}
+	o := tflite.Options{Threads: d.threads}
+	switch d.kind {
 	case "xnnpack":
-		flagText, threadText, more := strings.Cut(rest, ":")
-		flags, ferr := strconv.Atoi(flagText)
-		threads := 1
-		if more {
-			threads, err = strconv.Atoi(threadText)
-		}
-		if err = errors.Join(ferr, err); err == nil {
-			w.delegate, err = lib.NewXNNPack(threads, uint32(flags))
-		}
+		o.Threads = 1 // of what XNNPACK leaves to the built-in kernels
+		w.delegate, err = lib.NewXNNPack(d.threads, d.flags)
 	case "external":
-		w.delegate, err = lib.NewExternal(ext.Library, ext.Options)
-	default:
-		err = errors.New("unknown")
+		w.delegate, err = lib.NewExternal(accel.Library, accel.Options)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("delegate %s: %w", delegate, err)
+		return nil, err
 	}
 	o.Delegate = w.delegate
 	if w.interpreter, err = file.NewInterpreter(o); err != nil {
@@ -136,7 +142,7 @@ func (w *worker) invoke() error {
 		return err
 	}
 	for i := range w.out {
-		w.out[i].Data = w.interpreter.Outputs[i].Data
+		w.out[i].Shape, w.out[i].Data = w.interpreter.Outputs[i].Shape, w.interpreter.Outputs[i].Data
 	}
 	return nil
 }
@@ -144,6 +150,8 @@ func (w *worker) invoke() error {
 // take waits for an idle interpreter.
 func (p *pool) take(ctx context.Context) (*worker, error) {
 	select {
+	case <-p.retired:
+		return nil, errRetired
 	case w := <-p.idle:
 		return w, nil
 	default:
@@ -161,18 +169,25 @@ func (p *pool) take(ctx context.Context) (*worker, error) {
 func (p *pool) give(w *worker) { p.idle <- w }
 
 // retire sends those that wait elsewhere and frees the interpreters as they
-// come back.
-func (p *pool) retire() {
+// come back. It is called once, by who took the pool out of service; keepCPU
+// says that what stood in for it has taken over.
+func (p *pool) retire(keepCPU bool) {
 	close(p.retired)
 	go func() {
 		for range p.size {
 			(<-p.idle).close()
+		}
+		if p.cpu != nil && !keepCPU {
+			p.cpu.retire(false)
 		}
 	}()
 }
 
 // free closes the interpreters of a pool that never served.
 func (p *pool) free() {
+	if p.cpu != nil {
+		p.cpu.free()
+	}
 	for {
 		select {
 		case w := <-p.idle:

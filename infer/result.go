@@ -7,7 +7,7 @@ import "time"
 // the next call is copied.
 type Result struct {
 	Model    string  // the name in the configuration
-	Delegate string  // what computed it: "builtin", "xnnpack:3", "edgetpu" ...
+	Delegate string  // what computed it: "builtin", "xnnpack:3", "external" ...
 	Label    string  // the best class or object; "" for numbers
 	Score    float64 // of Label; for an autoencoder the reconstruction error
 	Top      []Class // the best classes, best first

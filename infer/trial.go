@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"edgegateway/infer/model"
 	"edgegateway/infer/tflite"
 )
 
@@ -37,19 +38,17 @@ type CandidateReport struct {
 // TrialFunc tries a model where a crash does no harm: in a child process.
 type TrialFunc func(ctx context.Context, req TrialRequest) ([]CandidateReport, error)
 
-// candidates are the delegates worth trying for a model.
-func (m *Model) candidates() []string {
+// candidates are the delegates worth trying for a model, with its accelerator
+// or without.
+func (m *Model) candidates(accel bool) []string {
 	list := []string{"builtin"}
-	for _, n := range m.file.model.Notices() {
-		if n.BuiltinOnly {
-			return list
+	if !slices.ContainsFunc(m.file.model.Notices(), func(n model.Notice) bool { return n.BuiltinOnly }) {
+		list = append(list, "xnnpack:0", "xnnpack:1", "xnnpack:2", "xnnpack:3")
+		if runtime.NumCPU() > 1 {
+			list = append(list, "builtin:2", "xnnpack:0:2", "xnnpack:3:2")
 		}
 	}
-	list = append(list, "xnnpack:0", "xnnpack:1", "xnnpack:2", "xnnpack:3")
-	if runtime.NumCPU() > 1 {
-		list = append(list, "builtin:2", "xnnpack:0:2", "xnnpack:3:2")
-	}
-	if m.cfg.External.Library != "" {
+	if accel {
 		list = append(list, "external")
 	}
 	return list
@@ -59,7 +58,7 @@ func (m *Model) candidates() []string {
 const inputs = 3
 
 // RunTrial is what the child process does: it reads a request, and writes a
-// line before it touches each candidate and one with what came of it.
+// line before it touches a candidate and one with what came of it.
 func RunTrial(ctx context.Context, in io.Reader, out io.Writer) error {
 	var req TrialRequest
 	if err := json.NewDecoder(io.LimitReader(in, 1<<20)).Decode(&req); err != nil {
@@ -73,39 +72,37 @@ func RunTrial(ctx context.Context, in io.Reader, out io.Writer) error {
 		return err
 	}
 	enc := json.NewEncoder(out)
-	t := trial{req: req, lib: lib}
-	defer t.close()
+	t := trial{req: req, lib: lib, accel: newAccelerator(req.External, req.Accelerated)}
+	touch := func(name string) error { return enc.Encode(CandidateReport{Name: name, Begun: true}) }
 	var runs []*contender
 	for _, name := range req.Candidates {
-		if err := enc.Encode(CandidateReport{Name: name, Begun: true}); err != nil {
+		if err := touch(name); err != nil {
 			return err
 		}
-		c, err := t.prepare(name)
-		if err != nil {
-			if err := enc.Encode(CandidateReport{Name: name, Why: err.Error()}); err != nil {
-				return err
-			}
-			continue
-		}
+		c := &contender{name: name}
+		c.err = t.prepare(c)
 		runs = append(runs, c)
 	}
-	for round := range rounds {
+	for range rounds {
 		for _, c := range runs {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			if round == 0 {
-				if err := enc.Encode(CandidateReport{Name: c.name, Begun: true}); err != nil {
-					return err
-				}
+			if err := touch(c.name); err != nil {
+				return err
 			}
 			c.measure()
 		}
 	}
 	for _, c := range runs {
+		// Whoever crashes when it is closed would crash the gateway then.
+		if err := touch(c.name); err != nil {
+			return err
+		}
+		c.close()
 		r := CandidateReport{Name: c.name, OK: c.err == nil, Micros: c.median()}
 		if c.err != nil {
-			r.Why = c.err.Error()
+			r.Why, r.Micros = c.err.Error(), 0
 		}
 		if err := enc.Encode(r); err != nil {
 			return err
@@ -125,65 +122,77 @@ const (
 type trial struct {
 	req       TrialRequest
 	lib       *tflite.Library
-	reference [inputs][]Tensor // outputs of the first candidate
-	models    []*tflite.Model
-	workers   []*worker
+	accel     *accelerator
+	first     *worker          // of the reference
+	reference [inputs][]Tensor // its outputs
 }
 
-// contender is a candidate that loads and agrees.
+// contender is a candidate, measured for as long as it makes no error.
 type contender struct {
 	name  string
+	m     *tflite.Model
 	w     *worker
 	times []float64 // mean microseconds of each round
 	err   error
 }
 
-func (t *trial) close() {
-	for _, w := range t.workers {
-		w.close()
+func (c *contender) close() {
+	if c.w != nil {
+		c.w.close()
 	}
-	for _, m := range t.models {
-		m.Close()
+	if c.m != nil {
+		c.m.Close()
 	}
 }
 
 // prepare loads a candidate and holds its answers against the reference.
-func (t *trial) prepare(name string) (*contender, error) {
-	path := t.req.File
-	if name == "external" && t.req.Accelerated != "" {
-		path = t.req.Accelerated
-	}
-	data, err := os.ReadFile(path)
+func (t *trial) prepare(c *contender) error {
+	d, err := parseDelegate(c.name)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	m, err := t.lib.NewModel(data)
+	data, err := os.ReadFile(t.req.File)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	t.models = append(t.models, m)
-	w, err := newWorker(t.lib, m, name, t.req.External)
+	file, err := model.Read(data)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	t.workers = append(t.workers, w)
-	for i := range inputs {
-		fixedInput(w.in, i)
-		if err := w.invoke(); err != nil {
-			return nil, err
+	if d.kind == "external" {
+		if data, err = t.accel.bytes(data); err != nil {
+			return err
 		}
-		if t.reference[i] == nil {
-			for _, o := range w.out {
+	}
+	if c.m, err = t.lib.NewModel(data); err != nil {
+		return err
+	}
+	if c.w, err = newWorker(t.lib, c.m, d, t.accel); err != nil {
+		return err
+	}
+	c.w.stateful = file.Stateful()
+	if t.first == nil {
+		t.first = c.w
+	} else if err := interchangeable(t.first, c.w); err != nil {
+		return err
+	}
+	for i := range inputs {
+		fixedInput(c.w.in, i)
+		if err := c.w.invoke(); err != nil {
+			return err
+		}
+		if c.w == t.first {
+			for _, o := range c.w.out {
 				o.Data = slices.Clone(o.Data)
 				t.reference[i] = append(t.reference[i], o)
 			}
 			continue
 		}
-		if why := disagree(t.reference[i], w.out); why != "" {
-			return nil, fmt.Errorf("does not agree with the built-in kernels: %s", why)
+		if why := disagree(t.reference[i], c.w.out); why != "" {
+			return fmt.Errorf("does not agree with the built-in kernels: %s", why)
 		}
 	}
-	return &contender{name: name, w: w}, nil
+	return nil
 }
 
 func (c *contender) measure() {

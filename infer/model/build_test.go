@@ -207,11 +207,12 @@ func int8Conv(scale0, scale1 float32, biasDim int32) []byte {
 	return n.file(in, out)
 }
 
-// edgeTPUModel is what the Edge TPU's compiler leaves: one custom operator.
+// edgeTPUModel is what the Edge TPU's compiler leaves of int8Dense: one custom
+// operator.
 func edgeTPUModel() []byte {
 	n := newNet()
-	in := n.value("in", schema.TensorTypeUINT8, []int32{1, 4}, quant(0, 0.5))
-	out := n.value("out", schema.TensorTypeUINT8, []int32{1, 3}, quant(0, 0.5))
+	in := n.value("in", int8T, []int32{1, 4}, quant(0, 0.5))
+	out := n.value("out", int8T, []int32{1, 3}, quant(0, 4))
 	n.op(schema.BuiltinOperatorCUSTOM, 1, edgeTPUOp, []int32{in}, []int32{out}, nil)
 	return n.file(in, out)
 }

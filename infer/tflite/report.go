@@ -41,6 +41,13 @@ func (l *Library) endReport(r *report) {
 	delete(l.reports.byID, r.id)
 }
 
+// Interpreters is how many interpreters of the library are alive.
+func (l *Library) Interpreters() int {
+	l.reports.mu.Lock()
+	defer l.reports.mu.Unlock()
+	return len(l.reports.byID)
+}
+
 // take gives what was said since the last time.
 func (r *report) take() string {
 	r.mu.Lock()
