@@ -118,6 +118,7 @@ type bench struct {
 	t     testing.TB
 	e     *Engine
 	m     *Model
+	end   func() // earlier than the test
 	said  lockedBuffer
 	reg   *prometheus.Registry
 	frame func(x int) (in []float64, want float64, tolerance float64)
@@ -168,7 +169,12 @@ func newBench(t testing.TB, dir string, trial TrialFunc, cfg Config, mc ModelCon
 	b.frame = func(x int) ([]float64, float64, float64) {
 		return []float64{float64(x%60) / 10}, sineAnswers(t)[x%60], 1e-3
 	}
-	t.Cleanup(func() {
+	ended := false
+	b.end = func() {
+		if ended {
+			return
+		}
+		ended = true
 		cancel()
 		wg.Wait()
 		e.Close()
@@ -180,7 +186,8 @@ func newBench(t testing.TB, dir string, trial TrialFunc, cfg Config, mc ModelCon
 			return n == 0
 		})
 		goleak.VerifyNone(t, before)
-	})
+	}
+	t.Cleanup(b.end)
 	return b
 }
 
@@ -216,6 +223,23 @@ func (b *bench) run() {
 	if !(math.Abs(b.last.Values[0]-want) <= tolerance) {
 		b.wrong++
 	}
+}
+
+// hurry lets the accelerator be tried now, not when its pause is over.
+func (b *bench) hurry() {
+	b.m.mu.Lock()
+	b.m.away.until = time.Time{}
+	b.m.mu.Unlock()
+	b.e.wake()
+}
+
+// untilBack waits for the accelerator without its pauses.
+func (b *bench) untilBack() {
+	b.t.Helper()
+	b.until("the accelerator is back", func() bool {
+		b.hurry()
+		return b.last.Delegate == "external"
+	})
 }
 
 // until sends frames until cond holds.
@@ -269,7 +293,7 @@ func await(t testing.TB, what string, cond func() bool) {
 	t.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(time.Minute); !cond(); <-tick.C {
+	for end := time.Now().Add(4 * time.Second); !cond(); <-tick.C {
 		if time.Now().After(end) {
 			t.Fatalf("a minute has gone, and not: %s", what)
 		}
@@ -314,6 +338,9 @@ func TestAcceleratorThatIsNotToBeHad(t *testing.T) {
 			d := newDevice(t, "libdevice.so", mode, 1)
 			b := newBench(t, t.TempDir(), child(t), DefaultConfig(), d.sine("external"), d)
 			b.untilDegraded(want)
+			if mode != "refuse" { // there the pauses are those of a gateway
+				b.hurry()
+			}
 			b.until("it was tried again", func() bool { _, elsewhere := d.created(); return elsewhere > 1 })
 			if s := b.status(); s.Delegate == "external" || !strings.Contains(s.Degraded, want) {
 				t.Errorf("%+v", s)
@@ -325,7 +352,10 @@ func TestAcceleratorThatIsNotToBeHad(t *testing.T) {
 				t.Errorf("the slowest stands in for it: %+v", b.status())
 			}
 			d.set("works")
-			b.untilOn("external")
+			if mode == "refuse" {
+				b.untilOn("external")
+			}
+			b.untilBack()
 			if s := b.status(); s.Degraded != "" {
 				t.Errorf("it is back, and %+v", s)
 			}
@@ -369,8 +399,8 @@ func TestAcceleratorLibraryIsMissing(t *testing.T) {
 func TestAcceleratorBeginsToFail(t *testing.T) {
 	d := newDevice(t, "libdevice.so", "works", 0)
 	b := newBench(t, t.TempDir(), child(t), DefaultConfig(), d.sine("external"), d)
+	b.untilOn("external")
 	for round := range 3 {
-		b.untilOn("external")
 		for range proven { // it was at work for a while: a new failure
 			b.run()
 		}
@@ -386,8 +416,20 @@ func TestAcceleratorBeginsToFail(t *testing.T) {
 		// Meanwhile the fastest of the CPU's delegates takes over.
 		b.until("something faster than the built-in kernels serves", func() bool { return strings.HasPrefix(b.last.Delegate, "xnnpack") })
 		d.set("works")
+		b.untilBack()
+		b.m.mu.Lock()
+		if b.m.away.tries != 1 {
+			t.Errorf("failure %d of one that was at work before counts as number %d in a row", round+1, b.m.away.tries)
+		}
+		b.m.mu.Unlock()
 	}
-	b.untilOn("external")
+	d.set("fail") // at once after it was opened
+	b.run()
+	b.m.mu.Lock()
+	if b.m.away.tries != 2 {
+		t.Errorf("one that comes and goes has failed %d times in a row", b.m.away.tries)
+	}
+	b.m.mu.Unlock()
 	b.right()
 }
 
@@ -436,10 +478,11 @@ func TestAcceleratorBeginsToLie(t *testing.T) {
 	}
 	passed := b.wrong
 	_, tried := d.created()
+	b.hurry()
 	b.until("it was tried again", func() bool { _, n := d.created(); return n > tried })
 	b.untilDegraded("does not agree with the built-in kernels")
 	d.set("works")
-	b.untilOn("external")
+	b.untilBack()
 	if b.wrong != passed {
 		t.Errorf("%d more wrong answers after it was found", b.wrong-passed)
 	}
@@ -481,8 +524,8 @@ func TestAcceleratorUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	for range 2 {
-		b.untilOn("external")
+	for range 3 {
+		b.untilBack()
 		d.set("fail")
 		b.untilOn("cpu")
 		d.set("works")
@@ -517,17 +560,20 @@ func TestAcceleratorAmongTheCandidates(t *testing.T) {
 		b := newBench(t, dir, listening, DefaultConfig(), d.sine("auto"), d)
 		b.until("the trial is over", func() bool { return !b.status().Trying })
 		b.untilOn(c.want)
-		cpu := fastestCPU(b.status().Candidates).Delegate
+		candidates := b.status().Candidates
+		cpu := fastestCPU(candidates).Delegate
 		b.right()
+		b.end()
 		again := newBench(t, dir, listening, DefaultConfig(), d.sine("auto"), d)
 		if again.run(); again.last.Delegate != cpu {
 			t.Errorf("after a restart %s serves first, not %s", again.last.Delegate, cpu)
 		}
 		again.untilOn(c.want)
-		if s := again.status(); s.Degraded != "" || s.Trying || len(s.Candidates) != len(b.status().Candidates) {
+		if s := again.status(); s.Degraded != "" || s.Trying || len(s.Candidates) != len(candidates) {
 			t.Errorf("after a restart: %+v", s)
 		}
 		again.right()
+		again.end()
 		mu.Lock()
 		want := 1
 		if c.want == "external" {

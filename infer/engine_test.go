@@ -188,28 +188,7 @@ func TestAnswersBelongToTheirInput(t *testing.T) {
 	wg.Wait()
 }
 
-func TestDisagree(t *testing.T) {
-	ref := []Tensor{floats32([]int{1, 3}, 0, 1, 0.5)}
-	for _, c := range []struct {
-		v    []float64
-		want string
-	}{
-		{[]float64{0, 1.0009, 0.5}, ""}, {[]float64{0, 1.01, 0.5}, "element 1"}, {[]float64{0, math.NaN(), 0.5}, "element 1"},
-	} {
-		if got := disagree(ref, []Tensor{floats32([]int{1, 3}, c.v...)}); !strings.HasPrefix(got, c.want) || c.want == "" && got != "" {
-			t.Errorf("%v: %q, want %q", c.v, got, c.want)
-		}
-	}
-	q := func(b ...byte) []Tensor { return []Tensor{{Type: Uint8, Shape: []int{3}, Scale: 0.1, Data: b}} }
-	if got := disagree(q(10, 30, 29), q(10, 29, 30)); got != "" {
-		t.Errorf("a tie: %q", got)
-	}
-	if got := disagree(q(10, 30, 27), q(10, 28, 29)); !strings.Contains(got, "the best") {
-		t.Errorf("another best: %q", got)
-	}
-	if got := disagree(q(10, 30, 27), q(17, 30, 27)); !strings.Contains(got, "element 0") {
-		t.Errorf("seven steps: %q", got)
-	}
+func TestTrialRequestWithoutCandidates(t *testing.T) {
 	var out bytes.Buffer
 	if err := RunTrial(t.Context(), strings.NewReader("{}"), &out); err == nil {
 		t.Error("a request without candidates was taken")

@@ -26,7 +26,8 @@ type worker struct {
 	interpreter *tflite.Interpreter
 	delegate    *tflite.Delegate // nil: built-in kernels
 	in, out     []Tensor
-	stateful    bool // its variables are emptied before each frame
+	stateful    bool   // its variables are emptied before each frame
+	seen        []span // of an accelerator: the CPU's answers that it was held against
 }
 
 var errRetired = errors.New("the interpreters were replaced")
