@@ -48,7 +48,7 @@ func NewBridge(name, gateway string, cfg Config, outbox *Outbox, handle Handler,
 	outbox.gateway = gateway
 	return &Bridge{
 		name: name, gateway: gateway, cfg: cfg, outbox: outbox, log: log,
-		commands: newCommands(handle, log, outbox.metrics.commands),
+		commands: newCommands(handle, log, outbox.metrics),
 		changed:  make(chan struct{}, 1), status: Status{Since: time.Now()},
 	}, nil
 }
@@ -157,7 +157,7 @@ func (b *Bridge) up(cfg Config) {
 	b.outbox.metrics.connected.Set(1)
 	b.outbox.metrics.connects.Inc()
 	alerts, results := b.outbox.Pending()
-	b.log.Info().Str("url", cfg.URL).Int("alerts", alerts).Int("results", results).Msg("connected to the cloud")
+	b.log.Info().Str("url", cfg.address()).Int("alerts", alerts).Int("results", results).Msg("connected to the cloud")
 }
 
 // down notes that the link is away; it is logged when it goes and when the

@@ -85,10 +85,16 @@ type cloud struct {
 	beforeAlert int
 }
 
-func newCloud(t testing.TB, cfg link.Config) *cloud {
-	t.Helper()
+// listener is a cloud to which something else brings what arrives.
+func listener(t testing.TB) *cloud {
 	c := &cloud{t: t, last: map[string]int{}, seen: map[string][]byte{}}
 	c.cond = sync.NewCond(&c.mu)
+	return c
+}
+
+func newCloud(t testing.TB, cfg link.Config) *cloud {
+	t.Helper()
+	c := listener(t)
 	cfg.ClientID = "cloud"
 	conn, err := link.Connect(t.Context(), cfg)
 	if err != nil {
@@ -174,11 +180,14 @@ func (c *cloud) waitMsg(topic, holds string) link.Msg {
 // stop is called.
 func start(t testing.TB, dir string, cfg upstream.Config, handle upstream.Handler) (o *upstream.Outbox, b *upstream.Bridge, stop func()) {
 	t.Helper()
+	return startWith(t, dir, cfg, handle, zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel), prometheus.NewRegistry())
+}
+
+func startWith(t testing.TB, dir string, cfg upstream.Config, handle upstream.Handler, log zerolog.Logger, reg *prometheus.Registry) (o *upstream.Outbox, b *upstream.Bridge, stop func()) {
+	t.Helper()
 	if err := cfg.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	log := zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel)
-	reg := prometheus.NewRegistry()
 	o, err := upstream.OpenOutbox(dir, cfg, log, reg)
 	if err != nil {
 		t.Fatal(err)

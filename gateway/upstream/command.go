@@ -3,10 +3,11 @@ package upstream
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
 	"edgegateway/internal/link"
@@ -22,7 +23,7 @@ import (
 type commands struct {
 	handle  Handler
 	log     zerolog.Logger
-	counter prometheus.Counter
+	metrics *metrics
 	busy    chan struct{} // holds one value while a command runs
 
 	// Guarded by busy.
@@ -31,40 +32,83 @@ type commands struct {
 }
 
 const (
-	commandTime = time.Minute
-	keptReplies = 256
-	keptReply   = 16 << 10 // longer replies are not kept, only that there was one
+	commandTime  = time.Minute
+	commandQueue = 16 // commands that may wait
+	keptReplies  = 256
+	keptReply    = 16 << 10 // longer replies are not kept, only that there was one
+	maxID        = 256      // bytes; a longer id counts as none
 )
 
-func newCommands(handle Handler, log zerolog.Logger, counter prometheus.Counter) *commands {
-	return &commands{handle: handle, log: log, counter: counter, busy: make(chan struct{}, 1), answered: map[string][]byte{}}
+func newCommands(handle Handler, log zerolog.Logger, metrics *metrics) *commands {
+	return &commands{handle: handle, log: log, metrics: metrics, busy: make(chan struct{}, 1), answered: map[string][]byte{}}
 }
 
-// listen subscribes on a new connection.
-func (c *commands) listen(ctx context.Context, conn *link.Conn, prefix string) error {
+// listen subscribes on a new connection. Replies over most bytes are replaced
+// by an error. A cloud that does not let us subscribe gives no commands.
+func (c *commands) listen(ctx context.Context, conn *link.Conn, prefix string, most int) error {
 	if c.handle == nil {
 		return nil
 	}
-	return conn.Subscribe(ctx, []string{prefix + "/commands/#"}, 1, func(m link.Msg) {
-		name, ok := strings.CutPrefix(m.Topic, prefix+"/commands/")
-		if !ok {
+	queue := make(chan link.Msg, commandQueue)
+	name := func(m link.Msg) string { return strings.TrimPrefix(m.Topic, prefix+"/commands/") }
+	go func() {
+		for {
+			select {
+			case m := <-queue:
+				c.execute(ctx, conn, name(m), m.Payload, prefix+"/replies/"+name(m), most)
+			case <-conn.Done():
+				return
+			}
+		}
+	}()
+	err := conn.Subscribe(ctx, []string{prefix + "/commands/#"}, 1, func(m link.Msg) {
+		if m.Topic == prefix+"/commands" { // the level above, which # matches too
 			return
 		}
 		if m.Retain { // it would be executed again at each connect
-			c.log.Warn().Str("command", name).Msg("a retained command is not executed")
+			c.log.Warn().Str("command", name(m)).Msg("a retained command is not executed")
 			return
 		}
 		select {
-		case c.busy <- struct{}{}:
-		case <-conn.Done():
-			return
-		}
-		defer func() { <-c.busy }()
-		reply := c.answer(ctx, name, m.Payload)
-		if err := conn.Publish(ctx, link.Msg{Topic: prefix + "/replies/" + name, Payload: reply, QoS: 1}); err != nil {
-			c.log.Warn().Err(err).Str("command", name).Msg("the reply did not reach the cloud")
+		case queue <- m:
+		default: // waiting here would hold up the results
+			c.metrics.busy.Inc()
+			conn.Send(link.Msg{Topic: prefix + "/replies/" + name(m), QoS: 1, Payload: encode(reply{
+				ID: requestID(m.Payload), Error: fmt.Sprintf("not executed, %d commands wait already; ask again", commandQueue)})})
 		}
 	})
+	if errors.Is(err, link.ErrRefused) {
+		c.log.Warn().Err(err).Msg("there will be no commands from the cloud; commands: false says so at once")
+		return nil
+	}
+	return err
+}
+
+func (c *commands) execute(ctx context.Context, conn *link.Conn, name string, payload []byte, topic string, most int) {
+	select {
+	case c.busy <- struct{}{}: // one of an earlier connection may run yet
+	case <-conn.Done():
+		return
+	}
+	defer func() { <-c.busy }()
+	b := c.answer(ctx, name, payload)
+	if len(b) > most {
+		b = encode(reply{ID: requestID(payload), Error: fmt.Sprintf("the reply of %d bytes is over max_payload_bytes (%d)", len(b), most)})
+	}
+	if err := conn.Publish(ctx, link.Msg{Topic: topic, Payload: b, QoS: 1}); err != nil {
+		c.log.Warn().Err(err).Str("command", name).Msg("the reply did not reach the cloud")
+	}
+}
+
+// requestID is the id in a command's payload, nil where there is none.
+func requestID(payload []byte) json.RawMessage {
+	var request struct {
+		ID json.RawMessage `json:"id"`
+	}
+	if json.Unmarshal(payload, &request) != nil || len(request.ID) > maxID || string(request.ID) == "null" {
+		return nil // a payload without an id is fine
+	}
+	return request.ID
 }
 
 // idle waits until no command runs or ctx ends.
@@ -84,25 +128,22 @@ type reply struct {
 }
 
 func (c *commands) answer(ctx context.Context, name string, payload []byte) []byte {
-	var request struct {
-		ID json.RawMessage `json:"id"`
-	}
-	_ = json.Unmarshal(payload, &request) // a payload without an id is fine
-	key := name + "\x00" + string(request.ID)
-	known := len(request.ID) > 0 && len(request.ID) <= 256
+	id := requestID(payload)
+	key := name + "\x00" + string(id)
+	known := len(id) > 0
 	if known {
 		if kept, ok := c.answered[key]; ok {
 			if kept == nil {
-				kept = encode(reply{ID: request.ID, Error: "it was executed already; the reply was too long to be kept"})
+				kept = encode(reply{ID: id, Error: "it was executed already; the reply was too long to be kept"})
 			}
 			return kept
 		}
 	}
-	c.counter.Inc()
+	c.metrics.commands.Inc()
 	c.log.Info().Str("command", name).Msg("command from the cloud")
 	ctx, cancel := context.WithTimeout(ctx, commandTime)
 	defer cancel()
-	r := reply{ID: request.ID}
+	r := reply{ID: id}
 	result, err := c.handle(ctx, name, payload)
 	switch {
 	case err != nil:

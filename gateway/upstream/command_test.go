@@ -9,7 +9,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 )
 
@@ -21,7 +20,7 @@ func TestAnswers(t *testing.T) {
 			return []byte(strings.Repeat("x", keptReply)), nil
 		}
 		return nil, errors.New("no")
-	}, zerolog.Nop(), prometheus.NewCounter(prometheus.CounterOpts{Name: "x"}))
+	}, zerolog.Nop(), newMetrics(nil))
 	ask := func(name, payload string) string { return string(c.answer(t.Context(), name, []byte(payload))) }
 
 	if got := ask("long", `{"id":1}`); !strings.HasPrefix(got, `{"id":1,"ok":true,"result":"xxx`) {

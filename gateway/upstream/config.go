@@ -22,6 +22,7 @@ type Config struct {
 	PasswordFile string    `yaml:"password_file" desc:"file with the password, read at each connect; nobody else may read it"`
 	TLS          TLSConfig `yaml:"tls" desc:"certificates of an ssl:// or wss:// address"`
 	Prefix       string    `yaml:"prefix" desc:"topic before all that goes up; {gateway} is replaced"`
+	Commands     bool      `yaml:"commands" desc:"take commands from PREFIX/commands/#"`
 
 	KeepAlive time.Duration `yaml:"keep_alive" desc:"how often an idle link is tried, 1s to 1200s; AWS IoT wants 30s or more"`
 	Timeout   time.Duration `yaml:"timeout" desc:"how long the broker may take to connect and to acknowledge before the link counts as dead"`
@@ -56,6 +57,7 @@ func DefaultConfig() Config {
 	return Config{
 		Send:      []string{"alerts", "results"},
 		Prefix:    "gateways/{gateway}",
+		Commands:  true,
 		KeepAlive: time.Minute, Timeout: 20 * time.Second,
 		RetryMin: time.Second, RetryMax: time.Minute,
 		Window: 128, MaxPayloadBytes: 1 << 20, MaxTopicBytes: maxTopic / 2,
@@ -177,9 +179,18 @@ func checkURL(s string) (secure bool, err error) {
 		return false, fmt.Errorf("%q is none of tcp, ssl, ws, wss, unix", u.Scheme)
 	}
 	if u.Hostname() == "" || u.Port() == "" {
-		return false, fmt.Errorf("%s has no port; brokers use 1883, with TLS 8883", s)
+		return false, fmt.Errorf("%s://%s has no port; brokers use 1883, with TLS 8883", u.Scheme, u.Host)
 	}
 	return secure, nil
+}
+
+// address is the URL as it may be shown: a query can hold a token.
+func (c *Config) address() string {
+	u, err := url.Parse(c.URL)
+	if err != nil {
+		return ""
+	}
+	return u.Scheme + "://" + u.Host + u.Path
 }
 
 const maxTopic = 65535 // bytes, by MQTT

@@ -1,7 +1,6 @@
 package upstream_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -10,69 +9,23 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
-	"io"
-	"log/slog"
 	"math/big"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
-
-	mochi "github.com/mochi-mqtt/server/v2"
-	"github.com/mochi-mqtt/server/v2/listeners"
-	"github.com/mochi-mqtt/server/v2/packets"
 
 	"edgegateway/gateway/upstream"
 	"edgegateway/internal/link"
 	"edgegateway/internal/testkit"
 )
 
-// mortal is a cloud broker that can be killed: what it acknowledged was given
-// to take before.
-type mortal struct {
-	mochi.HookBase
-	take func(link.Msg)
-}
-
-func (m *mortal) Provides(b byte) bool {
-	return b == mochi.OnPublish || b == mochi.OnConnectAuthenticate || b == mochi.OnACLCheck
-}
-
-func (m *mortal) OnConnectAuthenticate(*mochi.Client, packets.Packet) bool { return true }
-
-func (m *mortal) OnACLCheck(*mochi.Client, string, bool) bool { return true }
-
-func (m *mortal) OnPublish(_ *mochi.Client, pk packets.Packet) (packets.Packet, error) {
-	m.take(link.Msg{Topic: pk.TopicName, Payload: bytes.Clone(pk.Payload), QoS: 1})
-	return pk, nil
-}
-
-func (m *mortal) start(t *testing.T, addr string) (kill func()) {
-	t.Helper()
-	s := mochi.New(&mochi.Options{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
-	err := s.AddHook(m, nil)
-	if err == nil {
-		err = s.AddListener(listeners.NewTCP(listeners.Config{ID: "tcp", Address: addr}))
-	}
-	if err == nil {
-		err = s.Serve()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	kill = sync.OnceFunc(func() { s.Close() })
-	t.Cleanup(kill)
-	return kill
-}
-
 // The cloud broker is killed and started anew in the middle of 20,000 results.
 func TestCloudKilled(t *testing.T) {
-	c := &cloud{t: t, last: map[string]int{}, seen: map[string][]byte{}}
-	c.cond = sync.NewCond(&c.mu)
+	c := listener(t)
 	addr := testkit.FreeAddr(t)
 	m := &mortal{take: c.take}
 	kill := m.start(t, addr)

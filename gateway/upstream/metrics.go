@@ -18,6 +18,7 @@ type metrics struct {
 	connects  prometheus.Counter
 	failures  prometheus.Counter
 	commands  prometheus.Counter
+	busy      prometheus.Counter
 	connected prometheus.Gauge
 	all       []prometheus.Collector
 }
@@ -40,12 +41,13 @@ func newMetrics(o *Outbox) *metrics {
 		m.appended[class] = appended.WithLabelValues(class.String())
 		m.acked[class] = acked.WithLabelValues(class.String())
 	}
-	m.dropped = vec("dropped_total", "Records given up: over the bound (full), the age, the stream's share, the size, or with a topic no broker takes.", "class", "stream", "reason")
+	m.dropped = vec("dropped_total", "Records given up: over the bound (full), the age, the stream's share, the size, with a topic no broker takes, refused by the cloud, or not taken by the disk.", "class", "stream", "reason")
 	m.lost = counter("lost_total", "Records lost to damage on disk.")
 	m.bytes = counter("sent_bytes_total", "Payload bytes that the cloud acknowledged.")
 	m.connects = counter("connects_total", "Connections to the cloud.")
 	m.failures = counter("failures_total", "Connections that failed or were lost.")
 	m.commands = counter("commands_total", "Commands from the cloud.")
+	m.busy = counter("commands_refused_total", "Commands from the cloud that were not executed because others waited.")
 	m.connected = prometheus.NewGauge(prometheus.GaugeOpts{Name: "edgegateway_upstream_connected", Help: "1 while the link is up."})
 	m.all = append(m.all, m.connected, m)
 	return m

@@ -47,11 +47,12 @@ type refusal struct {
 
 // Reasons with which a record is dropped, beside spool.DropFull and DropAge.
 const (
-	dropShare = "share"   // its stream has more than its share waiting
-	dropSize  = "size"    // over max_payload_bytes
-	dropTopic = "topic"   // a topic no broker takes, or the cloud does not
-	dropDisk  = "disk"    // the medium failed for too long
-	dropBad   = "damaged" // unreadable after it was read back
+	dropShare   = "share"   // its stream has more than its share waiting
+	dropSize    = "size"    // over max_payload_bytes
+	dropTopic   = "topic"   // a topic no broker takes, or the cloud does not
+	dropDisk    = "disk"    // the medium failed for too long
+	dropRefused = "refused" // the cloud ends the link at it
+	dropBad     = "damaged" // unreadable after it was read back
 )
 
 // OpenOutbox opens or creates the outbox in dir, which nobody else may use.
@@ -263,6 +264,16 @@ func (o *Outbox) unclaim(class Class, recs [][]byte) {
 
 // ack removes records that the cloud acknowledged, the oldest of their class.
 func (o *Outbox) ack(class Class, recs []spool.Record) {
+	o.leave(class, recs, func(stored) { o.metrics.acked[class].Inc() })
+}
+
+// refuse removes the oldest record of its class, which the cloud does not take.
+func (o *Outbox) refuse(class Class, rec spool.Record) {
+	o.leave(class, []spool.Record{rec}, func(s stored) { o.drop(class, string(s.stream), dropRefused, 1) })
+}
+
+// leave removes the oldest records of a class and counts each.
+func (o *Outbox) leave(class Class, recs []spool.Record, count func(stored)) {
 	if len(recs) == 0 {
 		return
 	}
@@ -275,8 +286,9 @@ func (o *Outbox) ack(class Class, recs []spool.Record) {
 		if rec.Seq <= before { // dropped while it was under way, and counted so
 			continue
 		}
-		o.metrics.acked[class].Inc()
-		if s, err := parseRecord(rec.Data); err == nil && class == Results {
+		s, err := parseRecord(rec.Data)
+		count(s)
+		if err == nil && class == Results {
 			o.release(s.stream, int64(len(rec.Data)))
 		}
 	}

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -292,8 +293,8 @@ func TestLargeBatch(t *testing.T) {
 	if err := o.Append(recs...); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(recs, line(t, o, Results)); diff != "" {
-		t.Error(diff)
+	if got := line(t, o, Results); !slices.EqualFunc(recs, got, func(a, b Record) bool { return bytes.Equal(a.Payload, b.Payload) }) {
+		t.Errorf("%d in line, or others", len(got))
 	}
 	// Bounds that grew at a reload are those of the log too.
 	cfg.Limits.ResultsBytes, cfg.MaxPayloadBytes = 64<<20, 200<<10

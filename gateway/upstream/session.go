@@ -16,7 +16,9 @@ import (
 type session struct {
 	*Bridge
 	readers [classes]*spool.Reader
-	window  int // shrinks while a link gives nothing back, grows when it does
+	window  int           // 1 after a link broke, grows with what is acknowledged
+	suspect suspect       // what it broke at
+	passed  [classes]bool // the cloud acknowledged some since the start
 
 	// Of the present connection.
 	conn    *link.Conn
@@ -38,6 +40,24 @@ type sent struct {
 	token *link.Token
 }
 
+// suspect is the record that a link broke at. It is sent alone until it is
+// acknowledged, so that it is known which one a cloud does not take.
+type suspect struct {
+	class Class
+	seq   uint64 // 0: there is none
+	tries int    // links in a row that broke at it alone
+}
+
+// A record that breaks the link each time it is sent alone, though the
+// message before it on the same link was acknowledged, is over some limit of
+// the cloud and would block all behind it. It is given up after so many
+// tries; after many more where the cloud took none of its kind before, since
+// then it is rather the user's rights that are wrong.
+const (
+	triesPassed = 5
+	triesNone   = 20
+)
+
 // replyTime is how long a link that is about to close may take for what is
 // under way.
 const replyTime = time.Second
@@ -57,18 +77,46 @@ func (s *session) run(ctx context.Context, cfg Config) (good bool, err error) {
 	err = s.work(ctx)
 	if ctx.Err() != nil || err == errReload {
 		s.finish()
-	} else if !s.arrived && len(s.flight) > 0 {
-		s.window = max(1, s.window/2)
+	} else if len(s.flight) > 0 {
+		s.blame(err)
 	}
 	return s.arrived, err
+}
+
+// blame notes at which record the link broke, and gives up one at which it
+// does again and again.
+func (s *session) blame(why error) {
+	f := s.flight[0]
+	if s.suspect.class != f.class || s.suspect.seq != f.rec.Seq {
+		s.suspect = suspect{class: f.class, seq: f.rec.Seq}
+	}
+	s.window = 1
+	if len(s.flight) > 1 {
+		return
+	}
+	s.suspect.tries++
+	most := triesNone
+	if s.passed[f.class] {
+		most = triesPassed
+	}
+	if s.suspect.tries < most {
+		return
+	}
+	r, _ := parseRecord(f.rec.Data) // send looked at it
+	s.log.Error().Err(why).Str("topic", s.prefix+"/"+string(r.topic)).Int("bytes", f.size).Int("tries", s.suspect.tries).
+		Msg("given up: the cloud ends the link whenever this record is sent; is the topic allowed, and the payload not too long?")
+	s.outbox.refuse(f.class, f.rec)
+	s.suspect = suspect{}
 }
 
 func (s *session) work(ctx context.Context) error {
 	if err := s.conn.Publish(ctx, s.statusMsg(s.prefix, true, "")); err != nil {
 		return err
 	}
-	if err := s.commands.listen(ctx, s.conn, s.prefix); err != nil {
-		return err
+	if s.cfg.Commands {
+		if err := s.commands.listen(ctx, s.conn, s.prefix, s.cfg.MaxPayloadBytes); err != nil {
+			return err
+		}
 	}
 	s.up(s.cfg)
 	timer := time.NewTimer(time.Hour)
@@ -125,6 +173,9 @@ func (s *session) fill() time.Duration {
 				return time.Second
 			}
 			if len(recs) == 0 {
+				if s.suspect.class == class { // it left at a bound
+					s.suspect = suspect{}
+				}
 				break
 			}
 			s.send(class, recs)
@@ -189,6 +240,10 @@ arrived:
 			break
 		}
 		s.done[f.class] = append(s.done[f.class], f.rec)
+		s.passed[f.class] = true
+		if s.suspect.class == f.class && f.rec.Seq >= s.suspect.seq {
+			s.suspect = suspect{}
+		}
 		bytes += f.size
 	}
 	if n == 0 {
@@ -201,7 +256,9 @@ arrived:
 	clear(s.flight[rest:])
 	s.flight = s.flight[:rest]
 	s.moved, s.arrived = time.Now(), true
-	s.window = min(s.window*2, s.cfg.Window)
+	if s.suspect.seq == 0 {
+		s.window = min(s.window*2, s.cfg.Window)
+	}
 	s.outbox.metrics.bytes.Add(float64(bytes))
 	s.mu.Lock()
 	s.status.Acked += uint64(n)

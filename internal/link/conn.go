@@ -44,8 +44,12 @@ type Conn struct {
 	err     error // set before done is closed
 }
 
-// ErrClosed is the error of a connection that Close ended.
-var ErrClosed = errors.New("the connection was closed")
+// ErrClosed is the error of a connection that Close ended; ErrRefused that of
+// a subscription that the broker does not allow. The connection goes on then.
+var (
+	ErrClosed  = errors.New("the connection was closed")
+	ErrRefused = errors.New("the broker refuses it")
+)
 
 // Connect connects with a clean session.
 func Connect(ctx context.Context, cfg Config) (*Conn, error) {
@@ -189,7 +193,7 @@ func (c *Conn) Subscribe(ctx context.Context, filters []string, qos byte, handle
 	}
 	for f, code := range token.(*mqtt.SubscribeToken).Result() {
 		if code == 0x80 {
-			return fmt.Errorf("subscribe %s: the broker refuses it", f)
+			return fmt.Errorf("subscribe %s: %w", f, ErrRefused)
 		}
 	}
 	return nil
