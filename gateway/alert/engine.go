@@ -2,11 +2,13 @@ package alert
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"net/http"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"sync"
@@ -33,13 +35,23 @@ type Engine struct {
 	log    zerolog.Logger
 	events *prometheus.CounterVec
 	failed *prometheus.CounterVec
-	dirty  chan struct{} // one token: the state is to be saved
+	more   chan struct{} // one token: there are changes to tell
 	ctx    context.Context
 	stop   context.CancelFunc
 
 	client http.Client
 	sends  sync.WaitGroup // one a running output
 	gone   []*Event       // cleared because their rule is gone since the last run
+
+	// Changes that are to be kept and told, in order.
+	waiting struct {
+		sync.Mutex
+		room *sync.Cond
+		list []change
+	}
+	telling sync.Mutex // one tells at a time; guards what follows
+	journal journal
+	unkept  bool // the state file must be written: something is in neither
 
 	// mu is held for reading by whatever looks at a rule, so that a reload
 	// swaps all of them between two results.
@@ -54,7 +66,8 @@ type Engine struct {
 // tells what the results of a stream hold; a condition over what is not there
 // is an error that names the rule.
 func New(rules map[string]Config, fields func(stream string) (Fields, error), dir string, out Publisher, log zerolog.Logger, reg prometheus.Registerer) (*Engine, error) {
-	e := &Engine{dir: dir, out: out, log: log, dirty: make(chan struct{}, 1), client: newClient()}
+	e := &Engine{dir: dir, out: out, log: log, more: make(chan struct{}, 1), client: newClient()}
+	e.waiting.room = sync.NewCond(&e.waiting)
 	e.ctx, e.stop = context.WithCancel(context.Background())
 	e.events = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "edgegateway_alert_events_total", Help: "Alerts raised, repeated and cleared.",
@@ -65,13 +78,19 @@ func New(rules map[string]Config, fields func(stream string) (Fields, error), di
 	if err := errors.Join(reg.Register(e.events), reg.Register(e.failed), os.MkdirAll(dir, 0o700)); err != nil {
 		return nil, fmt.Errorf("alert: %w", err)
 	}
+	if err := syncDir(filepath.Dir(dir)); err != nil {
+		return nil, fmt.Errorf("alert: %w", err)
+	}
 	built, err := e.build(rules, fields)
 	if err != nil {
 		return nil, err
 	}
-	state, err := loadState(dir)
+	state, damage, err := loadState(dir)
 	if err != nil {
 		return nil, err
+	}
+	if damage != nil {
+		log.Error().Err(damage).Msg("alert state is damaged")
 	}
 	for name, from := range state.Rules {
 		if r := built[name]; r != nil {
@@ -121,8 +140,14 @@ func (e *Engine) use(rules map[string]*rule) {
 }
 
 // Result is called by the streams' workers, many at once. It never waits for
-// an output.
-func (e *Engine) Result(r *pipeline.Result, json []byte, _ bool) {
+// an output; where events come faster than the disk keeps them it waits for
+// that.
+func (e *Engine) Result(r *pipeline.Result, js []byte, _ bool) {
+	e.waiting.Lock()
+	for len(e.waiting.list) >= maxWaiting {
+		e.waiting.room.Wait()
+	}
+	e.waiting.Unlock()
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	rules := e.byStream[r.Stream]
@@ -132,28 +157,69 @@ func (e *Engine) Result(r *pipeline.Result, json []byte, _ bool) {
 	env := environment(r)
 	now := time.Now()
 	for _, rule := range rules {
-		if rule.result(r, env, json, now, e.publish) {
-			e.touch()
-		}
+		rule.result(r, env, js, now, e.report)
 	}
 }
 
-func (e *Engine) publish(ev *Event) {
-	e.events.WithLabelValues(ev.Alert, ev.State).Inc()
-	e.log.Info().Str("alert", ev.Alert).Str("source", ev.Source).Str("state", ev.State).Msg(ev.Message)
-	e.out.PublishEvent(ev)
-}
-
-func (e *Engine) touch() {
+// report puts a change in line: it is told when it is kept.
+func (e *Engine) report(c change) {
+	e.waiting.Lock()
+	e.waiting.list = append(e.waiting.list, c)
+	e.waiting.Unlock()
 	select {
-	case e.dirty <- struct{}{}:
+	case e.more <- struct{}{}:
 	default:
 	}
 }
 
+// tell keeps what waits on disk, in one write, and then tells it: what the
+// world was told is known after a power cut. A disk that fails holds up no
+// alert.
+func (e *Engine) tell() {
+	e.telling.Lock()
+	defer e.telling.Unlock()
+	e.waiting.Lock()
+	list := e.waiting.list
+	e.waiting.list = nil
+	e.waiting.room.Broadcast()
+	e.waiting.Unlock()
+	if len(list) == 0 {
+		return
+	}
+	var lines []byte
+	for _, c := range list {
+		b, err := json.Marshal(entry{c.rule.name, c.rule.hash, &c.state})
+		if err != nil {
+			panic(err) // the result is JSON by construction
+		}
+		lines = append(append(lines, b...), '\n')
+	}
+	if !e.unkept {
+		e.unkept = e.journal.write(e.dir, lines) != nil
+	}
+	var err error
+	if e.unkept || e.journal.size > maxJournal {
+		err = e.save()
+	}
+	if err != nil {
+		e.log.Error().Err(err).Int("events", len(list)).Msg("told, but not kept")
+	}
+	for _, c := range list {
+		ev := c.event
+		e.events.WithLabelValues(ev.Alert, ev.State).Inc()
+		e.log.Info().Str("alert", ev.Alert).Str("source", ev.Source).Str("state", ev.State).Msg(ev.Message)
+		e.out.PublishEvent(ev)
+		for _, o := range c.rule.out {
+			o.offer(ev)
+		}
+	}
+}
+
 const (
-	tickEvery = 100 * time.Millisecond // how fine time-driven changes are
-	saveEvery = time.Second            // how often the state is written at most
+	tickEvery  = 100 * time.Millisecond // how fine time-driven changes are
+	tellEvery  = 100 * time.Millisecond // how often the disk is written at most
+	maxWaiting = 4096                   // changes that may wait to be told
+	maxJournal = 1 << 20                // bytes, before a new state file is written
 )
 
 // Run does what time brings, runs the outputs and keeps the state on disk.
@@ -171,32 +237,33 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	e.gone = nil
 	e.look(func(r *rule) { r.tell(e.out.PublishEvent) })
+	e.telling.Lock()
+	err := e.save() // the journal begins anew
+	e.telling.Unlock()
+	if err != nil {
+		e.log.Error().Err(err).Msg("alert state not saved")
+	}
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
-	var saved time.Time
+	var told time.Time
 	var due <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
-			err := e.save()
+			e.tell()
 			e.finish()
-			return err
+			e.telling.Lock()
+			defer e.telling.Unlock()
+			return e.save()
 		case now := <-tick.C:
-			e.look(func(r *rule) {
-				if r.tick(now, e.publish) {
-					e.touch()
-				}
-			})
-		case <-e.dirty:
+			e.look(func(r *rule) { r.tick(now, e.report) })
+		case <-e.more:
 			if due == nil {
-				due = time.After(saveEvery - time.Since(saved))
+				due = time.After(tellEvery - time.Since(told))
 			}
 		case <-due:
-			due, saved = nil, time.Now()
-			if err := e.save(); err != nil {
-				e.log.Error().Err(err).Msg("alert state not saved, trying again")
-				e.touch()
-			}
+			e.tell()
+			due, told = nil, time.Now()
 		}
 	}
 }
@@ -239,10 +306,14 @@ func (e *Engine) look(f func(*rule)) {
 	}
 }
 
+// save writes the state file and begins the journal anew; e.telling is held.
 func (e *Engine) save() error {
+	e.journal.close()
 	s := saved{Rules: map[string]savedRule{}}
 	e.look(func(r *rule) { s.Rules[r.name] = r.save(false) })
-	return saveState(e.dir, s)
+	err := saveState(e.dir, s)
+	e.unkept = err != nil
+	return err
 }
 
 // Active are the alerts that are raised, the oldest first.
@@ -301,12 +372,12 @@ func (e *Engine) Prepare(rules map[string]Config, fields func(string) (Fields, e
 		now := time.Now()
 		for _, name := range slices.Sorted(maps.Keys(old)) {
 			if built[name] == nil {
-				old[name].drop(now, e.publish)
+				old[name].drop(now, e.report)
 			}
 		}
+		e.tell() // before the outputs of what was in force end
 		for _, r := range ending {
 			r.end()
 		}
-		e.touch()
 	}, nil
 }

@@ -1,17 +1,17 @@
 package alert
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
 )
 
@@ -61,29 +61,169 @@ func TestStateSurvivesRestart(t *testing.T) {
 	})
 }
 
-// The state is on disk soon after an event, not only after a clean stop.
-func TestStateSurvivesKill(t *testing.T) {
-	dir, copied := t.TempDir(), t.TempDir()
+// What is told is on disk already: who is killed at that moment knows it at
+// the next start, under the same id, whatever was told before and after.
+func TestKeptBeforeTold(t *testing.T) {
+	dir := t.TempDir()
+	var kills []string // folders as a kill leaves them, one an event
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{begin: time.Now()}
+		w.told = func(*Event) {
+			killed := t.TempDir()
+			if err := os.CopyFS(killed, os.DirFS(dir)); err != nil {
+				t.Error(err)
+			}
+			kills = append(kills, killed)
+		}
+		e, stop := engine(t, rule1(func(c *Config) { c.Repeat = 2 * time.Second }), dir, w)
+		feed(e, reading("a", 11))
+		feed(e, reading("b", 11))
+		time.Sleep(3 * time.Second)
+		feed(e, reading("a", 1))
+		synctest.Wait()
+		feed(e, reading("a", 12))
+		time.Sleep(time.Second)
+		stop()
+		events := w.all()
+		if len(events) != 7 || len(kills) != 7 {
+			t.Fatalf("%v", w.log())
+		}
+		for i, ev := range events {
+			w := &world{}
+			e, stop := engine(t, rule1(nil), kills[i], w)
+			synctest.Wait()
+			stop()
+			j := slices.IndexFunc(w.all(), func(x *Event) bool { return x.Source == ev.Source })
+			if j < 0 {
+				t.Fatalf("killed at %s of %s: nothing is known of it", ev.State, ev.ID)
+			}
+			// Another source's event may be kept with it and not told yet.
+			if got := w.all()[j]; got.ID != ev.ID || got.State != ev.State || !got.Time.Equal(ev.Time) || string(got.Result) != string(ev.Result) {
+				t.Errorf("killed at %s of %s: %s of %s", ev.State, ev.ID, got.State, got.ID)
+			}
+			if active := e.Active(); (ev.State == Cleared) == slices.ContainsFunc(active, func(x Event) bool { return x.Source == ev.Source }) {
+				t.Errorf("killed at %s of %s: raised are %v", ev.State, ev.ID, active)
+			}
+		}
+	})
+}
+
+// A journal that a power cut left torn costs the torn line alone; one that
+// grew is replaced by a state file; a disk that takes nothing costs no event.
+func TestJournal(t *testing.T) {
+	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{begin: time.Now()}
 		e, stop := engine(t, rule1(nil), dir, w)
-		defer stop()
-		feed(e, reading("a", 11))
-		time.Sleep(2 * saveEvery)
-		// What is there now is what a kill leaves.
-		b, err := os.ReadFile(filepath.Join(dir, stateFile))
+		for i := range 20 {
+			feed(e, reading(fmt.Sprint("s", i), 11))
+		}
+		time.Sleep(time.Second)
+		b, err := os.ReadFile(filepath.Join(dir, journalFile))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(copied, stateFile), b, 0o600); err != nil {
+		torn := t.TempDir()
+		if err := os.WriteFile(filepath.Join(torn, journalFile), b[:len(b)-10], 0o600); err != nil {
 			t.Fatal(err)
 		}
-		after := &world{}
-		_, stop2 := engine(t, rule1(nil), copied, after)
+		again := &world{}
+		_, stop2 := engine(t, rule1(nil), torn, again)
 		synctest.Wait()
 		stop2()
-		if events := after.all(); len(events) != 1 || events[0].ID != w.all()[0].ID || events[0].State != Raised {
-			t.Errorf("%v", after.log())
+		if n := len(again.all()); n != 19 {
+			t.Errorf("%d of 20 known after a torn line", n)
+		}
+		for i := 0; ; i++ {
+			r := reading(fmt.Sprint("more", i), 11)
+			e.Result(r, fmt.Appendf(nil, `{"long":"%s"}`, strings.Repeat("x", 200<<10)), true)
+			time.Sleep(time.Second)
+			st, err := os.Stat(filepath.Join(dir, journalFile))
+			if errors.Is(err, os.ErrNotExist) {
+				break // all is in the state file
+			}
+			if err != nil || st.Size() > 2*maxJournal {
+				t.Fatal(st, err)
+			}
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		before := len(w.all())
+		feed(e, reading("last", 11))
+		time.Sleep(time.Second)
+		if n := len(w.all()); n != before+1 {
+			t.Errorf("%d events told over a disk that is gone", n-before)
+		}
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		feed(e, reading("after", 11))
+		time.Sleep(time.Second)
+		killed := t.TempDir()
+		if err := os.CopyFS(killed, os.DirFS(dir)); err != nil {
+			t.Fatal(err)
+		}
+		stop()
+		final := &world{}
+		_, stop3 := engine(t, rule1(nil), killed, final)
+		synctest.Wait()
+		stop3()
+		if n := len(final.all()); n != before+2 {
+			t.Errorf("%d of %d known after the disk came back", n, before+2)
+		}
+	})
+}
+
+// A clock that is behind the one of the run before, as after a power cut on a
+// box without a battery, keeps no alert raised for years.
+func TestClockBehind(t *testing.T) {
+	dir := t.TempDir()
+	rules := rule1(func(c *Config) { c.Hold, c.Clear, c.Repeat = time.Minute, "5s", time.Hour })
+	e, stop := engine(t, rules, dir, &world{}) // by the true clock
+	feed(e, reading("a", 11))
+	feed(e, reading("a", 1))
+	stop()
+	synctest.Test(t, func(t *testing.T) { // in the year 2000
+		w := &world{begin: time.Now()}
+		_, stop := engine(t, rules, dir, w)
+		time.Sleep(10 * time.Second)
+		stop()
+		if n := len(w.all()); n != 2 || w.all()[1].State != Cleared {
+			t.Errorf("%v", w.log())
+		}
+	})
+}
+
+// Events that come faster than they are told hold up who brings them, not the
+// memory.
+func TestWaitingBounded(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		slow := make(chan struct{})
+		w := &world{told: func(*Event) { <-slow }}
+		e, stop := engine(t, rule1(nil), dir, w)
+		feed(e, reading("first", 11))
+		time.Sleep(time.Second) // it is being told
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for i := range maxWaiting + 100 {
+				feed(e, reading(fmt.Sprint(i), 11))
+			}
+		}()
+		synctest.Wait()
+		e.waiting.Lock()
+		n := len(e.waiting.list)
+		e.waiting.Unlock()
+		if n != maxWaiting {
+			t.Errorf("%d wait", n)
+		}
+		close(slow)
+		<-done
+		stop()
+		if n := len(w.all()); n != maxWaiting+101 {
+			t.Errorf("%d told", n)
 		}
 	})
 }
@@ -144,6 +284,7 @@ func TestReload(t *testing.T) {
 		feed(e, reading("a", 11))
 		feed(e, reading("a", 11))
 		feed(e, reading("b", 11)) // half way
+		time.Sleep(time.Second)
 		ids := map[string]string{}
 		for _, ev := range w.all() {
 			ids[ev.Alert] = ev.ID
@@ -189,10 +330,7 @@ func TestReload(t *testing.T) {
 // first, and one that must leave raised is cleared.
 func TestSourcesBounded(t *testing.T) {
 	w := &world{}
-	e, err := New(rule1(nil), fieldsV, t.TempDir(), w, zerolog.Nop(), prometheus.NewRegistry())
-	if err != nil {
-		t.Fatal(err)
-	}
+	e, stop := engine(t, rule1(nil), t.TempDir(), w)
 	feed(e, reading("first", 11))
 	for i := range maxSources + 50 {
 		feed(e, reading(fmt.Sprint("quiet", i), 1))
@@ -206,9 +344,9 @@ func TestSourcesBounded(t *testing.T) {
 	if n, a := len(e.rules["hot"].states), len(e.Active()); n != maxSources || a != maxSources {
 		t.Errorf("%d sources, %d raised", n, a)
 	}
+	stop()
 	last := w.all()[len(w.all())-2]
 	if last.State != Cleared || last.Source != "first" {
 		t.Errorf("%s %s", last.Source, last.State)
 	}
-	e.stop()
 }

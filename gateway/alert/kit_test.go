@@ -23,9 +23,13 @@ type world struct {
 	events []*Event
 	local  []string
 	refuse error
+	told   func(e *Event) // nil: nobody looks on
 }
 
 func (w *world) PublishEvent(e *Event) {
+	if w.told != nil {
+		w.told(e)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.events = append(w.events, e)

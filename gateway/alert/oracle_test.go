@@ -34,8 +34,8 @@ func machineTemperature(t *testing.T) (values []float64) {
 	return values
 }
 
-// change is a state and the row that brought it.
-type change struct {
+// turn is a state and the row that brought it.
+type turn struct {
 	row   int
 	state string
 }
@@ -51,15 +51,15 @@ func TestMachineTemperatureOracle(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		rule   func(*Config)
-		oracle func() []change
+		oracle func() []turn
 	}{
-		{"3 of 5, hysteresis", func(c *Config) { c.When, c.For, c.Clear = "v > 95", "3 of 5", "v < 90" }, func() (want []change) {
+		{"3 of 5, hysteresis", func(c *Config) { c.When, c.For, c.Clear = "v > 95", "3 of 5", "v < 90" }, func() (want []turn) {
 			raised, since := false, 0 // since: rows before it count no more
 			for i := range values {
 				switch {
 				case raised && values[i] < 90:
 					raised, since = false, i+1
-					want = append(want, change{i, Cleared})
+					want = append(want, turn{i, Cleared})
 				case !raised:
 					n := 0
 					for k := max(since, i-4); k <= i; k++ {
@@ -69,19 +69,19 @@ func TestMachineTemperatureOracle(t *testing.T) {
 					}
 					if n >= 3 {
 						raised = true
-						want = append(want, change{i, Raised})
+						want = append(want, turn{i, Raised})
 					}
 				}
 			}
 			return want
 		}},
-		{"hold and clear by time", func(c *Config) { c.When, c.Hold, c.Clear = "v > 100", 60*time.Second, "5s" }, func() (want []change) {
+		{"hold and clear by time", func(c *Config) { c.When, c.Hold, c.Clear = "v > 100", 60*time.Second, "5s" }, func() (want []turn) {
 			at := -1 // raised at this row
 			for i := range values {
 				switch {
 				case at < 0 && over(i, 100):
 					at = i
-					want = append(want, change{i, Raised})
+					want = append(want, turn{i, Raised})
 				case at >= 0 && i-at >= 60:
 					under := true
 					for k := i - 5; k <= i; k++ {
@@ -89,7 +89,7 @@ func TestMachineTemperatureOracle(t *testing.T) {
 					}
 					if under {
 						at = -1
-						want = append(want, change{i, Cleared})
+						want = append(want, turn{i, Cleared})
 					}
 				}
 			}
@@ -109,15 +109,15 @@ func TestMachineTemperatureOracle(t *testing.T) {
 					feed(e, r)
 				}
 				stop()
-				var got []change
+				var got []turn
 				for _, ev := range w.all() {
-					got = append(got, change{int(ev.Time.Sub(begin).Round(time.Second) / time.Second), ev.State})
+					got = append(got, turn{int(ev.Time.Sub(begin).Round(time.Second) / time.Second), ev.State})
 				}
 				want := c.oracle()
 				if len(want) < 10 {
 					t.Fatalf("the rule hardly ever speaks: %v", want)
 				}
-				if d := cmp.Diff(want, got, cmp.AllowUnexported(change{})); d != "" {
+				if d := cmp.Diff(want, got, cmp.AllowUnexported(turn{})); d != "" {
 					t.Error(d)
 				}
 			})

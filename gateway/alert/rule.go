@@ -57,11 +57,19 @@ func newRule(name string, cfg Config, f Fields, log zerolog.Logger) (*rule, erro
 	return r, nil
 }
 
-// result looks at one result; publish is called in order for each source.
-func (r *rule) result(res *pipeline.Result, env map[string]any, js []byte, now time.Time, publish func(*Event)) (changed bool) {
+// change is what is to be kept and then told: a source's new state and the
+// event that brought it.
+type change struct {
+	rule  *rule
+	state state
+	event *Event
+}
+
+// result looks at one result; report is called in order for each source.
+func (r *rule) result(res *pipeline.Result, env map[string]any, js []byte, now time.Time, report func(change)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := r.state(res.Source, now, publish)
+	s := r.state(res.Source, now, report)
 	fulfilled := r.eval(r.when, env, now)
 	enough := s.push(now, fulfilled, r.n, r.of)
 	s.Clear = r.clear != nil && r.eval(r.clear, env, now)
@@ -75,46 +83,49 @@ func (r *rule) result(res *pipeline.Result, env map[string]any, js []byte, now t
 		if fulfilled {
 			s.Event.Count++
 		}
-		return r.look(s, now, js, publish)
+		r.look(s, now, js, report)
+		return
 	}
 	if !enough {
-		return false
+		return
 	}
 	s.Event = &Event{
 		ID:    fmt.Sprintf("%s/%s/%x", r.name, s.Source, now.UnixNano()),
 		Alert: r.name, Stream: res.Stream, Source: s.Source, Severity: r.cfg.Severity,
 		Since: now, Count: r.n,
 	}
-	r.say(s, Raised, now, js, slices.Clone(res.Picture), publish)
-	return true
+	r.say(s, Raised, now, js, slices.Clone(res.Picture), report)
 }
 
 // look repeats or clears a raised alert when its time has come.
-func (r *rule) look(s *state, now time.Time, js []byte, publish func(*Event)) bool {
+func (r *rule) look(s *state, now time.Time, js []byte, report func(change)) {
 	if !s.raised() {
-		return false
+		return
 	}
 	var over bool
 	if r.clear != nil {
 		over = s.Clear
 	} else {
-		over = !s.FalseSince.IsZero() && now.Sub(s.FalseSince) >= r.after
+		over = !s.FalseSince.IsZero() && passed(now, s.FalseSince, r.after)
 	}
 	switch {
-	case over && now.Sub(s.Event.Since) >= r.cfg.Hold:
+	case over && passed(now, s.Event.Since, r.cfg.Hold):
 		s.History = 0
-		r.say(s, Cleared, now, js, nil, publish)
-		return true
-	case r.cfg.Repeat > 0 && now.Sub(s.Spoke) >= r.cfg.Repeat:
-		r.say(s, Repeated, now, js, nil, publish)
-		return true
+		r.say(s, Cleared, now, js, nil, report)
+	case r.cfg.Repeat > 0 && passed(now, s.Spoke, r.cfg.Repeat):
+		r.say(s, Repeated, now, js, nil, report)
 	}
-	return false
 }
 
-// say makes the event, publishes it and offers it to the outputs. The state
-// keeps the event without its picture.
-func (r *rule) say(s *state, what string, now time.Time, js []byte, picture []byte, publish func(*Event)) {
+// passed says whether d has passed since t. A time ahead is of an earlier run
+// with another clock: a box without a battery starts in the past.
+func passed(now, t time.Time, d time.Duration) bool {
+	since := now.Sub(t)
+	return since >= d || since < 0
+}
+
+// say makes the event and reports it. The state keeps it without its picture.
+func (r *rule) say(s *state, what string, now time.Time, js []byte, picture []byte, report func(change)) {
 	e := *s.Event
 	e.State, e.Time = what, now
 	if js != nil {
@@ -124,10 +135,9 @@ func (r *rule) say(s *state, what string, now time.Time, js []byte, picture []by
 	kept := e
 	s.Event, s.Spoke, s.told = &kept, now, true
 	e.Picture = picture
-	publish(&e)
-	for _, o := range r.out {
-		o.offer(&e)
-	}
+	c := change{rule: r, state: *s, event: &e}
+	c.state.Event = &e // its count goes on in the state
+	report(c)
 }
 
 // text is the event's message for people: raised and cleared never read alike.
@@ -168,7 +178,7 @@ func (r *rule) eval(p *vm.Program, env map[string]any, now time.Time) bool {
 // state finds or makes what is remembered of a source. For a new one the
 // longest silent leaves whose alert is not raised; where all are, the longest
 // silent of all is cleared and leaves.
-func (r *rule) state(source string, now time.Time, publish func(*Event)) *state {
+func (r *rule) state(source string, now time.Time, report func(change)) *state {
 	if s := r.states[source]; s != nil {
 		r.recent.MoveToFront(s.at)
 		return s
@@ -182,7 +192,7 @@ func (r *rule) state(source string, now time.Time, publish func(*Event)) *state 
 			}
 		}
 		if s := leaves.Value.(*state); s.raised() {
-			r.say(s, Cleared, now, nil, nil, publish)
+			r.say(s, Cleared, now, nil, nil, report)
 		}
 		delete(r.states, r.recent.Remove(leaves).(*state).Source)
 	}
@@ -196,16 +206,13 @@ func (r *rule) add(s *state) {
 	s.at = r.recent.PushFront(s)
 }
 
-// tick does what time alone brings, and says whether anything changed.
-func (r *rule) tick(now time.Time, publish func(*Event)) (changed bool) {
+// tick does what time alone brings.
+func (r *rule) tick(now time.Time, report func(change)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, s := range r.states {
-		if r.look(s, now, nil, publish) {
-			changed = true
-		}
+		r.look(s, now, nil, report)
 	}
-	return changed
 }
 
 // tell publishes what an earlier run left as the present state of a source.
@@ -222,12 +229,12 @@ func (r *rule) tell(publish func(*Event)) {
 }
 
 // drop clears what is raised: the rule is no more.
-func (r *rule) drop(now time.Time, publish func(*Event)) {
+func (r *rule) drop(now time.Time, report func(change)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, s := range r.known() {
 		if s.raised() {
-			r.say(s, Cleared, now, nil, nil, publish)
+			r.say(s, Cleared, now, nil, nil, report)
 		}
 	}
 }

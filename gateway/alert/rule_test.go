@@ -112,6 +112,7 @@ func TestEvents(t *testing.T) {
 		feed(e, faces("door"))
 		time.Sleep(4 * time.Second)
 		feed(e, faces("door", "face"))
+		time.Sleep(time.Second)
 		events := w.all()
 		if len(events) != 4 {
 			t.Fatalf("events: %v", w.log())

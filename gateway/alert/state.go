@@ -1,6 +1,7 @@
 package alert
 
 import (
+	"bytes"
 	"container/list"
 	"encoding/json"
 	"errors"
@@ -50,52 +51,149 @@ type savedRule struct {
 	Sources []*state `json:"sources"`
 }
 
-const stateFile = "alerts.json"
+// The state is a file that is replaced and a journal of what happened since,
+// a line for each event: appending is what flash memory bears best.
+const (
+	stateFile   = "alerts.json"
+	journalFile = "alerts.log"
+)
 
-// loadState reads the file; a missing one is an empty state, a broken one is
-// set aside so that the gateway starts.
-func loadState(dir string) (saved, error) {
-	path := filepath.Join(dir, stateFile)
-	b, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return saved{}, nil
-	}
-	if err != nil {
-		return saved{}, fmt.Errorf("alert state: %w", err)
-	}
-	var s saved
-	if err := json.Unmarshal(b, &s); err != nil {
-		if e := os.Rename(path, path+".broken"); e != nil {
-			return saved{}, fmt.Errorf("alert state: %w", e)
-		}
-		return saved{}, nil
-	}
-	return s, nil
+// entry is a line of the journal.
+type entry struct {
+	Rule  string `json:"rule"`
+	Hash  string `json:"hash"`
+	State *state `json:"state"`
 }
 
-// saveState replaces the file so that a power cut leaves the old or the new.
+// loadState reads both files; missing ones are an empty state. A broken state
+// file is set aside so that the gateway starts; damage tells of it, and of
+// lines that a power cut left torn.
+func loadState(dir string) (s saved, damage, err error) {
+	path := filepath.Join(dir, stateFile)
+	b, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return saved{}, nil, fmt.Errorf("alert state: %w", err)
+	}
+	if err == nil {
+		if e := json.Unmarshal(b, &s); e != nil {
+			s, damage = saved{}, fmt.Errorf("%s is set aside: %w", path, e)
+			if e := os.Rename(path, path+".broken"); e != nil {
+				return saved{}, nil, fmt.Errorf("alert state: %w", e)
+			}
+		}
+	}
+	b, err = os.ReadFile(filepath.Join(dir, journalFile))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return saved{}, nil, fmt.Errorf("alert state: %w", err)
+	}
+	return s, errors.Join(damage, s.replay(b)), nil
+}
+
+// replay applies the lines of a journal, each of which replaces what is known
+// of its source.
+func (s *saved) replay(lines []byte) (damage error) {
+	at := map[[2]string]int{} // by rule and source
+	for name, r := range s.Rules {
+		for i, st := range r.Sources {
+			if st != nil {
+				at[[2]string{name, st.Source}] = i
+			}
+		}
+	}
+	if s.Rules == nil {
+		s.Rules = map[string]savedRule{}
+	}
+	for line := range bytes.Lines(lines) {
+		var e entry
+		if err := json.Unmarshal(line, &e); err != nil || e.State == nil {
+			damage = fmt.Errorf("%s: a torn line is left out", journalFile)
+			continue
+		}
+		r, key := s.Rules[e.Rule], [2]string{e.Rule, e.State.Source}
+		r.Hash = e.Hash
+		if i, ok := at[key]; ok {
+			r.Sources[i] = e.State
+		} else {
+			at[key] = len(r.Sources)
+			r.Sources = append(r.Sources, e.State)
+		}
+		s.Rules[e.Rule] = r
+	}
+	return damage
+}
+
+// saveState replaces the state file so that a power cut leaves the old or the
+// new, and then removes the journal, whose lines it holds.
 func saveState(dir string, s saved) error {
 	b, err := json.Marshal(s)
 	if err != nil {
 		return fmt.Errorf("alert state: %w", err)
 	}
-	f, err := os.CreateTemp(dir, stateFile+".*")
+	path := filepath.Join(dir, stateFile)
+	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("alert state: %w", err)
 	}
-	defer os.Remove(f.Name())
 	_, err = f.Write(b)
 	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), filepath.Join(dir, stateFile))
+		err = os.Rename(path+".new", path)
 	}
 	if err == nil {
-		var d *os.File
-		if d, err = os.Open(dir); err == nil {
-			err = errors.Join(d.Sync(), d.Close())
+		err = syncDir(dir)
+	}
+	if err == nil {
+		if err = os.Remove(filepath.Join(dir, journalFile)); errors.Is(err, os.ErrNotExist) {
+			err = nil
 		}
 	}
 	if err != nil {
 		return fmt.Errorf("alert state: %w", err)
 	}
 	return nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// journal is the open journal, or one that is begun with the next lines.
+type journal struct {
+	file *os.File
+	size int64
+}
+
+// write appends lines and returns when they are on the medium. After an error
+// the journal must be given up for a new state file: what a failed sync left
+// is not known.
+func (j *journal) write(dir string, lines []byte) error {
+	if j.file == nil {
+		f, err := os.OpenFile(filepath.Join(dir, journalFile), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+		if err != nil {
+			return fmt.Errorf("alert state: %w", err)
+		}
+		j.file, j.size = f, 0
+		if err := syncDir(dir); err != nil {
+			return fmt.Errorf("alert state: %w", err)
+		}
+	}
+	n, err := j.file.Write(lines)
+	j.size += int64(n)
+	if err == nil {
+		err = j.file.Sync()
+	}
+	if err != nil {
+		return fmt.Errorf("alert state: %w", err)
+	}
+	return nil
+}
+
+func (j *journal) close() {
+	if j.file != nil {
+		_ = j.file.Close() // what counts in it is synced
+		j.file = nil
+	}
 }
