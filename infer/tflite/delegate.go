@@ -37,25 +37,35 @@ const (
 )
 
 // NewXNNPack makes the XNNPACK delegate of the library. Its options are a
-// struct whose layout depends on the library's version; for one that is not
-// known it is an error, never a guess.
+// struct whose layout depends on the library's version: that of 2.9 is known,
+// a newer library must say which flags it understood. Where none can be told
+// it is an error, never a guess.
 func (l *Library) NewXNNPack(threads int, flags uint32) (*Delegate, error) {
 	if l.sym.xnnpackCreate == 0 || l.sym.xnnpackDelete == 0 {
 		return nil, errors.New("the library has no XNNPACK")
 	}
-	if !strings.HasPrefix(l.version, "2.9.") {
+	known := strings.HasPrefix(l.version, "2.9.")
+	if !known && l.sym.xnnpackFlags == 0 {
 		return nil, fmt.Errorf("XNNPACK: the layout of its options in version %s of the library is not known", l.version)
 	}
-	// 2.9: {int32 num_threads; uint32 flags; ...}. The block is zeroed and
-	// longer than the struct: with a short one the library reads on.
-	options := make([]uint32, 64)
-	options[0], options[1] = uint32(threads), flags
-	ptr := call(l.sym.xnnpackCreate, uintptr(unsafe.Pointer(unsafe.SliceData(options))))
-	runtime.KeepAlive(options)
-	if ptr == 0 {
-		return nil, errors.New("XNNPACK: the library gives no delegate")
+	// 2.9 has {int32 num_threads; uint32 flags; ...}, newer ones a word between.
+	// The order matters: to an older library flags at the later place are a
+	// pointer; to a newer one, at the earlier place, they are hints.
+	for _, place := range []int{1, 2} {
+		// Zeroed and longer than the struct: with a short block the library reads on.
+		options := make([]uint32, 64)
+		options[0], options[place] = uint32(threads), flags
+		ptr := call(l.sym.xnnpackCreate, uintptr(unsafe.Pointer(unsafe.SliceData(options))))
+		runtime.KeepAlive(options)
+		if ptr == 0 {
+			return nil, errors.New("XNNPACK: the library gives no delegate")
+		}
+		if known || uint32(call(l.sym.xnnpackFlags, ptr))&(XNNPackQS8|XNNPackQU8) == flags {
+			return &Delegate{name: "XNNPACK", ptr: ptr, delete: func(p uintptr) { call(l.sym.xnnpackDelete, p) }}, nil
+		}
+		call(l.sym.xnnpackDelete, ptr)
 	}
-	return &Delegate{name: "XNNPACK", ptr: ptr, delete: func(p uintptr) { call(l.sym.xnnpackDelete, p) }}, nil
+	return nil, fmt.Errorf("XNNPACK: version %s of the library does not understand its options", l.version)
 }
 
 // NewExternal opens a delegate's own library (libedgetpu and others) by the

@@ -121,30 +121,44 @@ func (m *Model) NewInterpreter(o Options) (*Interpreter, error) {
 		in.Close()
 		return nil, err
 	}
-	in.refresh()
+	if err := in.refresh(); err != nil {
+		in.Close()
+		return nil, fmt.Errorf("%s: %w", on, err)
+	}
 	return in, nil
 }
 
 // refresh looks where the tensors' memory is.
-func (in *Interpreter) refresh() {
+func (in *Interpreter) refresh() error {
 	s := &in.lib.sym
 	in.args = []uintptr{in.ptr}
 	for i := range callInt(s.inputCount, in.ptr) {
-		in.Inputs = append(in.Inputs, in.tensor(call(s.input, in.ptr, uintptr(i))))
+		p := call(s.input, in.ptr, uintptr(i))
+		if p == 0 {
+			return fmt.Errorf("the runtime has no input %d", i)
+		}
+		in.Inputs = append(in.Inputs, in.tensor(p))
 	}
 	for i := range callInt(s.outputCount, in.ptr) {
-		in.Outputs = append(in.Outputs, in.tensor(call(s.output, in.ptr, uintptr(i))))
+		p := call(s.output, in.ptr, uintptr(i))
+		if p == 0 {
+			return fmt.Errorf("the runtime has no output %d", i)
+		}
+		in.Outputs = append(in.Outputs, in.tensor(p))
 		if in.Outputs[i].Data == nil {
 			in.moving = append(in.moving, i)
 		}
 	}
+	return nil
 }
+
+var errClosed = errors.New("the interpreter is closed")
 
 // Invoke runs the model on what the inputs hold. The outputs hold the result
 // until the next Invoke.
 func (in *Interpreter) Invoke() error {
 	if in.ptr == 0 {
-		return errors.New("the interpreter is closed")
+		return errClosed
 	}
 	if code := callInt(in.lib.sym.invoke, in.args...); code != 0 {
 		return fmt.Errorf("invoke: status %d: %s", code, in.report.take())
@@ -159,6 +173,9 @@ func (in *Interpreter) Invoke() error {
 // ResetState empties the variables that some models keep from one Invoke to
 // the next.
 func (in *Interpreter) ResetState() error {
+	if in.ptr == 0 {
+		return errClosed
+	}
 	if code := callInt(in.lib.sym.resetVariables, in.args...); code != 0 {
 		return fmt.Errorf("reset of the model's state: status %d: %s", code, in.report.take())
 	}

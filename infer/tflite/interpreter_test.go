@@ -62,8 +62,11 @@ func TestInvoke(t *testing.T) {
 		}
 		in.Close()
 		in.Close()
-		if err := in.Invoke(); err == nil {
-			t.Error("a closed interpreter invoked")
+		if err := in.Invoke(); err != errClosed {
+			t.Errorf("a closed interpreter invoked: %v", err)
+		}
+		if err := in.ResetState(); err != errClosed {
+			t.Errorf("a closed interpreter was reset: %v", err)
 		}
 	}
 	m.Close()

@@ -153,7 +153,10 @@ func TestCache(t *testing.T) {
 		t.Errorf("written twice: %v", err)
 	}
 	for name, change := range map[string]func() error{
-		"other bytes": func() error { return os.WriteFile(at, []byte("something else"), 0o700) },
+		// Another file in its place: the one that is open must stay whole.
+		"other bytes": func() error {
+			return errors.Join(os.WriteFile(at+".new", []byte("something else"), 0o700), os.Rename(at+".new", at))
+		},
 		"a link":      func() error { return errors.Join(os.Rename(at, at+".real"), os.Symlink(at+".real", at)) },
 	} {
 		if err := errors.Join(os.Chmod(at, 0o700), change()); err != nil {

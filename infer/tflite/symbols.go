@@ -16,7 +16,7 @@ type symbols struct {
 	resetVariables                                                      uintptr
 	inputCount, outputCount, input, output                              uintptr
 	tensorType, numDims, dim, byteSize, data, name, quantization        uintptr
-	xnnpackCreate, xnnpackDelete                                        uintptr // 0: not in this library
+	xnnpackCreate, xnnpackDelete, xnnpackFlags                          uintptr // 0: not in this library
 	vsnprintf                                                           uintptr // of the C library
 }
 
@@ -49,6 +49,7 @@ func (s *symbols) load(lib uintptr) error {
 	}
 	s.xnnpackCreate, _ = purego.Dlsym(lib, "TfLiteXNNPackDelegateCreate")
 	s.xnnpackDelete, _ = purego.Dlsym(lib, "TfLiteXNNPackDelegateDelete")
+	s.xnnpackFlags, _ = purego.Dlsym(lib, "TfLiteXNNPackDelegateGetFlags")
 	s.vsnprintf = get("vsnprintf") // the library is linked with the C library
 	return errors.Join(errs...)
 }
