@@ -212,3 +212,10 @@ func BenchmarkRun(b *testing.B) {
 		}
 	}
 }
+
+func write(t testing.TB, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -157,7 +157,7 @@ func TestCache(t *testing.T) {
 		"other bytes": func() error {
 			return errors.Join(os.WriteFile(at+".new", []byte("something else"), 0o700), os.Rename(at+".new", at))
 		},
-		"a link":      func() error { return errors.Join(os.Rename(at, at+".real"), os.Symlink(at+".real", at)) },
+		"a link": func() error { return errors.Join(os.Rename(at, at+".real"), os.Symlink(at+".real", at)) },
 	} {
 		if err := errors.Join(os.Chmod(at, 0o700), change()); err != nil {
 			t.Fatal(err)
