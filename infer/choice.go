@@ -170,8 +170,8 @@ func (e *Engine) try(ctx context.Context, m *Model, candidates []string) {
 	untried := len(m.table) == 0
 	m.table = merged(m.table, reports)
 	m.mu.Unlock()
-	c, changed := m.settle(ctx)
-	if ctx.Err() != nil {
+	c, changed, ok := m.settle(ctx)
+	if !ok {
 		return
 	}
 	right := false
@@ -212,15 +212,15 @@ func merged(table, reports []CandidateReport) []CandidateReport {
 }
 
 // settle puts the best of the table in service, or the next best where that is
-// not to be had in this process.
-func (m *Model) settle(ctx context.Context) (c choice, changed bool) {
+// not to be had in this process; not ok where ctx ended or the model is gone.
+func (m *Model) settle(ctx context.Context) (c choice, changed, ok bool) {
 	for {
 		m.mu.Lock()
 		c = choose(m.table, m.pinned)
 		m.mu.Unlock()
 		serving := m.serving.Load()
 		if serving == nil {
-			return c, false
+			return c, false, false
 		}
 		var p *pool
 		if changed = serving.delegate != c.Delegate; changed {
@@ -229,7 +229,7 @@ func (m *Model) settle(ctx context.Context) (c choice, changed bool) {
 				if p != nil {
 					p.free()
 				}
-				return c, false
+				return c, false, false
 			} else if err != nil && c.Delegate != "builtin" {
 				m.mu.Lock()
 				m.table = ruledOut(m.table, c.Delegate, err)
@@ -251,7 +251,7 @@ func (m *Model) settle(ctx context.Context) (c choice, changed bool) {
 		if changed {
 			m.swap(p)
 		}
-		return c, changed
+		return c, changed, true
 	}
 }
 

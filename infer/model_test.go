@@ -284,6 +284,11 @@ func TestChoiceIsOfThisModelAndBox(t *testing.T) {
 			t.Errorf("%s: the choice holds %v, want %v", name, got == want, c.same)
 		}
 	}
+	one, other := base, base
+	one.External.Library, other.External.Library = "/one.so", "/other.so"
+	if key(one) == key(other) {
+		t.Error("the choice holds for another accelerator")
+	}
 	e, m := oneModel(t, base)
 	m.engine.Library = "/another/library.so"
 	if e.key(m) == want {
