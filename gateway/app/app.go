@@ -305,7 +305,7 @@ func (a *App) command(_ context.Context, name string, _ []byte) ([]byte, error) 
 		}
 		return []byte(`{"reloaded":true}`), nil
 	case "model/list":
-		return json.Marshal(a.engine.Models())
+		return json.Marshal(append([]infer.ModelStatus{}, a.engine.Models()...)) // none is [], not null
 	}
 	return nil, fmt.Errorf("unknown command %q; there are status, reload, model/list", name)
 }

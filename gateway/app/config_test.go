@@ -87,6 +87,8 @@ func TestExamplesLoad(t *testing.T) {
 	if err != nil || len(docs) == 0 {
 		t.Fatalf("%v: %v", docs, err)
 	}
+	// The files of passwords and certificates that a block names are there.
+	secret := regexp.MustCompile(`(?:password_file|ca|cert|key): ?((?:secrets|certs)/[\w./-]+)`)
 	fence := regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$")
 	for _, file := range append(docs, filepath.Join(root, "README.md")) {
 		b, err := os.ReadFile(file)
@@ -98,6 +100,15 @@ func TestExamplesLoad(t *testing.T) {
 			// As many empty lines before it, so that errors name the line.
 			blocks[file] = strings.Repeat("\n", line) + string(b[m[2]:m[3]])
 			path := filepath.Join(t.TempDir(), filepath.Base(file))
+			for _, name := range secret.FindAllStringSubmatch(blocks[file], -1) {
+				named := filepath.Join(filepath.Dir(path), name[1])
+				if err := os.MkdirAll(filepath.Dir(named), 0o700); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(named, []byte("x"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
 			if err := os.WriteFile(path, []byte(blocks[file]), 0o600); err != nil {
 				t.Fatal(err)
 			}
