@@ -20,25 +20,47 @@ func parseTime(text, format string) (time.Time, error) {
 // since 1970 by their size, RFC 3339, and "2006-01-02 15:04:05" as UTC.
 func readTime(text, format string) (time.Time, error) {
 	text = strings.TrimSpace(text)
-	bad := func() (time.Time, error) {
-		return time.Time{}, &Error{badTime, fmt.Sprintf("%q is no time (%s)", short(text), format)}
-	}
-	number, err := strconv.ParseFloat(text, 64)
-	if err == nil && !(number >= 0 && number < 1e19) {
-		return bad()
-	}
-	isNumber := err == nil
 	switch format {
 	case "", "auto":
-		if !isNumber {
-			for _, layout := range []string{time.RFC3339Nano, time.DateTime, "2006-01-02T15:04:05"} {
-				if t, err := time.Parse(layout, text); err == nil {
-					return t, nil
-				}
-			}
-			return bad()
+		if strings.IndexByte(text, ':') < 0 {
+			return sinceEpoch(text, format, 0)
 		}
-		unit := time.Nanosecond
+		layouts := []string{time.RFC3339Nano, "2006-01-02T15:04:05"}
+		if len(text) > 10 && text[10] == ' ' {
+			layouts = []string{time.DateTime}
+		}
+		for _, layout := range layouts {
+			if t, err := time.Parse(layout, text); err == nil {
+				return t, nil
+			}
+		}
+		return noTime(text, format)
+	case "unix":
+		return sinceEpoch(text, format, time.Second)
+	case "unix_ms":
+		return sinceEpoch(text, format, time.Millisecond)
+	case "rfc3339":
+		format = time.RFC3339Nano
+	}
+	t, err := time.Parse(format, text)
+	if err != nil {
+		return noTime(text, format)
+	}
+	return t, nil
+}
+
+func noTime(text, format string) (time.Time, error) {
+	return time.Time{}, &Error{badTime, fmt.Sprintf("%q is no time (%s)", short(text), format)}
+}
+
+// sinceEpoch reads a number of units since 1970; 0 takes the unit that fits
+// the number's size.
+func sinceEpoch(text, format string, unit time.Duration) (time.Time, error) {
+	number, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(number >= 0 && number < 1e19) {
+		return noTime(text, format)
+	}
+	if unit == 0 {
 		switch {
 		case number < 1e11:
 			unit = time.Second
@@ -46,25 +68,14 @@ func readTime(text, format string) (time.Time, error) {
 			unit = time.Millisecond
 		case number < 1e17:
 			unit = time.Microsecond
+		default:
+			unit = time.Nanosecond
 		}
-		return since1970(text, number, unit), nil
-	case "unix", "unix_ms":
-		unit := time.Second
-		if format == "unix_ms" {
-			unit = time.Millisecond
-		}
-		if !isNumber || number*unit.Seconds() > lastSecond {
-			return bad()
-		}
-		return since1970(text, number, unit), nil
-	case "rfc3339":
-		format = time.RFC3339Nano
 	}
-	t, err := time.Parse(format, text)
-	if err != nil {
-		return bad()
+	if number*unit.Seconds() > lastSecond {
+		return noTime(text, format)
 	}
-	return t, nil
+	return since1970(text, number, unit), nil
 }
 
 // lastSecond is the end of the year 9999: later times have no RFC 3339 form.
