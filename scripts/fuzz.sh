@@ -12,5 +12,7 @@ printf '%s\n%s\n' "$targets" "$targets" | sed -n "$((first + 1)),$((first + n))p
 	if [ "$total" -gt 0 ] && [ $((spent + each)) -gt "$total" ]; then break; fi
 	spent=$((spent + each))
 	echo "fuzz $dir $name ${each}s"
-	go test "./$dir" -run '^$' -fuzz "^$name\$" -fuzztime "${each}s" -parallel 2 | grep -vE '^(fuzz: elapsed|PASS)' || { echo "FAIL fuzz $dir $name"; exit 1; }
+	# Inputs are hardly made smaller: that would take most of so short a time.
+	said=$(go test "./$dir" -run '^$' -fuzz "^$name\$" -fuzztime "${each}s" -fuzzminimizetime 20x -parallel 2 2>&1) || { printf '%s\n' "$said"; echo "FAIL fuzz $dir $name"; exit 1; }
+	printf '%s\n' "$said" | grep -vE '^(fuzz: elapsed|PASS)' || true
 done
