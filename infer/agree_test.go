@@ -1,14 +1,23 @@
 package infer
 
 import (
+	"bytes"
+	"encoding/binary"
 	"math"
+	"slices"
 	"strings"
 	"testing"
+
+	"edgegateway/internal/testkit"
 )
 
 // TestDisagree: the bounds are shares of the range, steps, and the same best.
 func TestDisagree(t *testing.T) {
-	differ := func(ref, got []Tensor) string { return disagree(ref, got, widen(nil, ref)) }
+	differ := func(ref, got []Tensor) string {
+		j := &judge{}
+		j.see(ref)
+		return j.disagree(ref, got)
+	}
 	nan := math.NaN()
 	for _, c := range []struct {
 		ref, got []float64
@@ -50,11 +59,108 @@ func TestDisagree(t *testing.T) {
 // seen so far, not nothing.
 func TestDisagreeOfOneNumber(t *testing.T) {
 	one := func(v float64) []Tensor { return []Tensor{floats32(nil, v)} }
-	seen := widen(widen(nil, one(-1)), one(1))
-	if got := disagree(one(0.0001), one(0.0019), seen); got != "" {
+	j := &judge{}
+	j.see(one(-1))
+	j.see(one(1))
+	if got := j.disagree(one(0.0001), one(0.0019)); got != "" {
 		t.Errorf("within a thousandth of the range: %q", got)
 	}
-	if got := disagree(one(0.0001), one(0.0029), seen); got == "" {
+	if got := j.disagree(one(0.0001), one(0.0029)); got == "" {
 		t.Error("beyond it: agrees")
+	}
+}
+
+// TestDisagreeOfPose: floats that were made of quantized numbers may be off by
+// steps of those, and in a table of points none is the best.
+func TestDisagreeOfPose(t *testing.T) {
+	path := testkit.Shared(t, "models/movenet_single_pose_lightning_ptq.tflite")
+	m, _, _ := modelInfos(t, path)
+	j := newJudge(m)
+	if len(j.steps) != 1 || math.Abs(j.steps[0]-0.0041) > 1e-4 {
+		t.Fatalf("steps %v", j.steps)
+	}
+	ref, err := invoke(t, path, builtin, rgb(readPicture(t, testkit.Shared(t, "data/squat.bmp")), 192, 192, false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.see(ref)
+	for _, c := range []struct {
+		steps float64
+		agree bool
+	}{{5, true}, {-5, true}, {7, false}} {
+		got := clones(ref)
+		for i := range got[0].Len() {
+			sign := float64(1 - 2*(i%2))
+			putFloat(got[0].Data[4*i:], float32(got[0].Float(i)+sign*c.steps*j.steps[0]))
+		}
+		if why := j.disagree(ref, got); (why == "") != c.agree {
+			t.Errorf("%v steps off: %q", c.steps, why)
+		}
+	}
+}
+
+func clones(list []Tensor) []Tensor {
+	out := slices.Clone(list)
+	for i := range out {
+		out[i].Data = bytes.Clone(out[i].Data)
+	}
+	return out
+}
+
+// TestDisagreeOfDetection: of a real picture the objects count that one is sure
+// of; weak ones may change places.
+func TestDisagreeOfDetection(t *testing.T) {
+	path := testkit.Shared(t, "models/detect.tflite")
+	m, _, _ := modelInfos(t, path)
+	ref, err := invoke(t, path, builtin, rgb(readPicture(t, testkit.Shared(t, "data/pets.jpg")), 300, 300, false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := func(x *Tensor, i int, v float64) {
+		binary.LittleEndian.PutUint32(x.Data[4*i:], math.Float32bits(float32(v)))
+	}
+	const boxes, classes, scores, count = 0, 1, 2, 3
+	for name, c := range map[string]struct {
+		change func(out []Tensor)
+		agree  bool
+	}{
+		"the same": {func([]Tensor) {}, true},
+		"a few steps": {func(out []Tensor) {
+			for i := range 10 {
+				set(&out[scores], i, out[scores].Float(i)*0.95)
+				set(&out[boxes], 4*i, out[boxes].Float(4*i)+0.02)
+			}
+		}, true},
+		"weak ones change places": {func(out []Tensor) {
+			for k := range 4 {
+				a, b := out[boxes].Float(4*8+k), out[boxes].Float(4*9+k)
+				set(&out[boxes], 4*8+k, b)
+				set(&out[boxes], 4*9+k, a)
+			}
+			a, b := out[classes].Float(8), out[classes].Float(9)
+			set(&out[classes], 8, b)
+			set(&out[classes], 9, a)
+		}, true},
+		"the dogs change places": {func(out []Tensor) {
+			for k := range 4 {
+				a, b := out[boxes].Float(k), out[boxes].Float(4+k)
+				set(&out[boxes], k, b)
+				set(&out[boxes], 4+k, a)
+			}
+		}, true},
+		"no dog but a cat":      {func(out []Tensor) { set(&out[classes], 0, 16) }, false},
+		"a dog elsewhere":       {func(out []Tensor) { set(&out[boxes], 1, 0.9*out[boxes].Float(3)) }, false},
+		"nothing":               {func(out []Tensor) { set(&out[count], 0, 0) }, false},
+		"zeros":                 {func(out []Tensor) { clear(out[scores].Data) }, false},
+		"NaN":                   {func(out []Tensor) { set(&out[scores], 1, math.NaN()) }, false},
+		"sure of what is there": {func(out []Tensor) { set(&out[scores], 9, 0.99) }, false},
+	} {
+		j := newJudge(m)
+		got := clones(ref)
+		c.change(got)
+		j.see(ref)
+		if why := j.disagree(ref, got); (why == "") != c.agree {
+			t.Errorf("%s: %q", name, why)
+		}
 	}
 }

@@ -108,8 +108,8 @@ func compare(ctx context.Context, cpu *pool, w *worker, fill func([]Tensor) erro
 	if fill(ref.in) != nil || ref.invoke() != nil {
 		return nil
 	}
-	w.seen = widen(w.seen, ref.out)
-	if why := disagree(ref.out, w.out, w.seen); why != "" {
+	w.judge.see(ref.out)
+	if why := w.judge.disagree(ref.out, w.out); why != "" {
 		return fmt.Errorf("its answer is not the CPU's: %s", why)
 	}
 	return nil
@@ -146,7 +146,7 @@ func (p *pool) proves(ctx context.Context) error {
 		if err = ref.invoke(); err != nil {
 			break
 		}
-		w.seen = widen(w.seen, ref.out)
+		w.judge.see(ref.out)
 	}
 	p.cpu.give(ref)
 	for variant := 0; variant < inputs && err == nil; variant++ {

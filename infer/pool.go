@@ -27,7 +27,7 @@ type worker struct {
 	delegate    *tflite.Delegate // nil: built-in kernels
 	in, out     []Tensor
 	stateful    bool   // its variables are emptied before each frame
-	seen        []span // of an accelerator: the CPU's answers that it was held against
+	judge       *judge // of an accelerator: holds it against the CPU
 }
 
 var errRetired = errors.New("the interpreters were replaced")
@@ -79,6 +79,7 @@ func newPool(lib *tflite.Library, m *Model, name string) (_ *pool, err error) {
 		if err := interchangeable(c, w); err != nil {
 			return nil, err
 		}
+		w.judge = newJudge(m.file.model)
 	}
 	p.ins, p.outs = describe(w.interpreter.Inputs), describe(w.interpreter.Outputs)
 	if p.decoder, err = newDecoder(m.cfg, p.ins, p.outs, m.file.model); err != nil {

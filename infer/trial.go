@@ -125,7 +125,7 @@ type trial struct {
 	accel     *accelerator
 	first     *worker          // of the reference
 	reference [inputs][]Tensor // its outputs
-	seen      []span           // of them
+	judge     *judge
 }
 
 // contender is a candidate, measured for as long as it makes no error.
@@ -173,7 +173,7 @@ func (t *trial) prepare(c *contender) error {
 	}
 	c.w.stateful = file.Stateful()
 	if t.first == nil {
-		t.first = c.w
+		t.first, t.judge = c.w, newJudge(file)
 	} else if err := interchangeable(t.first, c.w); err != nil {
 		return err
 	}
@@ -187,10 +187,10 @@ func (t *trial) prepare(c *contender) error {
 				o.Data = slices.Clone(o.Data)
 				t.reference[i] = append(t.reference[i], o)
 			}
-			t.seen = widen(t.seen, c.w.out)
+			t.judge.see(c.w.out)
 			continue
 		}
-		if why := disagree(t.reference[i], c.w.out, t.seen); why != "" {
+		if why := t.judge.disagree(t.reference[i], c.w.out); why != "" {
 			return fmt.Errorf("does not agree with the built-in kernels: %s", why)
 		}
 	}
