@@ -19,7 +19,7 @@ func (h *hook) ID() string { return "edgegateway" }
 func (h *hook) Provides(b byte) bool {
 	switch b {
 	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnSessionEstablish, mqtt.OnACLCheck, mqtt.OnPublish, mqtt.OnClientExpired,
-		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnPacketSent, mqtt.OnPacketProcessed, mqtt.OnSubscribe, mqtt.OnQosPublish, mqtt.OnPublishDropped:
+		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnPacketSent, mqtt.OnPacketProcessed, mqtt.OnSubscribe, mqtt.OnQosPublish, mqtt.OnPublishDropped, mqtt.OnWillSent:
 		return true
 	}
 	return false
@@ -122,9 +122,26 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 		h.s.refused("stopping")
 		return pk, packets.ErrRejectPacket
 	}
-	taps := h.s.taps.Load()
+	h.s.hand(cl, c, pk)
+	return pk, nil
+}
+
+// OnWillSent hands wills on, which the library publishes by itself.
+func (h *hook) OnWillSent(cl *mqtt.Client, pk packets.Packet) {
+	if c, ok := cl.Net.Conn.(*conn); ok {
+		h.s.intake.RLock()
+		defer h.s.intake.RUnlock()
+		if !h.s.held {
+			h.s.hand(cl, c, pk)
+		}
+	}
+}
+
+// hand gives a message to the taps that want it.
+func (s *Server) hand(cl *mqtt.Client, c *conn, pk packets.Packet) {
+	taps := s.taps.Load()
 	if taps == nil {
-		return pk, nil
+		return
 	}
 	m := Message{Topic: pk.TopicName, Payload: pk.Payload, ClientID: cl.ID, User: c.user,
 		QoS: pk.FixedHeader.Qos, Retain: pk.FixedHeader.Retain, Received: time.Now()}
@@ -140,7 +157,6 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 			t.handle(m)
 		}
 	}
-	return pk, nil
 }
 
 // OnPacketRead keeps the packet ids of the two directions apart, which share
@@ -155,6 +171,11 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 	case packets.Puback:
 		c.flow.free()
 	case packets.Publish, packets.Subscribe, packets.Unsubscribe:
+		// The library lets deep topics through, which cost it dearly, and has no
+		// answer to $SYS: this one is refused like any that is not allowed.
+		if t := pk.TopicName; t != "" && (t[0] == '$' || ValidTopic(t) != nil) {
+			pk.TopicName = "$"
+		}
 		c.foreignID, c.ownID = 0, 0
 		if pk.PacketID == 0 || !c.flow.waited.Load() { // nothing of ours waits for this client
 			break
@@ -194,9 +215,12 @@ func (h *hook) OnPacketSent(cl *mqtt.Client, pk packets.Packet, _ []byte) {
 func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	if c, ok := cl.Net.Conn.(*conn); ok {
 		c.flow.setBusy(true) // retained messages are next
-		for _, f := range pk.Filters {
+		for i, f := range pk.Filters {
 			if f.Qos > 0 {
 				c.flow.waited.Store(true)
+			}
+			if ValidFilter(f.Filter) != nil {
+				pk.Filters[i].Filter = "" // which the library refuses
 			}
 		}
 	}
@@ -234,6 +258,8 @@ func (s *Server) abandon(c *conn) {
 		if err := s.Publish(w.TopicName, w.Payload, w.Qos, w.Retain); err != nil {
 			s.log.Warn().Err(err).Str("client", cl.ID).Msg("will of a broken connection")
 		}
+		(&hook{s: s}).OnWillSent(cl, packets.Packet{TopicName: w.TopicName, Payload: w.Payload,
+			FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: w.Qos, Retain: w.Retain}})
 	}
 	if !cl.IsTakenOver() {
 		cl.ClearInflights()

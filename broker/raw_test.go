@@ -26,7 +26,12 @@ type raw struct {
 
 func dial(t *testing.T, addr string) *raw {
 	t.Helper()
-	c, err := net.Dial("tcp", addr)
+	return dialAt(t, "tcp", addr)
+}
+
+func dialAt(t *testing.T, network, addr string) *raw {
+	t.Helper()
+	c, err := net.Dial(network, addr)
 	if err != nil {
 		t.Fatal(err)
 	}

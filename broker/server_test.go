@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"context"
 	"net"
 	"os/exec"
 	"strings"
@@ -21,16 +20,7 @@ func start(t *testing.T, cfg Config) (*Server, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	<-s.Ready()
+	run(t, s)
 	return s, strings.TrimPrefix(s.Addrs()[0], "tcp://")
 }
 

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -15,7 +16,11 @@ type hijacked struct {
 }
 
 func (h *hijacked) Header() http.Header { return h.header }
-func (h *hijacked) WriteHeader(int)     {}
+
+// WriteHeader is called where the upgrade is refused.
+func (h *hijacked) WriteHeader(code int) {
+	fmt.Fprintf(h.Conn, "HTTP/1.1 %d %s\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n", code, http.StatusText(code))
+}
 
 func (h *hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) { return h.Conn, h.rw, nil }
 
