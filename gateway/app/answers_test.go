@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 
@@ -134,4 +135,41 @@ func (c *tally) all() (n int) {
 		n += k
 	}
 	return n
+}
+
+// A message that a client sends again makes the same id where it has a number
+// of its own; after a start no id comes that was there before.
+func TestIDs(t *testing.T) {
+	dir := t.TempDir()
+	var ids [][]string
+	for range 3 {
+		g := begin(t, dir, "edge", `
+streams:
+  numbered: {topics: [n/+], input: {json: [v], seq: n}}
+  counted: {topics: [c/+], input: {json: [v]}}
+`)
+		here := g.subscribe("results/#")
+		c := g.client("sensor")
+		publish(t, c, "n/a", `{"v":1,"n":41}`, `{"v":1,"n":41}`, `{"v":2,"n":42}`)
+		publish(t, c, "c/a", `{"v":1}`, `{"v":1}`)
+		until(t, "all results", func() bool { return here.len() == 5 })
+		of := map[string][]string{}
+		for _, m := range here.all() {
+			r := decode[result](t, m.Payload)
+			of[r.Stream] = append(of[r.Stream], r.ID)
+		}
+		n, k := of["numbered"], of["counted"]
+		if n[0] != n[1] || n[1] == n[2] || !strings.HasSuffix(n[0], "-41") || k[0] == k[1] || !strings.HasSuffix(k[1], "-2") {
+			t.Errorf("ids %v", of)
+		}
+		ids = append(ids, []string{n[0], k[0]})
+		g.stop()
+	}
+	for i := range ids {
+		for k := range i {
+			if ids[i][0] == ids[k][0] || ids[i][1] == ids[k][1] {
+				t.Errorf("an id came again after a start: %v", ids)
+			}
+		}
+	}
 }

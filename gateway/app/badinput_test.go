@@ -2,16 +2,20 @@ package app
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"image"
 	"image/jpeg"
+	"image/png"
 	"math"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/image/bmp"
 
 	"edgegateway/internal/link"
 	"edgegateway/internal/testkit"
@@ -28,6 +32,7 @@ streams:
   json: {topics: [json], input: {json: [a.b]}}
   field: {topics: [field], input: {image: auto, field: shot.data}, model: vww}
   picture: {topics: [picture], input: {image: auto}, model: vww}
+  number: {topics: [number], input: {number: true}, model: sine}
   raw: {topics: [raw], input: {raw: f32le}, model: sine}
   bytes: {topics: [bytes], input: {raw: tensor}, model: sine}
 `, testkit.Shared(t, "models/vww_96_int8.tflite"), testkit.Shared(t, "models/hello_world_float.tflite")))
@@ -43,6 +48,15 @@ streams:
 	}
 	binary.BigEndian.PutUint16(bomb[at+5:], 65500)
 	binary.BigEndian.PutUint16(bomb[at+7:], 65500)
+	var p, b bytes.Buffer
+	if err := errors.Join(png.Encode(&p, image.NewGray(image.Rect(0, 0, 9, 9))), bmp.Encode(&b, image.NewGray(image.Rect(0, 0, 9, 9)))); err != nil {
+		t.Fatal(err)
+	}
+	pngBomb, bmpBomb := slices.Clone(p.Bytes()), slices.Clone(b.Bytes())
+	binary.BigEndian.PutUint32(pngBomb[16:], 65500)
+	binary.BigEndian.PutUint32(pngBomb[20:], 65500)
+	binary.LittleEndian.PutUint32(bmpBomb[18:], 65500)
+	binary.LittleEndian.PutUint32(bmpBomb[22:], 65500)
 	float := func(v float64) string {
 		return string(binary.LittleEndian.AppendUint32(nil, math.Float32bits(float32(v))))
 	}
@@ -64,6 +78,13 @@ streams:
 		{"picture", good.String()[:good.Len()/2], "bad_picture"},
 		{"picture", good.String()[:20], "bad_picture"},
 		{"picture", string(bomb), "picture_too_large"},
+		{"picture", base64.StdEncoding.EncodeToString(bomb), "picture_too_large"},
+		{"picture", string(pngBomb), "picture_too_large"},
+		{"picture", string(bmpBomb), "picture_too_large"},
+		{"picture", p.String()[:p.Len()/2], "bad_picture"},
+		{"picture", b.String()[:b.Len()/2], "bad_picture"},
+		{"number", "NaN", "not_a_number"},
+		{"number", "1e300", "not_a_number"},
 		{"field", `{"shot":{"data":"!!"}}`, "bad_base64"},
 		{"field", `{"shot":{}}`, "missing_field"},
 		{"raw", "\x00\x00\x00", "wrong_length"},
