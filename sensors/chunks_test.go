@@ -3,6 +3,7 @@ package sensors
 import (
 	"bytes"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -109,6 +110,32 @@ func TestChunkBounds(t *testing.T) {
 			t.Error("the oldest is still there")
 		}
 	})
+}
+
+// Cameras that send at once, each from a goroutine of its own as the broker's
+// clients are, get their own pictures back.
+func TestChunksOfManyCameras(t *testing.T) {
+	a := assembler(1<<16, time.Minute)
+	var all sync.WaitGroup
+	for c := range byte(8) {
+		all.Go(func() {
+			cam := fmt.Sprintf("cam%d", c)
+			piece := bytes.Repeat([]byte{0xff, 0xd8, 0xff, c}, 50)
+			for range 200 {
+				a.Add(cam+"/start", piece)
+				a.Add(cam+"/chunk", piece)
+				whole, ok, err := a.Add(cam+"/end", piece)
+				if !ok || err != nil || !bytes.Equal(whole, bytes.Repeat(piece, 3)) {
+					t.Errorf("%s: %d bytes, %v %v", cam, len(whole), ok, err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	if a.held != 0 || len(a.open) != 0 {
+		t.Errorf("%d bytes in %d pictures are held", a.held, len(a.open))
+	}
 }
 
 // FuzzChunks feeds pieces in any order: what comes out whole is within the
