@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -385,13 +386,32 @@ func TestCrashIsBlamedRight(t *testing.T) {
 	}
 }
 
+// A library that is not there. While it is tried again, what serves is not
+// changed, however the measuring of the CPU's delegates comes out.
 func TestAcceleratorLibraryIsMissing(t *testing.T) {
 	needLibrary(t)
 	none := filepath.Join(t.TempDir(), "libnone.so")
 	mc := sine(t)["sine"]
 	mc.Delegate, mc.External = "external", External{Library: none}
-	b := newBench(t, t.TempDir(), child(t), DefaultConfig(), mc)
-	b.untilDegraded("libnone.so")
+	var trials atomic.Int32
+	real := child(t)
+	trial := func(ctx context.Context, req TrialRequest) ([]CandidateReport, error) {
+		n := trials.Add(1)
+		return editedTrial(real, func(r *CandidateReport) {
+			if r.Name == "xnnpack:0" {
+				r.Micros = []float64{1e6, 0.001}[n%2]
+			}
+		})(ctx, req)
+	}
+	b := newBench(t, t.TempDir(), trial, DefaultConfig(), mc)
+	b.untilDegraded("libnone.so: cannot open")
+	b.until("it was tried four times", func() bool {
+		b.hurry()
+		return trials.Load() > 4
+	})
+	if s := b.status(); s.Delegate != "xnnpack:0" || b.said.count("delegate chosen") != 1 || b.said.count("goes on without") != 1 {
+		t.Errorf("%+v after %q", s, b.said.b.String())
+	}
 	b.right()
 }
 

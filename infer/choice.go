@@ -168,6 +168,10 @@ func (e *Engine) try(ctx context.Context, m *Model, candidates []string) {
 	}
 	m.mu.Lock()
 	untried := len(m.table) == 0
+	if r := external(reports); accel && !untried && (r == nil || !r.OK) {
+		// Nothing new of the CPU: another measuring is no reason to change.
+		reports = slices.DeleteFunc(reports, func(r CandidateReport) bool { return r.Name != "external" })
+	}
 	m.table = merged(m.table, reports)
 	m.mu.Unlock()
 	c, changed, ok := m.settle(ctx)

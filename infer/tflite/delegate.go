@@ -73,7 +73,7 @@ func (l *Library) NewXNNPack(threads int, flags uint32) (*Delegate, error) {
 func (l *Library) NewExternal(path string, options map[string]string) (*Delegate, error) {
 	h, err := purego.Dlopen(path, purego.RTLD_NOW|purego.RTLD_LOCAL)
 	if err != nil {
-		return nil, fmt.Errorf("delegate %s: %w", path, err)
+		return nil, fmt.Errorf("open the delegate: %w", err) // which holds the path
 	}
 	create, err1 := purego.Dlsym(h, "tflite_plugin_create_delegate")
 	destroy, err2 := purego.Dlsym(h, "tflite_plugin_destroy_delegate")
