@@ -128,8 +128,10 @@ func (c Config) Validate() error {
 	if c.Results.QoS != 0 && c.Results.QoS != 1 {
 		bad("results.qos: %d is not 0 or 1", c.Results.QoS)
 	}
-	if _, err := parseSend(c.Results.Send); err != nil {
+	if s, err := parseSend(c.Results.Send); err != nil {
 		bad("results.send: %w", err)
+	} else if s.change && c.Model == "" {
+		bad("results.send: change is of the label, and without a model there is none")
 	}
 	out := strings.NewReplacer("{stream}", "s", "{source}", "s").Replace(c.Results.Topic)
 	if err := broker.ValidTopic(out); err != nil {

@@ -297,20 +297,21 @@ func TestJSON(t *testing.T) {
 func TestValidate(t *testing.T) {
 	change := func(f func(*Config)) Config { c := numbers("a/+"); f(&c); return c }
 	for want, c := range map[string]Config{
-		"topics: ":        change(func(c *Config) { c.Topics = nil }),
-		"topics[0]: ":     change(func(c *Config) { c.Topics = []string{"a/#/b"} }),
-		"full: ":          change(func(c *Config) { c.Full = "newest" }),
-		"results.send: ":  change(func(c *Config) { c.Results.Send = "every 0" }),
-		"results.topic: ": change(func(c *Config) { c.Results.Topic = "a/+" }),
-		"input.json[0]: ": change(func(c *Config) { c.Input.JSON = []string{"a["} }),
-		"window.size: ":   change(func(c *Config) { c.Window = &sensors.WindowConfig{Size: "x"} }),
-		"source: \"id\" ": change(func(c *Config) { c.Source, c.Input.JSON, c.Input.Raw = "id", nil, "u8" }),
-		"source: \"a[":    change(func(c *Config) { c.Source = "a[" }),
-		"source: \"a[*]":  change(func(c *Config) { c.Source = "a[*]" }),
-		"queue: ":         change(func(c *Config) { c.Queue = 0 }),
-		"model: ":         change(func(c *Config) { c.Input.JSON, c.Input.Image = nil, "auto" }),
-		"picture.fit: ":   change(func(c *Config) { c.Picture.Fit = "tile" }),
-		"max_sources: ":   change(func(c *Config) { c.MaxSources = 0 }),
+		"topics: ":                             change(func(c *Config) { c.Topics = nil }),
+		"topics[0]: ":                          change(func(c *Config) { c.Topics = []string{"a/#/b"} }),
+		"full: ":                               change(func(c *Config) { c.Full = "newest" }),
+		"results.send: ":                       change(func(c *Config) { c.Results.Send = "every 0" }),
+		"results.send: change is of the label": change(func(c *Config) { c.Results.Send = "change" }),
+		"results.topic: ":                      change(func(c *Config) { c.Results.Topic = "a/+" }),
+		"input.json[0]: ":                      change(func(c *Config) { c.Input.JSON = []string{"a["} }),
+		"window.size: ":                        change(func(c *Config) { c.Window = &sensors.WindowConfig{Size: "x"} }),
+		"source: \"id\" ":                      change(func(c *Config) { c.Source, c.Input.JSON, c.Input.Raw = "id", nil, "u8" }),
+		"source: \"a[":                         change(func(c *Config) { c.Source = "a[" }),
+		"source: \"a[*]":                       change(func(c *Config) { c.Source = "a[*]" }),
+		"queue: ":                              change(func(c *Config) { c.Queue = 0 }),
+		"model: ":                              change(func(c *Config) { c.Input.JSON, c.Input.Image = nil, "auto" }),
+		"picture.fit: ":                        change(func(c *Config) { c.Picture.Fit = "tile" }),
+		"max_sources: ":                        change(func(c *Config) { c.MaxSources = 0 }),
 	} {
 		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
