@@ -26,6 +26,12 @@ func openData(dir, gateway string) (*dataFolder, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data: %w", err)
 	}
+	// A new folder outlives a power cut when the one that holds it is synced;
+	// one that is not ours to open was there before.
+	if above, err := os.Open(filepath.Dir(dir)); err == nil {
+		_ = above.Sync()
+		above.Close()
+	}
 	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("data: %w", err)
