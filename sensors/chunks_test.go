@@ -121,7 +121,7 @@ func TestChunksOfManyCameras(t *testing.T) {
 		all.Go(func() {
 			cam := fmt.Sprintf("cam%d", c)
 			piece := bytes.Repeat([]byte{0xff, 0xd8, 0xff, c}, 50)
-			for range 200 {
+			for range 3000 {
 				a.Add(cam+"/start", piece)
 				a.Add(cam+"/chunk", piece)
 				whole, ok, err := a.Add(cam+"/end", piece)
