@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"text/tabwriter"
 	"time"
@@ -27,7 +28,9 @@ func benchCommand(version string) *cobra.Command {
 		Long: `Measure the whole way on this box: a client publishes, the gateway in a process
 of its own decodes, invokes and publishes the result, the client receives it.
 The same broker as a plain echo is measured beside it, in turn, in the same run:
-the ratio is what counts, absolute figures depend on the machine and its load.`,
+the ratio is what counts, absolute figures depend on the machine and its load.
+CPU s/M are the server's processor seconds a million messages, allocs its
+allocations a message.`,
 		Example: `  edgegateway bench --model hello_world_float.tflite
   edgegateway bench --model ad01_fp32.tflite --output reconstruction --json --publishers 1,4,16
   edgegateway bench --model vww_96_int8.tflite --picture photo.jpg --jpeg go --publishers 4`,
@@ -79,6 +82,8 @@ type bench struct {
 	publishers, qos        []int
 	length                 time.Duration
 	rounds, rate           int
+	step                   func() // says that one measurement is done
+	clear                  func() // makes room for what is printed
 }
 
 // run measures each combination, in each round all servers in turn.
@@ -92,11 +97,22 @@ func (b *bench) run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	gateway, err := b.startGateway(ctx, dir)
+	bar := progress(3+len(b.qos)*(len(b.publishers)*b.rounds+min(b.rate, 1))*map[bool]int{false: 2, true: 3}[b.peer != ""], "bench", false)
+	b.step, b.clear = func() { bar.Add(1) }, func() { bar.Clear() }
+	defer bar.Finish()
+	cold, err := b.coldStart(ctx, dir, payload)
+	if err != nil {
+		return err
+	}
+	gateway, err := b.startGateway(ctx, filepath.Join(dir, "gateway"))
 	if err != nil {
 		return err
 	}
 	defer gateway.stop()
+	if err := gateway.tried(ctx); err != nil {
+		return err
+	}
+	rest := gateway.rss()
 	size, delegate, err := gateway.settle(ctx, payload)
 	if err != nil {
 		return err
@@ -107,7 +123,9 @@ func (b *bench) run(ctx context.Context, out io.Writer) error {
 	}
 	defer echo.stop()
 	echo.in, echo.out = "echo/in/", "echo/out/"
-	fmt.Fprintf(out, "payload %d bytes, result %d bytes, delegate %s, resident %.0f MB at rest\n\n", len(payload), size, delegate, gateway.rss())
+	b.clear()
+	fmt.Fprintf(out, "payload %d bytes, result %d bytes, delegate %s\n", len(payload), size, delegate)
+	fmt.Fprintf(out, "at rest: program %s, resident %.0f MB with the model loaded, no traffic yet\ncold start to first result: %.2f s\n\n", programSize(), rest, cold.Seconds())
 	servers := []*server{echo, gateway}
 	if b.peer != "" {
 		peer, err := b.peerServer()
@@ -132,8 +150,8 @@ func (b *bench) run(ctx context.Context, out io.Writer) error {
 func (b *bench) table(ctx context.Context, out io.Writer, qos byte, payload []byte, servers []*server) error {
 	names := []string{"echo", "gateway", "peer"}[:len(servers)]
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', tabwriter.AlignRight)
-	defer w.Flush()
-	fmt.Fprintf(w, "QoS %d\tpublishers\tmessages/s\tof echo\tgateway is\tp50 ms\tp99 ms\tCPU s/million\tallocs/message\tRSS MB\t\n", qos)
+	defer func() { b.clear(); w.Flush() }()
+	fmt.Fprintf(w, "QoS %d\tclients\tmsg/s\tof echo\tgateway is\tp50 ms\tp99 ms\tCPU s/M\tallocs\tRSS MB\t\n", qos)
 	for _, n := range b.publishers {
 		all := make([][]measured, len(servers))
 		for range b.rounds {
@@ -143,6 +161,7 @@ func (b *bench) table(ctx context.Context, out io.Writer, qos byte, payload []by
 					return fmt.Errorf("%s: %w", names[i], err)
 				}
 				all[i] = append(all[i], m)
+				b.step()
 			}
 		}
 		echo, gateway := median(all[0]), median(all[1])
@@ -164,6 +183,7 @@ func (b *bench) table(ctx context.Context, out io.Writer, qos byte, payload []by
 		if err != nil {
 			return err
 		}
+		b.step()
 		fmt.Fprintf(w, "%s\t4, at %d/s\t%.0f\t\t\t%.2f\t%.2f\t%.1f\t\t%.0f\t\n", names[i], b.rate, m.rate, ms(m.p50), ms(m.p99), m.cpu, s.rss())
 	}
 	return nil
@@ -214,8 +234,46 @@ func (b *bench) payload() ([]byte, error) {
 	return raw, nil
 }
 
-// startGateway runs this program with a configuration made for the purpose.
+// coldStart is the median time of three starts on empty folders of data: from
+// the start of the process to the first result at a client.
+func (b *bench) coldStart(ctx context.Context, dir string, payload []byte) (time.Duration, error) {
+	var took []time.Duration
+	for n := range 3 {
+		began := time.Now()
+		s, err := b.startGateway(ctx, filepath.Join(dir, fmt.Sprint("cold", n)))
+		if err != nil {
+			return 0, err
+		}
+		err = s.first(ctx, payload)
+		took = append(took, time.Since(began))
+		s.stop()
+		if err != nil {
+			return 0, err
+		}
+		b.step()
+	}
+	slices.Sort(took)
+	return took[1], nil
+}
+
+func programSize() string {
+	exe, err := os.Executable()
+	if err != nil {
+		return "unknown"
+	}
+	info, err := os.Stat(exe)
+	if err != nil {
+		return "unknown"
+	}
+	return fmt.Sprintf("%.1f MB", float64(info.Size())/1e6)
+}
+
+// startGateway runs this program in a new folder with a configuration made
+// for the purpose.
 func (b *bench) startGateway(ctx context.Context, dir string) (*server, error) {
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, err
+	}
 	input, picture := "{raw: "+b.raw+"}", ""
 	switch {
 	case b.picture != "":

@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"edgegateway/infer"
 	"edgegateway/internal/link"
 )
 
@@ -47,8 +49,58 @@ func middle(v []float64) float64 {
 	return v[len(v)/2]
 }
 
-// settle waits until a first result comes and the models' trials are over,
-// and gives the length of a result and the delegate that serves.
+// tried waits until the trials of the models are over.
+func (s *server) tried(ctx context.Context) error {
+	limit := time.After(2 * time.Minute)
+	for {
+		status, err := readStatus(ctx, s.web)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(status.Models, func(m infer.ModelStatus) bool { return m.Trying }) {
+			return nil
+		}
+		select {
+		case <-limit:
+			return errors.New("the trial of the delegates does not end")
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// first publishes one message and waits for its result.
+func (s *server) first(ctx context.Context, payload []byte) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute, errors.New("no result within a minute"))
+	defer cancel()
+	conn, err := link.Connect(ctx, link.Config{URL: s.url, ClientID: "bench-first"})
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	result := make(chan struct{}, 1)
+	if err := conn.Subscribe(ctx, []string{s.out + "#"}, 1, func(link.Msg) {
+		select {
+		case result <- struct{}{}:
+		default:
+		}
+	}); err != nil {
+		return err
+	}
+	if err := conn.Publish(ctx, link.Msg{Topic: s.in + "0", Payload: payload, QoS: 1}); err != nil {
+		return err
+	}
+	select {
+	case <-result:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// settle waits until a first result comes and gives its length and the
+// delegate that serves.
 func (s *server) settle(ctx context.Context, payload []byte) (size int, delegate string, err error) {
 	limit := time.After(60 * time.Second)
 	for {
@@ -56,15 +108,14 @@ func (s *server) settle(ctx context.Context, payload []byte) (size int, delegate
 		if err != nil {
 			return 0, "", err
 		}
-		status, err := fetchStatus(s.web)
+		status, err := readStatus(ctx, s.web)
 		if err != nil {
 			return 0, "", err
 		}
-		tried := true
 		for _, model := range status.Models {
-			tried, delegate = tried && !model.Trying, model.Delegate
+			delegate = model.Delegate
 		}
-		if m.rate > 0 && tried {
+		if m.rate > 0 {
 			return int(lastSize.Load()), delegate, nil
 		}
 		select {

@@ -99,32 +99,47 @@ func modelTryCommand() *cobra.Command {
 				return err
 			}
 			defer e.Close()
-			if err := e.Try(cmd.Context(), m); err != nil {
+			done := waiting("trying the delegates, each as often as it takes to be sure")
+			err = e.Try(cmd.Context(), m)
+			if done(); err != nil {
 				return err
 			}
 			s := e.Models()[0]
-			w := tabwriter.NewWriter(cmd.OutOrStdout(), 2, 4, 2, ' ', 0)
-			fmt.Fprintln(w, "CANDIDATE\tTIME\tAGREES\t")
-			for _, c := range s.Candidates {
-				time, right, mark := "-", "yes", ""
-				if c.Micros > 0 {
-					time = fmt.Sprintf("%.1f µs", c.Micros)
-				}
-				if !c.OK {
-					right = "no: " + c.Why
-				}
-				if c.Chosen {
-					mark = "<- chosen"
-				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.Name, time, right, mark)
-			}
-			w.Flush()
+			printCandidates(cmd.OutOrStdout(), s.Candidates, lineWidth(200))
 			fmt.Fprintf(cmd.OutOrStdout(), "\n%s: %s\n", s.Delegate, s.Why)
 			return nil
 		},
 	}
 	f.add(cmd)
 	return cmd
+}
+
+// printCandidates writes the table of a trial; reasons are cut where the line
+// ends.
+func printCandidates(out io.Writer, list []infer.CandidateReport, width int) {
+	var table strings.Builder
+	w := tabwriter.NewWriter(&table, 2, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "CANDIDATE\tTIME\t\tAGREES")
+	for _, c := range list {
+		time, right, mark := "-", "yes", ""
+		switch {
+		case c.Micros >= 1000:
+			time = fmt.Sprintf("%.2f ms", c.Micros/1000)
+		case c.Micros > 0:
+			time = fmt.Sprintf("%.1f µs", c.Micros)
+		}
+		if !c.OK {
+			right = "no: " + c.Why
+		}
+		if c.Chosen {
+			mark = "chosen"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.Name, time, mark, right)
+	}
+	w.Flush()
+	for line := range strings.Lines(table.String()) {
+		fmt.Fprintln(out, shorten(strings.TrimRight(line, " \n"), width))
+	}
 }
 
 func modelRunCommand() *cobra.Command {

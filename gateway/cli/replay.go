@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
 	"edgegateway/internal/link"
@@ -159,11 +158,7 @@ func (r *replay) rows(list []recorded, path string) ([]recorded, error) {
 const inFlight = 64
 
 func (r *replay) run(ctx context.Context, conn *link.Conn, topic string, items []recorded) error {
-	// With a length: without one the library draws in a goroutine of its own.
-	bar := progressbar.DefaultSilent(int64(len(items)))
-	if info, err := os.Stderr.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 && !r.quiet && !r.loop {
-		bar = progressbar.Default(int64(len(items)), "replay")
-	}
+	bar := progress(len(items), "replay", r.quiet || r.loop)
 	var waits []func(context.Context) error
 	settle := func(keep int) error {
 		for len(waits) > keep {

@@ -55,8 +55,6 @@ func watchCommand() *cobra.Command {
 	return cmd
 }
 
-func fetchStatus(url string) (app.Status, error) { return readStatus(context.Background(), url) }
-
 func readStatus(ctx context.Context, url string) (s app.Status, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
