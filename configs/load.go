@@ -188,9 +188,25 @@ func (f *File) describe(err error) error {
 		if strings.HasPrefix(text, "invalid header option") {
 			text = `a value that begins with | or > stands in quotes; only a block of lines begins so without`
 		}
+		if strings.Contains(text, "must be specified") && variableBefore(y.GetToken()) {
+			text += "; within braces and brackets ${NAME} stands in quotes"
+		}
 		return f.errorAt(y.GetToken(), text)
 	}
 	return fmt.Errorf("%s: %w", f.name, err)
+}
+
+// variableBefore says whether ${ stands on the token's line without quotes.
+func variableBefore(t *token.Token) bool {
+	if t == nil || t.Position == nil {
+		return false
+	}
+	for p := t; p != nil && p.Position != nil && p.Position.Line == t.Position.Line; p = p.Prev {
+		if p.Type == token.MappingStartType && p.Prev != nil && strings.HasSuffix(p.Prev.Value, "$") || p.Type == token.StringType && strings.Contains(p.Value, "$") {
+			return true
+		}
+	}
+	return false
 }
 
 func (f *File) errorAt(t *token.Token, text string) error {

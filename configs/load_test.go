@@ -141,6 +141,7 @@ func TestBad(t *testing.T) {
 	words := map[string][]string{
 		"alias":     {"4:16: rooms.hall.colour: anchors and aliases are not used here"},
 		"bool":      {"1:7: open: wanted true or false, found text"},
+		"braces":    {"2:27: ", "within braces and brackets ${NAME} stands in quotes"},
 		"brackets":  {"more than 64 deep"},
 		"documents": {"2 documents"},
 		"duration":  {"1:7: wait: wanted a duration such as 10s, found a whole number"},

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -17,15 +18,17 @@ func checkCommand() *cobra.Command {
 		Example: "  edgegateway check configs/demo.yaml",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			var errs []error
 			for _, path := range args {
 				cfg, err := app.LoadConfig(path)
 				if err != nil {
-					return invalid(err)
+					errs = append(errs, err)
+					continue
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%s: right: gateway %s, %d streams, %d models, %d alerts, %d links up\n",
-					path, cfg.Gateway, len(cfg.Streams), len(cfg.Models), len(cfg.Alerts), len(cfg.Upstream))
+				fmt.Fprintf(cmd.OutOrStdout(), "%s: right: gateway %s, %s, %s, %s, %s up\n", path, cfg.Gateway,
+					count(len(cfg.Streams), "stream"), count(len(cfg.Models), "model"), count(len(cfg.Alerts), "alert"), count(len(cfg.Upstream), "link"))
 			}
-			return nil
+			return invalid(errors.Join(errs...))
 		},
 	}
 }

@@ -37,8 +37,9 @@ func TestCommands(t *testing.T) {
 		{"run --confg x", usage, "--confg; see: edgegateway run --help"},
 		{"version now", usage, "edgegateway version --help"},
 
-		{"check " + right, ok, "right: gateway hall-7, 1 streams"},
+		{"check " + right, ok, "right: gateway hall-7, 1 stream, 0 models, 0 alerts, 0 links up"},
 		{"check " + right + " " + wrong, invalid, `wrong.yaml:2:1: unknown key "streems"; did you mean "streams"`},
+		{"check " + wrong + " " + right, invalid, `wrong.yaml:2:1: unknown key "streems"`},
 		{"check " + dir + "/gone.yaml", invalid, "gone.yaml: no such file"},
 		{"check", usage, "at least 1 arg"},
 		{"run", invalid, "--config names another file"},

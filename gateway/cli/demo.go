@@ -147,7 +147,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	select {
 	case <-ctx.Done():
 		d.stop()
-		d.say("stopped", "the cloud had received %s and %s", count(d.results.Load(), "result"), count(d.alerts.Load(), "alert"))
+		d.say("stopped", "the cloud had received %s and %s", count(int(d.results.Load()), "result"), count(int(d.alerts.Load()), "alert"))
 		return nil
 	case err := <-d.died:
 		return err
@@ -236,13 +236,6 @@ func (d *demo) await(ctx context.Context, addr string) (*link.Conn, error) {
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
-}
-
-func count(n int64, what string) string {
-	if n != 1 {
-		what += "s"
-	}
-	return fmt.Sprintf("%d %s", n, what)
 }
 
 // received prints a line for what arrived at the cloud.

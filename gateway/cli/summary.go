@@ -151,3 +151,11 @@ func hundredth(v *float64) string {
 	}
 	return fmt.Sprintf("%.2f", *v)
 }
+
+// count is a number of things as a person says it.
+func count(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}
