@@ -219,7 +219,7 @@ func TestModelInspect(t *testing.T) {
 
 func TestModelTry(t *testing.T) {
 	got := done(t, "", "model", "try", testkit.Shared(t, "models/hello_world_float.tflite"))
-	if !strings.Contains(got, "builtin") || !strings.Contains(got, "xnnpack:") || strings.Count(got, "<- chosen") != 1 {
+	if !strings.Contains(got, "builtin") || !strings.Contains(got, "xnnpack:") || strings.Count(got, "chosen") != 1 {
 		t.Error(got)
 	}
 }

@@ -84,8 +84,11 @@ func (s said) line(width int) string {
 		return shorten(text, width)
 	}
 	took := ""
-	if s.TookUs > 0 {
+	switch {
+	case s.TookUs >= 100:
 		took = fmt.Sprintf(" (%.1f ms)", float64(s.TookUs)/1000)
+	case s.TookUs > 0:
+		took = fmt.Sprintf(" (%d µs)", s.TookUs)
 	}
 	text := s.found()
 	var numbers []string
