@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -241,6 +242,48 @@ func TestNoWaitInACircle(t *testing.T) {
 	all.Wait()
 	if got := s.droppedBy("queue_full"); got != 0 {
 		t.Error(got, "dropped")
+	}
+}
+
+// A QoS 2 message that is sent twice goes on once, to taps and subscribers,
+// and the window of a QoS 2 subscriber opens again.
+func TestQoS2(t *testing.T) {
+	s, addr := start(t, Config{Limits: LimitsConfig{WriteTimeout: patience}})
+	var tapped atomic.Int32
+	if _, err := s.Tap([]string{"a"}, func(m Message) { tapped.Add(int32(m.QoS)) }); err != nil {
+		t.Fatal(err)
+	}
+	sub := connect(t, addr, hello{version: 5, id: "sub", props: []byte{0x21, 0, 1}})
+	sub.send(packet(0x82, 1, byte(0), "a", byte(2)))
+	sub.want(0x90)
+	pub := connect(t, addr, hello{id: "pub"})
+	for id := 1; id <= 10; id++ {
+		pub.send(packet(0x34, "a", id, []byte("x")), packet(0x3c, "a", id, []byte("x")))
+		for range 2 {
+			if body := pub.want(0x50); body[1] != byte(id) {
+				t.Errorf("PUBREC %x", body)
+			}
+		}
+		pub.send(packet(0x62, id))
+		pub.want(0x70)
+	}
+	for range 10 {
+		id := sub.want(0x34)[3:5]
+		sub.send(packet(0x50, id))
+		sub.want(0x62)
+		sub.sync() // nothing more before the end of this one
+		sub.send(packet(0x70, id))
+	}
+	sub.sync()
+	if n := tapped.Load(); n != 20 {
+		t.Errorf("the tap saw %d / 2 messages", n)
+	}
+	program := testkit.Program(t, "mosquitto_pub")
+	_, port, _ := strings.Cut(addr, ":")
+	for _, version := range []string{"mqttv311", "mqttv5"} {
+		if out, err := exec.Command(program, "-V", version, "-p", port, "-q", "2", "-t", "b", "-m", "x").CombinedOutput(); err != nil {
+			t.Errorf("%s: %v %s", version, err, out)
+		}
 	}
 }
 

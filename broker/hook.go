@@ -168,8 +168,12 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 		return pk, nil
 	}
 	switch pk.FixedHeader.Type {
-	case packets.Puback:
+	case packets.Puback, packets.Pubcomp:
 		c.flow.free()
+	case packets.Pubrec:
+		if pk.ReasonCode >= packets.ErrUnspecifiedError.Code { // the message ends here
+			c.flow.free()
+		}
 	case packets.Publish, packets.Subscribe, packets.Unsubscribe:
 		// The library lets deep topics through, which cost it dearly, and has no
 		// answer to $SYS: this one is refused like any that is not allowed.
@@ -177,7 +181,8 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 			pk.TopicName = "$"
 		}
 		c.foreignID, c.ownID = 0, 0
-		if pk.PacketID == 0 || !c.flow.waited.Load() { // nothing of ours waits for this client
+		// Nothing of ours waits for this client, or its id comes in more packets.
+		if pk.PacketID == 0 || !c.flow.waited.Load() || pk.FixedHeader.Qos == 2 {
 			break
 		}
 		if id, err := cl.NextPacketID(); err == nil {

@@ -80,7 +80,7 @@ func New(cfg Config, log zerolog.Logger, reg prometheus.Registerer) (*Server, er
 	caps.MaximumPacketSize = uint32(cfg.Limits.MaxPacketBytes)
 	caps.MaximumInflight = 65535 // flow bounds it, and waits where the library would drop
 	caps.MaximumClientWritesPending = queueLength
-	caps.MaximumQos = 1 // a tap cannot promise exactly once; clients ask for 1
+	caps.MaximumQos = 2 // MQTT 3.1.1 cannot be told of less, and a PUBACK is no answer to it
 	caps.TopicAliasMaximum = 0
 	caps.MaximumSessionExpiryInterval = 24 * 60 * 60
 	caps.MaximumMessageExpiryInterval = 0 // retained messages stay, unless their publisher named a time
