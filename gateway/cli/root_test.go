@@ -1,10 +1,15 @@
 package cli
 
 import (
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"edgegateway/internal/testkit"
 )
 
 // Every command says what it does and shows at least one example, and every
@@ -91,3 +96,49 @@ func shellWords(line string) (words []string) {
 	end()
 	return words
 }
+
+// docs/commands.md tells of every command, and each command line in the
+// documents is one that the program takes.
+func TestDocumentedCommands(t *testing.T) {
+	root := testkit.Root(t)
+	files, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := 0
+	for _, file := range append(files, filepath.Join(root, "README.md"), filepath.Join(root, "configs", "edgegateway.service")) {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if filepath.Base(file) == "commands.md" {
+			for _, c := range everyCommand(newRoot("test")) {
+				name := strings.TrimPrefix(c.CommandPath(), "edgegateway ")
+				if !(c.HasSubCommands() && name != "bench") && !strings.HasPrefix(name, "completion") && name != "help" && !strings.Contains(string(b), "\n## "+name+"\n") {
+					t.Errorf("%s: no section %q", file, name)
+				}
+			}
+		}
+		for _, m := range documented.FindAllStringSubmatch(string(b), -1) {
+			lines++
+			line, _, _ := strings.Cut(m[1], " #")
+			words := shellWords(strings.TrimSuffix(line, " &"))
+			for i, w := range words {
+				words[i] = strings.ReplaceAll(w, "$(hostname)", "a")
+			}
+			if len(words) < 2 || words[1] == "COMMAND" || strings.HasPrefix(words[1], "v0.1.0") { // what version says
+				continue
+			}
+			if err := takes(newRoot("test"), words[1:]); err != nil {
+				t.Errorf("%s: %s: %v", file, m[1], err)
+			}
+		}
+	}
+	if lines < 20 {
+		t.Errorf("only %d command lines", lines)
+	}
+}
+
+// documented is a command line in a document: indented, after a prompt or
+// not, or in a systemd unit.
+var documented = regexp.MustCompile(`(?m)^(?:    (?:\$ )?(?:bin/)?|ExecStart=/usr/local/bin/)(edgegateway(?: [^:\n]*(?::[^ \n][^\n]*)?)?)$`)
