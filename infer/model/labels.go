@@ -140,3 +140,26 @@ func (m *Model) labelFile() (name string) {
 	}
 	return values
 }
+
+// tail is the archive at the end of a file, from its first header on.
+func tail(data []byte) []byte {
+	z, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
+	if err != nil {
+		return nil
+	}
+	first := int64(len(data))
+	for _, f := range z.File {
+		if at, err := f.DataOffset(); err == nil {
+			first = min(first, at)
+		}
+	}
+	// The header in front of the data has 30 bytes, a name and more, whose
+	// lengths stand in it.
+	for i := first - 30; i >= max(0, first-30-1<<17); i-- {
+		h := data[i:first]
+		if string(h[:4]) == "PK\x03\x04" && 30+int(h[26])+int(h[27])<<8+int(h[28])+int(h[29])<<8 == len(h) {
+			return data[i:]
+		}
+	}
+	return nil
+}

@@ -1,5 +1,7 @@
 package model
 
+import "edgegateway/infer/model/internal/schema"
+
 // Model is a .tflite file, read. Tensor and metadata bytes are parts of the
 // slice that was given to Read: who changes that slice changes the Model.
 type Model struct {
@@ -10,8 +12,9 @@ type Model struct {
 	Metadata    []Metadata
 	Size        int // of the file, with what is packed behind the tables
 
-	data    []byte
+	data    []byte   // as read
 	buffers [][]byte // by index, as tensors and metadata name them
+	tail    []byte   // the archive behind the tables
 }
 
 // Subgraph is a graph of operators over tensors. The first of a model is the
@@ -31,8 +34,17 @@ type Op struct {
 	Version int
 	Inputs  []int // indexes into Tensors; -1 for an optional input left out
 	Outputs []int
+	// Builtin are a builtin operator's options, a pointer to one of the types
+	// in options.go; nil where the file gives none.
+	Builtin any
 	// Options are the bytes of a custom operator's options (FlexBuffers).
 	Options []byte
+	// Mutating says which inputs are variables that the operator changes.
+	Mutating []bool
+	// Intermediates are tensors that hold only quantization parameters.
+	Intermediates []int
+
+	more *schema.BuiltinOptions2T // the continuation of Builtin
 }
 
 // Signature is a named way to call a subgraph.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 
 	flatbuffers "github.com/google/flatbuffers/go"
 
@@ -111,6 +112,7 @@ func (r *reader) model(f *schema.Model) *Model {
 		r.buffers[i] = r.bytes(&b, i)
 	}
 	m.buffers = r.buffers
+	m.tail = tail(r.data)
 	var c schema.OperatorCode
 	r.codes = make([]opCode, r.take(f.OperatorCodesLength(), codeCost, "operator codes"))
 	for i := range r.codes {
@@ -215,14 +217,65 @@ func (r *reader) op(f *schema.Operator, tensors int) Op {
 		return Op{}
 	}
 	options := f.CustomOptionsBytes()
+	builtin, more := r.options(f)
 	return Op{
-		Code:    r.codes[k].name,
-		Custom:  r.codes[k].custom,
-		Version: r.codes[k].version,
-		Inputs:  r.indexes(f.InputsLength(), f.Inputs, tensors, -1),
-		Outputs: r.indexes(f.OutputsLength(), f.Outputs, tensors, 0),
-		Options: options[:len(options):len(options)],
+		Code:          r.codes[k].name,
+		Custom:        r.codes[k].custom,
+		Version:       r.codes[k].version,
+		Inputs:        r.indexes(f.InputsLength(), f.Inputs, tensors, -1),
+		Outputs:       r.indexes(f.OutputsLength(), f.Outputs, tensors, 0),
+		Builtin:       builtin,
+		Options:       options[:len(options):len(options)],
+		Mutating:      bools(r, f.MutatingVariableInputsLength(), f.MutatingVariableInputs),
+		Intermediates: r.indexes(f.IntermediatesLength(), f.Intermediates, tensors, -1),
+
+		more: more,
 	}
+}
+
+// options unpacks what the generated code knows of an operator's options. One
+// table may serve many operators: what each takes counts.
+func (r *reader) options(f *schema.Operator) (builtin any, more *schema.BuiltinOptions2T) {
+	var t flatbuffers.Table
+	if r.err == nil && f.BuiltinOptions(&t) {
+		if o := f.BuiltinOptionsType().UnPack(t); o != nil {
+			builtin = o.Value
+			r.take(weight(builtin), 1, "bytes of options")
+		}
+	}
+	if r.err == nil && f.BuiltinOptions2(&t) {
+		if more = f.BuiltinOptions2Type().UnPack(t); more != nil {
+			r.take(weight(more.Value), 1, "bytes of options")
+		}
+	}
+	return builtin, more
+}
+
+// weight is about how much memory an unpacked options table takes.
+func weight(options any) int {
+	n := 64
+	if v := reflect.Indirect(reflect.ValueOf(options)); v.Kind() == reflect.Struct {
+		for i := range v.NumField() {
+			switch f := v.Field(i); f.Kind() {
+			case reflect.Slice, reflect.String:
+				n += 8 * f.Len()
+			default:
+				n += 8
+			}
+		}
+	}
+	return n
+}
+
+func bools(r *reader, n int, at func(int) bool) []bool {
+	if n = r.take(n, 1, "flags"); n == 0 {
+		return nil
+	}
+	out := make([]bool, n)
+	for i := range out {
+		out[i] = at(i)
+	}
+	return out
 }
 
 func (r *reader) tensor(f *schema.Tensor, index int) Tensor {
@@ -232,6 +285,7 @@ func (r *reader) tensor(f *schema.Tensor, index int) Tensor {
 		Shape:          ints[int](r, f.ShapeLength(), f.Shape),
 		ShapeSignature: ints[int](r, f.ShapeSignatureLength(), f.ShapeSignature),
 		Variable:       f.IsVariable(),
+		hasRank:        f.HasRank(),
 		Buffer:         r.buffer(f.Buffer(), "tensor", index),
 		BufferIndex:    int(f.Buffer()),
 	}
@@ -240,6 +294,21 @@ func (r *reader) tensor(f *schema.Tensor, index int) Tensor {
 			Scale:     ints[float32](r, q.ScaleLength(), q.Scale),
 			ZeroPoint: ints[int64](r, q.ZeroPointLength(), q.ZeroPoint),
 			Dim:       int(q.QuantizedDimension()),
+			min:       ints[float32](r, q.MinLength(), q.Min),
+			max:       ints[float32](r, q.MaxLength(), q.Max),
+		}
+		var d flatbuffers.Table
+		if r.err == nil && q.Details(&d) {
+			t.Quant.details = q.DetailsType().UnPack(d)
+			r.take(weight(t.Quant.details.Value), 1, "bytes of quantization")
+		}
+	}
+	var v schema.VariantSubType
+	for i := range r.take(f.VariantTensorsLength(), nameCost, "variants") {
+		f.VariantTensors(&v, i)
+		r.take(v.ShapeLength(), 8, "numbers")
+		if r.err == nil {
+			t.variants = append(t.variants, v.UnPack())
 		}
 	}
 	if s := f.Sparsity(nil); s != nil {

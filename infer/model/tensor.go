@@ -3,6 +3,8 @@ package model
 import (
 	"fmt"
 	"math"
+
+	"edgegateway/infer/model/internal/schema"
 )
 
 // Type is the type of a tensor's elements, as the format numbers them.
@@ -74,7 +76,10 @@ type Tensor struct {
 	Sparsity       *Sparsity // nil for a dense tensor
 	Variable       bool      // keeps its value from one run to the next
 	Buffer         []byte    // little endian; nil for a computed tensor
-	BufferIndex    int       // tensors with the same one share their bytes
+	BufferIndex    int       // of the file read: tensors with the same one share their bytes
+
+	hasRank  bool
+	variants []*schema.VariantSubTypeT
 }
 
 // Quantization says what the integers of a tensor stand for:
@@ -84,6 +89,9 @@ type Quantization struct {
 	Scale     []float32
 	ZeroPoint []int64
 	Dim       int
+
+	min, max []float32                    // what some converters note down beside it
+	details  *schema.QuantizationDetailsT // of other schemes
 }
 
 // PerChannel says whether there is more than one scale.
