@@ -259,9 +259,14 @@ func (m *Model) settle(ctx context.Context) (c choice, changed, ok bool) {
 	}
 }
 
+// threadsPay is how much faster a candidate with two threads must be: it takes
+// two cores, on which two interpreters of one thread would do twice the work of
+// one.
+const threadsPay = 1.5
+
 // choose takes the accelerator where it is pinned and right, else the fastest
-// of those that agree; among those within 5 % the one that was named first, so
-// that two threads win only where they help.
+// of those that agree; among those within 5 % the one that was named first.
+// Those with one thread are named first.
 func choose(reports []CandidateReport, pinned string) choice {
 	best, builtin := -1, 0.0
 	for i, r := range reports {
@@ -275,7 +280,11 @@ func choose(reports []CandidateReport, pinned string) choice {
 			best = i
 			break
 		}
-		if best < 0 || r.Micros < 0.95*reports[best].Micros {
+		least := 0.95
+		if d, err := parseDelegate(r.Name); err == nil && d.threads > 1 {
+			least = 1 / threadsPay
+		}
+		if best < 0 || r.Micros < least*reports[best].Micros {
 			best = i
 		}
 	}

@@ -93,10 +93,12 @@ func (e *Engine) load(cfg Config, models map[string]ModelConfig) (map[string]*Mo
 // file is a model file that was read and checked. It is in memory of our own:
 // with a mapping of the file, somebody who writes over it ends the process.
 type file struct {
-	path  string
-	data  []byte
-	sum   string // hex SHA-256
-	model *model.Model
+	path    string
+	data    []byte
+	sum     string // hex SHA-256 of the file
+	model   *model.Model
+	limits  []int    // of indexes in its inputs; nil: it takes none
+	notices []string // what was rewritten for this runtime
 }
 
 func readFile(cfg ModelConfig) (*file, error) {
@@ -108,11 +110,16 @@ func readFile(cfg ModelConfig) (*file, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", filepath.Base(cfg.File), err)
 	}
-	if err := m.Check(); err != nil {
+	sum := sha256.Sum256(data)
+	f := &file{path: cfg.File, sum: hex.EncodeToString(sum[:])}
+	if m, data, f.notices, err = m.Adapted(data); err != nil {
 		return nil, fmt.Errorf("%s: %w", filepath.Base(cfg.File), err)
 	}
-	sum := sha256.Sum256(data)
-	return &file{path: cfg.File, data: data, sum: hex.EncodeToString(sum[:]), model: m}, nil
+	f.model, f.data = m, data
+	if limits := m.IndexLimits(); slices.Max(append(limits, 0)) > 0 {
+		f.limits = limits
+	}
+	return f, nil
 }
 
 // library opens the TensorFlow Lite library once.

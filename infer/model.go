@@ -50,6 +50,9 @@ func (e *Engine) newModel(name string, cfg Config, mc ModelConfig, f *file) (*Mo
 		name: name, cfg: mc, engine: cfg, file: f, labels: stamp(mc.Labels), log: e.log.With().Str("model", name).Logger(), wake: e.wake,
 		fails: e.fails.WithLabelValues(name), pinned: cmp.Or(mc.Delegate, cfg.Delegate, "auto"),
 	}
+	for _, n := range f.notices {
+		m.log.Info().Msg(n)
+	}
 	m.open = func(delegate string) (*pool, error) { return newPool(lib, m, delegate) }
 	first := m.pinned
 	if first == "auto" || first == "external" {
@@ -113,6 +116,9 @@ func (m *Model) runOn(ctx context.Context, p *pool, fill func([]Tensor) error, r
 	defer p.give(w)
 	begin := time.Now()
 	if err := fill(w.in); err != nil {
+		return err
+	}
+	if err := checkIndexes(w.in, m.file.limits); err != nil {
 		return err
 	}
 	err = w.invoke()

@@ -1,6 +1,7 @@
 package infer
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"image"
@@ -229,16 +230,14 @@ func TestStateful(t *testing.T) {
 func TestEncodingsAreRefusedAtLoad(t *testing.T) {
 	needLibrary(t)
 	for name, want := range map[string][]string{
-		"dense_int8_per_channel":   {"FULLY_CONNECTED", "per-channel int8 weights \"dense/weights\"", "convert with"},
-		"dense_hybrid_per_channel": {"FULLY_CONNECTED", "(hybrid)", "convert with"},
-		"dense_int8_sparse":        {"FULLY_CONNECTED", "sparse int8 weights", "DENSIFY"},
-		"conv_int8_sparse":         {"CONV_2D", "sparse int8 weights", "DENSIFY"},
-		"dense_int4":               {"\"dense/weights\"", "int4", "convert with"},
-		"dense_float16":            {"FULLY_CONNECTED", "float16", "DEQUANTIZE"},
-		"conv_int8_dimension":      {"quantized_dimension is", "convert the model again"},
-		"matmul_int8_per_channel":  {"BATCH_MATMUL", "per-channel", "convert with"},
-		"mul_int8_per_channel":     {"MUL", "per-channel", "convert with"},
-		"edgetpu":                  {"edgetpu-custom-op", "Edge TPU", "the file that it was compiled from"},
+		"dense_int8_sparse":       {"FULLY_CONNECTED", "sparse int8 weights", "DENSIFY"},
+		"conv_int8_sparse":        {"CONV_2D", "sparse int8 weights", "DENSIFY"},
+		"dense_int4":              {"\"dense/weights\"", "int4", "convert with"},
+		"dense_float16":           {"FULLY_CONNECTED", "float16", "DEQUANTIZE"},
+		"conv_int8_dimension":     {"quantized_dimension is", "convert the model again"},
+		"matmul_int8_per_channel": {"BATCH_MATMUL", "per-channel", "convert with"},
+		"mul_int8_per_channel":    {"MUL", "per-channel", "convert with"},
+		"edgetpu":                 {"edgetpu-custom-op", "Edge TPU", "the file that it was compiled from"},
 	} {
 		_, err := New(DefaultConfig(), map[string]ModelConfig{"m": {File: "model/testdata/" + name + ".tflite"}}, t.TempDir(), nil, zerolog.Nop(), prometheus.NewRegistry())
 		for _, part := range append(want, "models.m.file: "+name+".tflite: ") {
@@ -253,6 +252,71 @@ func TestEncodingsAreRefusedAtLoad(t *testing.T) {
 		_, m := oneModel(t, ModelConfig{File: "model/testdata/" + name + ".tflite"})
 		if list := m.candidates(false); len(list) < want || want == 1 && len(list) > 1 || list[0] != "builtin" {
 			t.Errorf("%s: the candidates are %q", name, list)
+		}
+	}
+}
+
+// TestDenseWithAScaleAChannel: what today's converters write is rewritten when
+// it is loaded, said, and answered as arithmetic has it on every delegate that
+// serves.
+func TestDenseWithAScaleAChannel(t *testing.T) {
+	for _, c := range []struct {
+		file string
+		in   []float64
+		want []float64
+		step float64
+	}{
+		// As in TestWrongEncodings; 508 is the most that the output can say.
+		{"dense_int8_per_channel", []float64{10, 10, 10, 10}, []float64{100, 508, 508}, 4},
+		{"dense_hybrid_per_channel", []float64{1, 2, 3, 4}, []float64{30, 140, 330}, 3},
+	} {
+		for _, delegate := range []string{"builtin", "xnnpack:3"} {
+			var log bytes.Buffer
+			e, err := New(DefaultConfig(), map[string]ModelConfig{"m": {File: "model/testdata/" + c.file + ".tflite", Delegate: delegate, Output: "raw"}},
+				t.TempDir(), nil, zerolog.New(&log), prometheus.NewRegistry())
+			if err != nil {
+				t.Fatal(err)
+			}
+			m, err := e.Model("m")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var r Result
+			if err := m.Run(t.Context(), func(in []Tensor) error { return in[0].SetFloats(c.in) }, &r); err != nil {
+				t.Fatal(err)
+			}
+			for i, v := range r.Values {
+				if math.Abs(v-c.want[i]) > c.step {
+					t.Errorf("%s on %s: %v, want %v", c.file, delegate, r.Values, c.want)
+					break
+				}
+			}
+			if !strings.Contains(log.String(), "1x1 CONV_2D") {
+				t.Errorf("%s: the log says %s", c.file, log.String())
+			}
+			e.Close()
+		}
+	}
+}
+
+// TestIndexesOutsideTheTable: a word id outside the vocabulary is an error of
+// that message. The runtime itself would read memory of others by it.
+func TestIndexesOutsideTheTable(t *testing.T) {
+	_, m := oneModel(t, ModelConfig{File: testkit.Shared(t, "models/movie_review.tflite")})
+	var r Result
+	ids := make([]float64, 256)
+	run := func(id float64) error {
+		ids[100] = id
+		return m.Run(t.Context(), func(in []Tensor) error { return in[0].SetFloats(ids) }, &r)
+	}
+	for _, id := range []float64{10003, 1e8, math.MaxInt32, -1, math.MinInt32} {
+		if err := run(id); !errors.Is(err, ErrOutOfRange) || !strings.Contains(err.Error(), "0 to 10002") {
+			t.Errorf("id %v: %v", id, err)
+		}
+	}
+	for _, id := range []float64{0, 10002} {
+		if err := run(id); err != nil || r.Label == "" && len(r.Values) == 0 && len(r.Top) == 0 {
+			t.Errorf("id %v: %v, %+v", id, err, r)
 		}
 	}
 }

@@ -160,6 +160,9 @@ func (t *trial) prepare(c *contender) error {
 	if err != nil {
 		return err
 	}
+	if file, data, _, err = file.Adapted(data); err != nil {
+		return err
+	}
 	if d.kind == "external" {
 		if data, err = t.accel.bytes(data); err != nil {
 			return err

@@ -58,7 +58,7 @@ func modelInspectCommand() *cobra.Command {
 			if err := m.Describe(cmd.OutOrStdout()); err != nil {
 				return err
 			}
-			if err := m.Check(); err != nil {
+			if _, _, _, err := m.Adapted(data); err != nil {
 				fmt.Fprintf(cmd.OutOrStdout(), "\nThis runtime would refuse or misread it: %v\n", err)
 			}
 			return nil

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
@@ -123,8 +124,11 @@ func (w *worker) readings(ctx context.Context, src *source, it *item) {
 func (w *worker) finish(ctx context.Context, src *source, it *item, part int) {
 	if err := w.infer(ctx, src); err != nil {
 		reason := sensors.Reason(err)
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			reason = "stopping"
+		case errors.Is(err, infer.ErrOutOfRange):
+			reason = "out_of_range"
 		}
 		w.s.drops.add(w.s.log, reason, 1, fmt.Errorf("topic %s: %w", it.msg.Topic, err))
 		return

@@ -26,6 +26,22 @@ func (m *Model) Adapt() (rewritten []string) {
 	return rewritten
 }
 
+// Adapted is the model as this runtime takes it: the file as it is, or written
+// again by Adapt, checked either way. data is the file that m was read from.
+func (m *Model) Adapted(data []byte) (*Model, []byte, []string, error) {
+	c := m.Clone()
+	rewritten := c.Adapt()
+	if rewritten == nil {
+		return m, data, nil, m.Check()
+	}
+	written, err := c.Write()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	again, err := Read(written)
+	return again, written, rewritten, err
+}
+
 // perChannelDense says whether op is a dense layer that Check would refuse and
 // denseToConv can rewrite.
 func (g *Subgraph) perChannelDense(op *Op) bool {

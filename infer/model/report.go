@@ -81,9 +81,11 @@ func (m *Model) Inspect() Report {
 	if labels, err := m.Labels(); err == nil {
 		r.Labels = len(labels)
 	}
-	if err := m.Check(); err != nil {
+	_, _, rewritten, err := m.Adapted(m.data)
+	if err != nil {
 		r.Problem = err.Error()
 	}
+	r.Notices = append(r.Notices, rewritten...)
 	for _, n := range m.Notices() {
 		r.Notices = append(r.Notices, n.Text)
 	}
