@@ -1,11 +1,19 @@
 package app
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"edgegateway/internal/testkit"
 )
@@ -89,6 +97,7 @@ func TestExamplesLoad(t *testing.T) {
 	}
 	// The files of passwords and certificates that a block names are there.
 	secret := regexp.MustCompile(`(?:password_file|ca|cert|key): ?((?:secrets|certs)/[\w./-]+)`)
+	pair := keyPair(t)
 	fence := regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$")
 	for _, file := range append(docs, filepath.Join(root, "README.md")) {
 		b, err := os.ReadFile(file)
@@ -105,7 +114,7 @@ func TestExamplesLoad(t *testing.T) {
 				if err := os.MkdirAll(filepath.Dir(named), 0o700); err != nil {
 					t.Fatal(err)
 				}
-				if err := os.WriteFile(named, []byte("x"), 0o600); err != nil {
+				if err := os.WriteFile(named, pair, 0o600); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -120,4 +129,24 @@ func TestExamplesLoad(t *testing.T) {
 	if len(blocks) == 0 {
 		t.Error("no YAML block in any document")
 	}
+}
+
+// keyPair is a certificate and its key in one file, which also serves as a
+// password.
+func keyPair(t *testing.T) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "hall"}, NotAfter: time.Now().Add(time.Hour)}
+	cert, err := x509.CreateCertificate(rand.Reader, of, of, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})...)
 }
