@@ -7,6 +7,8 @@ import (
 	"io"
 	"strings"
 
+	flatbuffers "github.com/google/flatbuffers/go"
+
 	"edgegateway/infer/model/internal/schema"
 )
 
@@ -85,7 +87,11 @@ func ParseLabels(text []byte) ([]string, error) {
 // archive are the files of the zip at the end; none where there is no archive
 // that can be read.
 func (m *Model) archive() []*zip.File {
-	z, err := zip.NewReader(bytes.NewReader(m.data), int64(len(m.data)))
+	data := m.tail // what SetLabels packed, or what stood in the file
+	if data == nil {
+		data = m.data
+	}
+	z, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
 	if err != nil {
 		return nil
 	}
@@ -161,5 +167,42 @@ func tail(data []byte) []byte {
 			return data[i:]
 		}
 	}
+	return nil
+}
+
+// SetLabels packs class names into the file, as the format's metadata has
+// them: a labels.txt in the archive at the end, named for the first output.
+// Other packed files and metadata of the author's go.
+func (m *Model) SetLabels(labels []string) error {
+	for i, l := range labels {
+		if strings.ContainsAny(l, "\r\n") || strings.TrimSpace(l) != l || l == "" && i == len(labels)-1 {
+			return fmt.Errorf("label %d: %q cannot stand in a line of its own", i, l)
+		}
+	}
+	if len(labels) > maxLabels {
+		return fmt.Errorf("%d labels are more than %d", len(labels), maxLabels)
+	}
+	const name = "labels.txt"
+	var out bytes.Buffer
+	z := zip.NewWriter(&out)
+	w, err := z.CreateHeader(&zip.FileHeader{Name: name, Method: zip.Deflate})
+	if err != nil {
+		return err
+	}
+	if _, err := io.WriteString(w, strings.Join(labels, "\n")+"\n"); err != nil {
+		return err
+	}
+	if err := z.Close(); err != nil {
+		return err
+	}
+	m.tail = out.Bytes()
+	meta := schema.ModelMetadataT{SubgraphMetadata: []*schema.SubGraphMetadataT{{
+		OutputTensorMetadata: []*schema.TensorMetadataT{{
+			AssociatedFiles: []*schema.AssociatedFileT{{Name: name, Type: schema.AssociatedFileTypeTENSOR_AXIS_LABELS}},
+		}},
+	}}}
+	b := flatbuffers.NewBuilder(256)
+	b.FinishWithFileIdentifier(meta.Pack(b), []byte("M001"))
+	m.SetMeta("TFLITE_METADATA", b.FinishedBytes())
 	return nil
 }

@@ -124,3 +124,35 @@ func FuzzLabels(f *testing.F) {
 		}
 	})
 }
+
+func TestSetLabels(t *testing.T) {
+	m, err := Read(int8Dense(0.1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"nobody", "person", "dog or cat"}
+	if err := m.SetLabels(want); err != nil {
+		t.Fatal(err)
+	}
+	b, err := m.Write()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := Read(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range []*Model{m, again} {
+		if got, err := m.Labels(); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%q, %v", got, err)
+		}
+		if m.labelFile() != "labels.txt" {
+			t.Errorf("the metadata names %q", m.labelFile())
+		}
+	}
+	for _, bad := range [][]string{{"two\nlines"}, {" space"}, {"a", ""}} {
+		if err := m.SetLabels(bad); err == nil {
+			t.Errorf("%q: no error", bad)
+		}
+	}
+}

@@ -1,0 +1,259 @@
+package train
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// Dataset is labelled samples in memory. Pictures stay bytes until a batch of
+// them is used; the network sees byte/127.5 - 1, as the gateway gives pictures
+// to a float model.
+type Dataset struct {
+	Name  string
+	Shape Shape // of one input
+
+	Pixels []byte    // pictures, one after the other, or
+	Values []float32 // numbers
+
+	// Labels are class numbers, with Classes their names; or Targets are Width
+	// values a sample.
+	Labels  []int32
+	Classes []string
+	Targets []float32
+	Width   int
+
+	Features []string    // names of the inputs, where they have any
+	Times    []time.Time // of the samples, where they have any
+	Groups   []int32     // samples of one group stay on one side of a split; nil: each its own
+}
+
+// Len is the number of samples.
+func (d *Dataset) Len() int {
+	size := max(product(d.Shape), 1)
+	if d.Pixels != nil {
+		return len(d.Pixels) / size
+	}
+	return len(d.Values) / size
+}
+
+// Check says whether its parts fit together.
+func (d *Dataset) Check() error {
+	n, size := d.Len(), product(d.Shape)
+	switch {
+	case size < 1:
+		return fmt.Errorf("data %s: inputs of shape %v", d.Name, d.Shape)
+	case n == 0:
+		return fmt.Errorf("data %s: there is no sample", d.Name)
+	case d.Pixels != nil && len(d.Pixels)%size != 0 || d.Pixels == nil && len(d.Values)%size != 0:
+		return fmt.Errorf("data %s: not a whole number of samples of %v", d.Name, d.Shape)
+	case d.Labels != nil && len(d.Labels) != n:
+		return fmt.Errorf("data %s: %d labels for %d samples", d.Name, len(d.Labels), n)
+	case d.Labels == nil && d.Targets != nil && len(d.Targets) != n*d.Width:
+		return fmt.Errorf("data %s: %d targets for %d samples of %d", d.Name, len(d.Targets), n, d.Width)
+	case d.Times != nil && len(d.Times) != n || d.Groups != nil && len(d.Groups) != n:
+		return fmt.Errorf("data %s: times or groups do not fit %d samples", d.Name, n)
+	}
+	for i, l := range d.Labels {
+		if l < 0 || int(l) >= len(d.Classes) {
+			return fmt.Errorf("data %s: label %d of sample %d, there are %d classes", d.Name, l, i, len(d.Classes))
+		}
+	}
+	for i, v := range d.Values {
+		if v-v != 0 {
+			return fmt.Errorf("data %s: sample %d holds a value that is no number", d.Name, i/size)
+		}
+	}
+	for i, v := range d.Targets {
+		if v-v != 0 {
+			return fmt.Errorf("data %s: a target of sample %d is no number", d.Name, i/max(d.Width, 1))
+		}
+	}
+	return nil
+}
+
+// Input writes sample i into x, which has room for one.
+func (d *Dataset) Input(x []float32, i int) {
+	size := len(x)
+	if d.Pixels == nil {
+		copy(x, d.Values[i*size:])
+		return
+	}
+	for j, b := range d.Pixels[i*size : (i+1)*size] {
+		x[j] = pixel[b]
+	}
+}
+
+// pixel is what a network sees of a byte.
+var pixel = func() (t [256]float32) {
+	for i := range t {
+		t[i] = float32(i)/127.5 - 1
+	}
+	return t
+}()
+
+// load fills b with the samples at these indexes.
+func (d *Dataset) load(b *batch, at []int) {
+	size := product(d.Shape)
+	b.n = len(at)
+	b.x = grow(b.x, len(at)*size)
+	for k, i := range at {
+		d.Input(b.x[k*size:(k+1)*size], i)
+	}
+	b.labels, b.targets = b.labels[:0], b.targets[:0]
+	for _, i := range at {
+		if d.Labels != nil {
+			b.labels = append(b.labels, d.Labels[i])
+		} else {
+			b.targets = append(b.targets, d.Targets[i*d.Width:(i+1)*d.Width]...)
+		}
+	}
+	if d.Labels == nil {
+		b.labels = nil
+	}
+}
+
+// Subset gives the samples at these indexes, copied.
+func (d *Dataset) Subset(at []int) *Dataset {
+	size := product(d.Shape)
+	out := *d
+	out.Pixels, out.Values, out.Labels, out.Targets, out.Times, out.Groups = nil, nil, nil, nil, nil, nil
+	for _, i := range at {
+		if d.Pixels != nil {
+			out.Pixels = append(out.Pixels, d.Pixels[i*size:(i+1)*size]...)
+		} else {
+			out.Values = append(out.Values, d.Values[i*size:(i+1)*size]...)
+		}
+		if d.Labels != nil {
+			out.Labels = append(out.Labels, d.Labels[i])
+		}
+		if d.Targets != nil {
+			out.Targets = append(out.Targets, d.Targets[i*d.Width:(i+1)*d.Width]...)
+		}
+		if d.Times != nil {
+			out.Times = append(out.Times, d.Times[i])
+		}
+		if d.Groups != nil {
+			out.Groups = append(out.Groups, d.Groups[i])
+		}
+	}
+	return &out
+}
+
+// Split divides the samples, part of them into the second set: stratified by
+// class where there are classes, by the seed, or (by time) the latest.
+func (d *Dataset) Split(part float64, byTime bool, seed uint64) (first, second *Dataset, err error) {
+	if !(part > 0 && part < 1) {
+		return nil, nil, fmt.Errorf("a split of %v: it is a part between 0 and 1", part)
+	}
+	n := d.Len()
+	var a, b []int
+	if byTime {
+		order := make([]int, n)
+		for i := range order {
+			order[i] = i
+		}
+		if d.Times != nil {
+			slices.SortStableFunc(order, func(i, j int) int { return d.Times[i].Compare(d.Times[j]) })
+		}
+		cut := n - int(math.Round(part*float64(n)))
+		a, b = order[:cut], order[cut:]
+	} else {
+		a, b = d.stratify(part, rand.New(rand.NewPCG(seed, 0x73706c)))
+	}
+	if len(a) == 0 || len(b) == 0 {
+		return nil, nil, fmt.Errorf("data %s: %d samples cannot be split at %v", d.Name, n, part)
+	}
+	return d.Subset(a), d.Subset(b), nil
+}
+
+// stratify takes the same part of each class, group by group.
+func (d *Dataset) stratify(part float64, r *rand.Rand) (a, b []int) {
+	type group struct{ at []int }
+	byClass := map[int32][]*group{}
+	groups := map[int32]*group{}
+	for i := range d.Len() {
+		class := int32(0)
+		if d.Labels != nil {
+			class = d.Labels[i]
+		}
+		if d.Groups != nil {
+			if g := groups[d.Groups[i]]; g != nil {
+				g.at = append(g.at, i)
+				continue
+			}
+		}
+		g := &group{[]int{i}}
+		if d.Groups != nil {
+			groups[d.Groups[i]] = g
+		}
+		byClass[class] = append(byClass[class], g)
+	}
+	var classes []int32
+	for c := range byClass {
+		classes = append(classes, c)
+	}
+	slices.Sort(classes)
+	for _, c := range classes {
+		list := byClass[c]
+		r.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+		cut := int(math.Round(part * float64(len(list))))
+		for i, g := range list {
+			if i < cut {
+				b = append(b, g.at...)
+			} else {
+				a = append(a, g.at...)
+			}
+		}
+	}
+	slices.Sort(a)
+	slices.Sort(b)
+	return a, b
+}
+
+// LearnNorm gives mean and standard deviation of each feature; a feature that
+// never changes keeps its scale. Pictures need none.
+func (d *Dataset) LearnNorm() *Norm {
+	if d.Pixels != nil {
+		return nil
+	}
+	w := product(d.Shape)
+	if len(d.Shape) == 3 {
+		w = d.Shape[2]
+	}
+	n := &Norm{Mean: make([]float32, w), Std: make([]float32, w)}
+	mean, sq := make([]float64, w), make([]float64, w)
+	rows := float64(len(d.Values) / w)
+	for i, v := range d.Values {
+		mean[i%w] += float64(v) / rows
+	}
+	for i, v := range d.Values {
+		x := float64(v) - mean[i%w]
+		sq[i%w] += x * x / rows
+	}
+	for j := range mean {
+		n.Mean[j], n.Std[j] = float32(mean[j]), float32(math.Sqrt(sq[j]))
+		if n.Std[j] < 1e-6*max(1e-12, float32(math.Abs(mean[j]))) || n.Std[j] == 0 {
+			n.Std[j] = 1
+		}
+	}
+	return n
+}
+
+// ClassWeights are such that all classes count alike, whatever their number
+// of samples: N / (classes * n_c), as scikit-learn's "balanced".
+func (d *Dataset) ClassWeights() []float32 {
+	counts := make([]int, len(d.Classes))
+	for _, l := range d.Labels {
+		counts[l]++
+	}
+	w := make([]float32, len(counts))
+	for c, n := range counts {
+		if n > 0 {
+			w[c] = float32(len(d.Labels)) / float32(len(counts)*n)
+		}
+	}
+	return w
+}

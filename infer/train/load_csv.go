@@ -1,0 +1,414 @@
+package train
+
+import (
+	"bytes"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// CSVConfig says what the columns of a file are.
+type CSVConfig struct {
+	Target []string // the columns to learn; none: the inputs themselves, for an autoencoder
+	Drop   []string // columns that are left out
+	Time   string   // column with the time of a row; "": the first that looks like one
+	// Regression takes a numeric target as values though it has few of them.
+	Regression bool
+	// Window gathers so many rows to one input, each a row after the last;
+	// Ahead rows behind it are the targets (a forecast) where Target is empty.
+	Window, Ahead int
+}
+
+// Column is what was made of one.
+type Column struct {
+	Name   string   `json:"name"`
+	Kind   string   `json:"kind"` // number, text, time
+	Use    string   `json:"use"`  // input, target, time, dropped, constant
+	Values []string `json:"values,omitempty"`
+	Low    float64  `json:"low"`
+	High   float64  `json:"high"`
+	Empty  int      `json:"empty,omitempty"`
+}
+
+// Bounds of a table.
+const (
+	maxCSV        = 1 << 30 // bytes
+	maxCategories = 64      // values of a text column
+	maxColumns    = 4096
+)
+
+// LoadCSV reads a table with a header: numbers become inputs, text of few
+// values one input a value, the target classes or values. A row with more
+// fields than the header begins with its number, as R writes it. What each
+// column became is returned beside the data.
+func LoadCSV(path string, cfg CSVConfig) (*Dataset, []Column, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer f.Close()
+	d, columns, err := parseCSV(io.LimitReader(f, maxCSV), cfg)
+	if err != nil {
+		return nil, columns, fmt.Errorf("%s: %w", path, err)
+	}
+	d.Name = path
+	return d, columns, nil
+}
+
+func parseCSV(r io.Reader, cfg CSVConfig) (*Dataset, []Column, error) {
+	names, rows, err := readTable(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	t := table{cfg: cfg, rows: rows}
+	for i, n := range names {
+		t.columns = append(t.columns, guess(n, i, rows))
+	}
+	if err := t.assign(); err != nil {
+		return nil, t.columns, err
+	}
+	d, err := t.dataset()
+	return d, t.columns, err
+}
+
+// readTable reads header and rows; the delimiter is the one of , ; tab and |
+// that the header has most of.
+func readTable(r io.Reader) (names []string, rows [][]string, err error) {
+	text, err := io.ReadAll(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	text = bytes.TrimPrefix(text, []byte("\ufeff"))
+	first, _, _ := bytes.Cut(text, []byte("\n"))
+	c := csv.NewReader(bytes.NewReader(text))
+	best := 0
+	for _, sep := range ",;\t|" {
+		if n := bytes.Count(first, []byte(string(sep))); n > best {
+			best, c.Comma = n, sep
+		}
+	}
+	c.FieldsPerRecord, c.TrimLeadingSpace = -1, true
+	names, err = c.Read()
+	if err != nil {
+		return nil, nil, fmt.Errorf("no header: %w", err)
+	}
+	for {
+		row, err := c.Read()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		rows = append(rows, row)
+	}
+	if len(rows) == 0 {
+		return nil, nil, errors.New("has a header and no rows")
+	}
+	if len(rows[0]) == len(names)+1 {
+		names = append([]string{"#"}, names...)
+	}
+	if len(names) > maxColumns {
+		return nil, nil, fmt.Errorf("%d columns are more than %d", len(names), maxColumns)
+	}
+	for i, row := range rows {
+		if len(row) != len(names) {
+			return nil, nil, fmt.Errorf("row %d has %d fields, the header %d", i+1, len(row), len(names))
+		}
+	}
+	for i, n := range names {
+		names[i] = strings.TrimSpace(n)
+		if slices.Contains(names[:i], names[i]) {
+			return nil, nil, fmt.Errorf("two columns are called %q", names[i])
+		}
+	}
+	return names, rows, nil
+}
+
+// timeLayouts are those that a column is tried with.
+var timeLayouts = []string{"2006-01-02 15:04:05", time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02", "02.01.2006 15:04:05", "1/2/2006 15:04", "1/2/2006"}
+
+func parseTime(s string) (time.Time, bool) {
+	for _, l := range timeLayouts {
+		if t, err := time.Parse(l, s); err == nil {
+			return t, true
+		}
+	}
+	return time.Time{}, false
+}
+
+// guess looks at every value of a column: all numbers, all times, or text.
+func guess(name string, i int, rows [][]string) Column {
+	c := Column{Name: name, Kind: "number"}
+	seen := map[string]bool{}
+	numbers, times, first := true, true, true
+	for _, row := range rows {
+		v := strings.TrimSpace(row[i])
+		if missing(v) {
+			c.Empty++
+			continue
+		}
+		if len(seen) <= maxCategories {
+			seen[v] = true
+		}
+		if numbers {
+			x, err := strconv.ParseFloat(v, 64)
+			if numbers = err == nil && x-x == 0; numbers {
+				if first {
+					c.Low, c.High = x, x
+				}
+				c.Low, c.High, first = min(c.Low, x), max(c.High, x), false
+			}
+		}
+		if times && !numbers {
+			_, times = parseTime(v)
+		}
+		if !numbers && !times && len(seen) > maxCategories {
+			break
+		}
+	}
+	switch {
+	case len(seen) == 0, numbers:
+	case times:
+		c.Kind = "time"
+	default:
+		c.Kind = "text"
+	}
+	if c.Kind != "number" {
+		c.Low, c.High = 0, 0
+	}
+	if len(seen) <= maxCategories {
+		for v := range seen {
+			c.Values = append(c.Values, v)
+		}
+		sortValues(c.Values)
+	}
+	return c
+}
+
+func missing(v string) bool {
+	return v == "" || strings.EqualFold(v, "na") || strings.EqualFold(v, "nan") || strings.EqualFold(v, "null") || v == "?"
+}
+
+// sortValues puts numbers in their order, other text after the alphabet.
+func sortValues(v []string) {
+	slices.SortFunc(v, func(a, b string) int {
+		x, errX := strconv.ParseFloat(a, 64)
+		y, errY := strconv.ParseFloat(b, 64)
+		if errX == nil && errY == nil && x != y {
+			if x < y {
+				return -1
+			}
+			return 1
+		}
+		return strings.Compare(a, b)
+	})
+}
+
+// table is columns on their way to a Dataset.
+type table struct {
+	cfg     CSVConfig
+	columns []Column
+	rows    [][]string
+}
+
+func (t *table) names() (list []string) {
+	for _, c := range t.columns {
+		list = append(list, c.Name)
+	}
+	return list
+}
+
+// assign decides what each column is used for.
+func (t *table) assign() error {
+	for _, n := range slices.Concat(t.cfg.Target, t.cfg.Drop, []string{t.cfg.Time}) {
+		if n != "" && !slices.Contains(t.names(), n) {
+			return fmt.Errorf("there is no column %q; there are %s", n, strings.Join(t.names(), ", "))
+		}
+	}
+	hasTime := t.cfg.Time != ""
+	inputs := 0
+	for i := range t.columns {
+		c := &t.columns[i]
+		switch {
+		case slices.Contains(t.cfg.Drop, c.Name):
+			c.Use = "dropped"
+		case slices.Contains(t.cfg.Target, c.Name):
+			c.Use = "target"
+			if c.Kind == "text" && c.Values == nil {
+				return fmt.Errorf("target %q is text of more than %d values", c.Name, maxCategories)
+			}
+			if c.Kind == "time" {
+				return fmt.Errorf("target %q is a time", c.Name)
+			}
+			if c.Empty > 0 {
+				return fmt.Errorf("target %q is empty in %d rows", c.Name, c.Empty)
+			}
+		case c.Name == t.cfg.Time, c.Kind == "time" && !hasTime:
+			if c.Kind != "time" {
+				return fmt.Errorf("column %q holds no times", c.Name)
+			}
+			c.Use, hasTime = "time", true
+		case c.Kind == "time", c.Name == "#":
+			c.Use = "dropped"
+		case c.Kind == "text" && c.Values == nil:
+			c.Use = "dropped" // a name of each row
+		case len(c.Values) < 2 && c.Values != nil || c.Empty == len(t.rows):
+			c.Use = "constant"
+		default:
+			c.Use = "input"
+			inputs++
+		}
+	}
+	if inputs == 0 {
+		return errors.New("no column is left as an input")
+	}
+	if len(t.cfg.Target) > 1 {
+		for i := range t.columns {
+			if c := &t.columns[i]; c.Use == "target" && c.Kind == "text" {
+				return fmt.Errorf("target %q is text; of several targets each must be a number", c.Name)
+			}
+		}
+	}
+	return nil
+}
+
+// dataset makes numbers of the rows.
+func (t *table) dataset() (*Dataset, error) {
+	d := &Dataset{}
+	var inputs, targets []int
+	when := -1
+	for i, c := range t.columns {
+		switch c.Use {
+		case "input":
+			inputs = append(inputs, i)
+			if c.Kind == "text" {
+				for _, v := range c.Values {
+					d.Features = append(d.Features, c.Name+"="+v)
+				}
+			} else {
+				d.Features = append(d.Features, c.Name)
+			}
+		case "target":
+			targets = append(targets, i)
+		case "time":
+			when = i
+		}
+	}
+	d.Shape = Shape{len(d.Features)}
+	classes := len(targets) == 1 && !t.cfg.Regression && t.columns[targets[0]].Values != nil && classLike(t.columns[targets[0]])
+	if classes {
+		d.Classes = t.columns[targets[0]].Values
+	} else {
+		d.Width = len(targets)
+	}
+	last := make([]float32, len(t.columns)) // what stands in for an empty field: the value before
+	for _, row := range t.rows {
+		for _, i := range inputs {
+			d.Values = t.appendInput(d.Values, i, row[i], last)
+		}
+		switch {
+		case classes:
+			d.Labels = append(d.Labels, int32(slices.Index(d.Classes, strings.TrimSpace(row[targets[0]]))))
+		default:
+			for _, i := range targets {
+				v, err := strconv.ParseFloat(strings.TrimSpace(row[i]), 32)
+				if err != nil {
+					return nil, fmt.Errorf("target %q: %w", t.columns[i].Name, err)
+				}
+				d.Targets = append(d.Targets, float32(v))
+			}
+		}
+		if when >= 0 {
+			at, ok := parseTime(strings.TrimSpace(row[when]))
+			if !ok {
+				return nil, fmt.Errorf("column %q: a row has no time", t.columns[when].Name)
+			}
+			d.Times = append(d.Times, at)
+		}
+	}
+	if t.cfg.Window > 0 {
+		return d.windows(t.cfg.Window, t.cfg.Ahead)
+	}
+	if len(targets) == 0 { // an autoencoder answers with its input
+		d.Targets, d.Width = slices.Clone(d.Values), len(d.Features)
+	}
+	return d, d.Check()
+}
+
+// classLike says whether a target's values are names of classes: text, or a
+// few whole numbers.
+func classLike(c Column) bool {
+	if c.Kind == "text" {
+		return true
+	}
+	for _, v := range c.Values {
+		if _, err := strconv.Atoi(v); err != nil {
+			return false
+		}
+	}
+	return len(c.Values) <= 20
+}
+
+func (t *table) appendInput(v []float32, i int, field string, last []float32) []float32 {
+	field = strings.TrimSpace(field)
+	c := &t.columns[i]
+	if c.Kind == "text" {
+		for _, value := range c.Values {
+			one := float32(0)
+			if value == field {
+				one = 1
+			}
+			v = append(v, one)
+		}
+		return v
+	}
+	if !missing(field) {
+		if x, err := strconv.ParseFloat(field, 64); err == nil {
+			last[i] = float32(x)
+		}
+	}
+	return append(v, last[i])
+}
+
+// windows gathers size rows to one input. With ahead the targets are all the
+// features of the ahead rows behind the window; without, those of the last row
+// of the window where there are any, else the window itself.
+func (d *Dataset) windows(size, ahead int) (*Dataset, error) {
+	n, w := d.Len(), product(d.Shape)
+	if ahead < 0 || size < 1 || size+ahead > n {
+		return nil, fmt.Errorf("windows of %d rows and %d ahead: there are %d rows", size, ahead, n)
+	}
+	out := &Dataset{Name: d.Name, Shape: Shape{size * w}, Classes: d.Classes, Width: d.Width}
+	for k := range size {
+		for _, f := range d.Features {
+			out.Features = append(out.Features, fmt.Sprintf("%s[%d]", f, k-size+1))
+		}
+	}
+	for from := 0; from+size+ahead <= n; from++ {
+		end := from + size
+		out.Values = append(out.Values, d.Values[from*w:end*w]...)
+		switch {
+		case ahead > 0:
+			out.Width = ahead * w
+			out.Targets = append(out.Targets, d.Values[end*w:(end+ahead)*w]...)
+		case d.Labels != nil:
+			out.Labels = append(out.Labels, d.Labels[end-1])
+		case d.Targets != nil:
+			out.Targets = append(out.Targets, d.Targets[(end-1)*d.Width:end*d.Width]...)
+		default:
+			out.Width = size * w
+			out.Targets = append(out.Targets, d.Values[from*w:end*w]...)
+		}
+		if d.Times != nil {
+			out.Times = append(out.Times, d.Times[end-1])
+		}
+	}
+	return out, out.Check()
+}

@@ -1,0 +1,81 @@
+package train
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// maxPicture is the most bytes of a picture's file.
+const maxPicture = 64 << 20
+
+// LoadFolder reads pictures by class: dir/<class>/<file>. decode writes a
+// file's picture into pixels, of the given shape; files that it refuses are
+// returned by name, unless no file is left. Classes come in the order of
+// their names; progress may be nil.
+func LoadFolder(dir string, shape Shape, decode func(file, pixels []byte) error, progress func(done, of int)) (d *Dataset, refused []string, err error) {
+	if len(shape) != 3 {
+		return nil, nil, fmt.Errorf("pictures of shape %v: it is [height, width, channels]", shape)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	type file struct {
+		path  string
+		class int32
+	}
+	var files []file
+	d = &Dataset{Name: dir, Shape: shape}
+	for _, e := range entries {
+		if !e.IsDir() || strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		inside, err := os.ReadDir(filepath.Join(dir, e.Name()))
+		if err != nil {
+			return nil, nil, err
+		}
+		some := false
+		for _, f := range inside {
+			if f.IsDir() || !slices.Contains([]string{".jpg", ".jpeg", ".png", ".bmp"}, strings.ToLower(filepath.Ext(f.Name()))) {
+				continue
+			}
+			files, some = append(files, file{filepath.Join(dir, e.Name(), f.Name()), int32(len(d.Classes))}), true
+		}
+		if some {
+			d.Classes = append(d.Classes, e.Name())
+		}
+	}
+	if len(d.Classes) < 2 {
+		return nil, nil, fmt.Errorf("%s: %d folders with pictures (.jpg, .png, .bmp); each class is a folder, and there are at least two", dir, len(d.Classes))
+	}
+	pixels := make([]byte, product(shape))
+	for i, f := range files {
+		info, err := os.Stat(f.path)
+		if err == nil && info.Size() > maxPicture {
+			err = fmt.Errorf("%d bytes are more than %d", info.Size(), maxPicture)
+		}
+		var data []byte
+		if err == nil {
+			data, err = os.ReadFile(f.path)
+		}
+		if err == nil {
+			err = decode(data, pixels)
+		}
+		if err != nil {
+			refused = append(refused, fmt.Sprintf("%s: %v", f.path, err))
+			continue
+		}
+		d.Pixels = append(d.Pixels, pixels...)
+		d.Labels = append(d.Labels, f.class)
+		if progress != nil {
+			progress(i+1, len(files))
+		}
+	}
+	if len(d.Labels) == 0 {
+		return nil, refused, fmt.Errorf("%s: no picture could be read: %s", dir, refused[0])
+	}
+	return d, refused, d.Check()
+}

