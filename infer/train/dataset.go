@@ -26,6 +26,7 @@ type Dataset struct {
 	Width   int
 
 	Features []string    // names of the inputs, where they have any
+	Row      int         // of windows: values a row; 0 elsewhere
 	Times    []time.Time // of the samples, where they have any
 	Groups   []int32     // samples of one group stay on one side of a split; nil: each its own
 }

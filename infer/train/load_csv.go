@@ -385,7 +385,7 @@ func (d *Dataset) windows(size, ahead int) (*Dataset, error) {
 	if ahead < 0 || size < 1 || size+ahead > n {
 		return nil, fmt.Errorf("windows of %d rows and %d ahead: there are %d rows", size, ahead, n)
 	}
-	out := &Dataset{Name: d.Name, Shape: Shape{size * w}, Classes: d.Classes, Width: d.Width}
+	out := &Dataset{Name: d.Name, Shape: Shape{size * w}, Row: w, Classes: d.Classes, Width: d.Width}
 	for k := range size {
 		for _, f := range d.Features {
 			out.Features = append(out.Features, fmt.Sprintf("%s[%d]", f, k-size+1))
