@@ -144,7 +144,7 @@ func TestSetup(t *testing.T) {
 		t.Fatal(err)
 	}
 	calls := regexp.MustCompile(`(?m)^\s*fetch (\S+) (\S+) \\\n\s*([0-9a-f]{64}) `).FindAllSubmatch(script, -1)
-	if n := len(regexp.MustCompile(`(?m)^\s*fetch [^|]* \\$`).FindAll(script, -1)); len(calls) != n || n < 4 {
+	if n := len(regexp.MustCompile(`(?m)^\s*fetch @?[a-z]\S* \S+ \\$`).FindAll(script, -1)); len(calls) != n || n < 4 {
 		t.Errorf("%d of %d packages are fetched by version and sha256", len(calls), n)
 	}
 	for _, c := range calls {
