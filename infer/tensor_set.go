@@ -16,7 +16,8 @@ func (t *Tensor) SetBytes(data []byte) error {
 }
 
 // SetFloats writes one real number an element. A quantized or whole-number
-// tensor gets the nearest value that it can hold. A number that is NaN is an
+// tensor gets the nearest value that it can hold, of two the one away from its
+// zero point, as the runtime's QUANTIZE does it. A number that is NaN is an
 // error, and what the tensor holds then is undefined.
 func (t *Tensor) SetFloats(values []float64) error {
 	if t.Type.Size() == 0 {
@@ -37,7 +38,7 @@ func (t *Tensor) SetFloats(values []float64) error {
 			binary.LittleEndian.PutUint32(t.Data[4*i:], math.Float32bits(float32(v)))
 			continue
 		}
-		t.setWhole(i, v, math.RoundToEven(v/scale)+zero)
+		t.setWhole(i, v, math.Round(v/scale)+zero)
 	}
 	return nil
 }
