@@ -1,0 +1,217 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"edgegateway/infer/train"
+	"edgegateway/sensors"
+)
+
+// dataSource are the flags that say what labelled data a command works on.
+type dataSource struct {
+	path      string
+	csv       train.CSVConfig
+	size, fit string
+	samples   int
+}
+
+// add declares the flags. what says what the data is for.
+func (s *dataSource) add(cmd *cobra.Command, what string) {
+	f := cmd.Flags()
+	f.StringVar(&s.path, "data", "", what+": a CSV file, a folder with a folder of pictures a class, or PICTURES.idx,LABELS.idx")
+	f.StringSliceVar(&s.csv.Target, "target", nil, "of a CSV: the columns to learn or to judge by; none: the inputs themselves")
+	f.StringSliceVar(&s.csv.Drop, "drop", nil, "of a CSV: columns that are left out")
+	f.StringVar(&s.csv.Time, "time", "", "of a CSV: the column with the time of a row; by default the first that looks like one")
+	f.BoolVar(&s.csv.Regression, "regression", false, "of a CSV: take a numeric target as values, though it has few of them")
+	f.IntVar(&s.csv.Window, "window", 0, "of a CSV: so many rows are one input")
+	f.IntVar(&s.csv.Ahead, "ahead", 0, "of a CSV: the rows behind the window that are the target, without --target")
+	f.StringVar(&s.size, "size", "", "of pictures: HEIGHTxWIDTH or HEIGHTxWIDTHxCHANNELS; by default what the model takes")
+	f.StringVar(&s.fit, "fit", "letterbox", "of pictures: stretch, letterbox or crop")
+	f.IntVar(&s.samples, "samples", 0, "take at most so many samples, spread evenly over the data; 0: all")
+	completeWords(cmd, "fit", "stretch", "letterbox", "crop")
+}
+
+// load reads the data. shape is what a model takes, nil where --size must say
+// it for pictures; notes (what each column became, what was refused) go to say.
+func (s *dataSource) load(ctx context.Context, shape train.Shape, say io.Writer) (*train.Dataset, error) {
+	d, err := s.read(ctx, shape, say)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.Check(); err != nil {
+		return nil, invalid(err)
+	}
+	if n := d.Len(); s.samples > 0 && s.samples < n {
+		// Data often stands class by class: every so manieth of all.
+		at := make([]int, s.samples)
+		for i := range at {
+			at[i] = i * n / s.samples
+		}
+		d = d.Subset(at)
+	}
+	return d, nil
+}
+
+func (s *dataSource) read(ctx context.Context, shape train.Shape, say io.Writer) (*train.Dataset, error) {
+	if s.path == "" {
+		return nil, &exitError{exitUsage, errors.New("--data is missing: a CSV file, a folder of pictures by class, or PICTURES.idx,LABELS.idx")}
+	}
+	if s.samples < 0 {
+		return nil, &exitError{exitUsage, fmt.Errorf("--samples %d is below 0", s.samples)}
+	}
+	if pictures, labels, ok := s.idx(); ok {
+		d, err := train.LoadIDX(pictures, labels)
+		return d, invalid(err)
+	}
+	info, err := os.Stat(s.path)
+	if err != nil {
+		return nil, invalid(err)
+	}
+	if info.IsDir() {
+		return s.pictures(ctx, shape, say)
+	}
+	d, columns, err := train.LoadCSV(s.path, s.csv)
+	if err != nil {
+		return nil, invalid(err)
+	}
+	for _, c := range columns {
+		text := c.Kind
+		switch {
+		case c.Kind == "number":
+			text = fmt.Sprintf("number %.6g..%.6g", c.Low, c.High)
+		case len(c.Values) > 0:
+			text = fmt.Sprintf("text of %d values", len(c.Values))
+		}
+		fmt.Fprintf(say, "column %-24s %-9s %s\n", c.Name, c.Use, text)
+	}
+	return d, nil
+}
+
+// idx says whether --data names an IDX pair. The labels of train-images-idx3-
+// ubyte are known to be train-labels-idx1-ubyte.
+func (s *dataSource) idx() (pictures, labels string, ok bool) {
+	if pictures, labels, ok = strings.Cut(s.path, ","); ok {
+		return pictures, labels, true
+	}
+	dir, name := filepath.Split(s.path)
+	if !strings.Contains(name, "idx3") || !strings.Contains(name, "images") {
+		return "", "", false
+	}
+	name = strings.Replace(strings.Replace(name, "images", "labels", 1), "idx3", "idx1", 1)
+	return s.path, dir + name, true
+}
+
+// pictures reads a folder a class, decoded and fitted as the gateway does.
+func (s *dataSource) pictures(ctx context.Context, shape train.Shape, say io.Writer) (*train.Dataset, error) {
+	if s.size != "" {
+		var err error
+		if shape, err = pictureSize(s.size); err != nil {
+			return nil, &exitError{exitUsage, err}
+		}
+	}
+	if len(shape) != 3 || shape[2] != 1 && shape[2] != 3 {
+		return nil, &exitError{exitUsage, fmt.Errorf("%s holds pictures; --size says how large they are made, such as 96x96x3 (the model takes %v)", s.path, []int(shape))}
+	}
+	cfg := sensors.DefaultImageConfig()
+	cfg.Fit = s.fit
+	if err := cfg.Validate(); err != nil {
+		return nil, &exitError{exitUsage, err}
+	}
+	images := sensors.NewImageDecoder()
+	decode := func(file, pixels []byte) error {
+		_, err := images.Into(file, cfg, sensors.Target{W: shape[1], H: shape[0], C: shape[2], Type: sensors.Uint8, Data: pixels})
+		return errors.Join(ctx.Err(), err)
+	}
+	bar := newBar("reading pictures")
+	d, refused, err := train.LoadFolder(s.path, shape, decode, bar.step)
+	bar.end()
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	for i, r := range refused {
+		if i == 5 && len(refused) > 6 {
+			fmt.Fprintf(say, "... and %d more were left out\n", len(refused)-i)
+			break
+		}
+		fmt.Fprintf(say, "left out: %s\n", r)
+	}
+	return d, invalid(err)
+}
+
+// pictureSize reads 96x96 or 96x96x1: height, width, channels (3 unless said).
+func pictureSize(text string) (train.Shape, error) {
+	shape := train.Shape{}
+	for _, part := range strings.Split(text, "x") {
+		n, err := strconv.Atoi(part)
+		if err != nil || n < 1 || n > 4096 {
+			return nil, fmt.Errorf("--size %q is not HEIGHTxWIDTH or HEIGHTxWIDTHxCHANNELS", text)
+		}
+		shape = append(shape, n)
+	}
+	if len(shape) == 2 {
+		shape = append(shape, 3)
+	}
+	if len(shape) != 3 || shape[2] != 1 && shape[2] != 3 {
+		return nil, fmt.Errorf("--size %q is not HEIGHTxWIDTH or HEIGHTxWIDTHxCHANNELS, with 1 or 3 channels", text)
+	}
+	return shape, nil
+}
+
+// bar is a progress bar whose length is known with its first step.
+type bar struct {
+	what string
+	bar  interface {
+		Set(int) error
+		Finish() error
+	}
+}
+
+func newBar(what string) *bar { return &bar{what: what} }
+
+// step is a progress callback: so much is done of so much.
+func (b *bar) step(done, of int) {
+	if b.bar == nil {
+		b.bar = progress(of, b.what, false)
+	}
+	_ = b.bar.Set(min(done, of))
+}
+
+func (b *bar) end() {
+	if b.bar != nil {
+		_ = b.bar.Finish()
+		b.bar = nil
+	}
+}
+
+// writeWhole writes a file so that its name never stands for half of it.
+func writeWhole(path string, data []byte) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+			os.Remove(f.Name())
+		}
+	}()
+	if _, err = f.Write(data); err != nil {
+		return err
+	}
+	if err = f.Chmod(0o644); err != nil {
+		return err
+	}
+	if err = f.Close(); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
