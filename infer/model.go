@@ -12,6 +12,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
+
+	"edgegateway/infer/tflite"
 )
 
 // Model is one model at work: warm interpreters of the delegate that serves
@@ -29,6 +31,10 @@ type Model struct {
 	open      func(delegate string) (*pool, error)
 	wake      func() // tells the engine that there is something to do
 	ins, outs []TensorInfo
+
+	lib     *tflite.Library
+	batches bool           // several samples can go in one Invoke
+	files   map[int][]byte // the file for so many samples
 
 	serving atomic.Pointer[pool] // nil: closed
 	frames  atomic.Uint64        // on the accelerator since it was opened
@@ -53,6 +59,7 @@ func (e *Engine) newModel(name string, cfg Config, mc ModelConfig, f *file) (*Mo
 	for _, n := range f.notices {
 		m.log.Info().Msg(n)
 	}
+	m.lib, m.batches = lib, m.accel == nil && f.model.Batched(2) != nil
 	m.open = func(delegate string) (*pool, error) { return newPool(lib, m, delegate) }
 	first := m.pinned
 	if first == "auto" || first == "external" {

@@ -28,6 +28,9 @@ type worker struct {
 	in, out     []Tensor
 	stateful    bool   // its variables are emptied before each frame
 	judge       *judge // of an accelerator: holds it against the CPU
+
+	wide   [len(widths)]*wide // for several samples at once; nil: not made, or not worth it
+	isWide [len(widths)]bool  // it was tried
 }
 
 var errRetired = errors.New("the interpreters were replaced")
@@ -125,6 +128,11 @@ func newWorker(lib *tflite.Library, file *tflite.Model, d delegate, accel *accel
 }
 
 func (w *worker) close() {
+	for _, b := range w.wide {
+		if b != nil {
+			b.w.close()
+		}
+	}
 	if w.interpreter != nil {
 		w.interpreter.Close()
 	}

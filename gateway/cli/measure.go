@@ -139,11 +139,11 @@ func perPublisher(payload int) int { return max(2, min(256, 512<<10/max(payload,
 // With rate 0 each client has as many messages on the way as perPublisher
 // allows, otherwise they send at that rate together.
 func (s *server) measure(ctx context.Context, payload []byte, n int, qos byte, length time.Duration, rate int) (measured, error) {
-	sub, err := link.Connect(ctx, link.Config{URL: s.url, ClientID: "bench-sub"})
+	sub, err := dialBench(ctx, s.url, "bench-sub")
 	if err != nil {
 		return measured{}, err
 	}
-	defer sub.Close()
+	defer sub.close()
 	type lane struct {
 		sent chan time.Time // of messages on their way; results come in order
 	}
@@ -154,13 +154,13 @@ func (s *server) measure(ctx context.Context, payload []byte, n int, qos byte, l
 	var counting atomic.Bool
 	var results int64
 	var took []time.Duration
-	err = sub.Subscribe(ctx, []string{s.out + "#"}, qos, func(m link.Msg) {
-		i, err := strconv.Atoi(strings.TrimPrefix(m.Topic, s.out))
+	err = sub.subscribe(s.out+"#", qos, func(topic, payload []byte) {
+		i, err := strconv.Atoi(strings.TrimPrefix(string(topic), s.out))
 		if err != nil || i >= n {
 			return
 		}
 		at := <-lanes[i].sent
-		lastSize.Store(int64(len(m.Payload)))
+		lastSize.Store(int64(len(payload)))
 		if counting.Load() {
 			results++
 			took = append(took, time.Since(at))
@@ -174,13 +174,14 @@ func (s *server) measure(ctx context.Context, payload []byte, n int, qos byte, l
 	var wg sync.WaitGroup
 	failed := make(chan error, n)
 	for i := range lanes {
-		pub, err := link.Connect(ctx, link.Config{URL: s.url, ClientID: fmt.Sprintf("bench-pub-%d", i)})
+		pub, err := dialBench(ctx, s.url, fmt.Sprintf("bench-pub-%d", i))
 		if err != nil {
 			stop()
 			wg.Wait()
 			return measured{}, err
 		}
-		defer pub.Close()
+		defer pub.close()
+		again, flush := pub.publisher(s.in+strconv.Itoa(i), payload, qos)
 		wg.Go(func() {
 			var tick <-chan time.Time
 			if rate > 0 {
@@ -188,7 +189,6 @@ func (s *server) measure(ctx context.Context, payload []byte, n int, qos byte, l
 				defer t.Stop()
 				tick = t.C
 			}
-			msg := link.Msg{Topic: s.in + strconv.Itoa(i), Payload: payload, QoS: qos}
 			for {
 				if tick != nil {
 					select {
@@ -197,14 +197,29 @@ func (s *server) measure(ctx context.Context, payload []byte, n int, qos byte, l
 						return
 					}
 				}
+				// As many as may be on their way in one write.
 				select {
 				case lanes[i].sent <- time.Now():
-				case <-run.Done():
+				default:
+					if err := flush(); err != nil {
+						failed <- err
+						return
+					}
+					select {
+					case lanes[i].sent <- time.Now():
+					case <-run.Done():
+						return
+					}
+				}
+				err := again()
+				if err == nil && rate > 0 {
+					err = flush()
+				}
+				if err != nil {
+					failed <- err
 					return
 				}
-				pub.Start(msg)
-				if err := pub.Err(); err != nil {
-					failed <- err
+				if run.Err() != nil {
 					return
 				}
 			}
@@ -220,7 +235,7 @@ func (s *server) measure(ctx context.Context, payload []byte, n int, qos byte, l
 	mallocs = s.mallocs(ctx) - mallocs
 	stop()
 	wg.Wait()
-	sub.Close()
+	sub.close()
 	select {
 	case err := <-failed:
 		return measured{}, err

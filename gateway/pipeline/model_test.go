@@ -84,6 +84,7 @@ func TestModelTakes(t *testing.T) {
 		for _, values := range c.in {
 			it := floats(values...)
 			w.handle(t.Context(), &it)
+			w.flush(t.Context())
 		}
 		var r struct {
 			Values   []float64
@@ -105,6 +106,7 @@ func TestTooLargeForTheModel(t *testing.T) {
 	s := modelStream(t, sine, out, func(c *Config) { c.Input.Raw, c.Input.Number = "", true })
 	for _, payload := range []string{"1e300", "-3.5e38", "3.4028235e38"} {
 		s.workers[0].handle(t.Context(), &item{msg: msg("x/a", payload), source: "a"})
+		s.workers[0].flush(t.Context())
 	}
 	if n := s.drops.counts()["not_a_number"]; n != 2 {
 		t.Errorf("%d of 2 were dropped: %v", n, s.drops.counts())
@@ -126,8 +128,9 @@ func TestAllocations(t *testing.T) {
 		w := modelStream(t, sine, discard{}, c.change).workers[0]
 		for range 100 {
 			w.handle(t.Context(), &c.it)
+			w.flush(t.Context())
 		}
-		if n := testing.AllocsPerRun(1000, func() { w.handle(t.Context(), &c.it) }); n > 1 {
+		if n := testing.AllocsPerRun(1000, func() { w.handle(t.Context(), &c.it); w.flush(t.Context()) }); n > 1 {
 			t.Errorf("%s: %v allocations a message", name, n)
 		}
 		if w.s.results.Load() < 1000 {
@@ -165,6 +168,7 @@ func BenchmarkModel(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				w.handle(b.Context(), &c.it)
+				w.flush(b.Context())
 			}
 			if w.s.results.Load() == 0 {
 				b.Fatal(w.s.drops.counts())
@@ -173,7 +177,7 @@ func BenchmarkModel(b *testing.B) {
 			none := func([]infer.Tensor) error { return nil }
 			begun := time.Now()
 			for range 1000 {
-				if err := w.s.model.Run(b.Context(), none, &w.result.Infer); err != nil {
+				if err := w.s.model.Run(b.Context(), none, &w.slots[0].result.Infer); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -333,6 +333,7 @@ func BenchmarkStream(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		w.handle(b.Context(), &it)
+		w.flush(b.Context())
 	}
 }
 

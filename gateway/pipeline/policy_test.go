@@ -130,6 +130,7 @@ func TestPiecesThatWait(t *testing.T) {
 	items := s.queues[0].take(nil)
 	for i := range items {
 		s.workers[0].handle(t.Context(), &items[i])
+		s.workers[0].flush(t.Context())
 	}
 	want := map[string]uint64{superseded: 4, "torn_chunks": 1}
 	if d := cmp.Diff(want, s.drops.counts()); d != "" || s.in.Load() != 7 || s.results.Load() != 2 {

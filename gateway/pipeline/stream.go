@@ -45,6 +45,8 @@ type Stream struct {
 	sources *sources
 	seed    maphash.Seed
 	queues  []*queue
+	dealing sync.RWMutex
+	dealt   map[string]*queue // by source
 	workers []*worker
 	ended   <-chan struct{} // closed when run has returned
 }
@@ -59,7 +61,7 @@ type tally struct {
 func newStream(name string, cfg Config, model *infer.Model, epoch uint64, pub Publisher, sinks []Sink, t *tally, log zerolog.Logger) (*Stream, error) {
 	s := &Stream{
 		name: name, cfg: cfg, model: model, epoch: fmt.Sprint(epoch), pub: pub, sinks: sinks,
-		log: log.With().Str("stream", name).Logger(), tally: t, seed: maphash.MakeSeed(),
+		log: log.With().Str("stream", name).Logger(), tally: t, seed: maphash.MakeSeed(), dealt: map[string]*queue{},
 	}
 	var err error
 	if s.send, err = parseSend(cfg.Results.Send); err != nil {
@@ -104,14 +106,39 @@ func (s *Stream) push(ctx context.Context, filter string, m broker.Message) {
 		s.drops.add(s.log, sensors.Reason(err), 1, fmt.Errorf("topic %s: %w", m.Topic, err))
 		return
 	}
-	q := s.queues[maphash.String(s.seed, src)%uint64(len(s.queues))]
-	left, ok := q.push(ctx, item{msg: m, source: src})
+	left, ok := s.queueOf(src).push(ctx, item{msg: m, source: src})
 	if left != "" {
 		s.drops.add(s.log, left, 1, nil)
 	}
 	if !ok {
 		s.drops.add(s.log, "stopping", 1, nil)
 	}
+}
+
+// queueOf gives the queue that has all messages of a source. Sources are dealt
+// out in turn as they are first heard, so that a few of them use all workers;
+// those over the bound of sources fall where their hash says.
+func (s *Stream) queueOf(src string) *queue {
+	if len(s.queues) == 1 {
+		return s.queues[0]
+	}
+	s.dealing.RLock()
+	q := s.dealt[src]
+	s.dealing.RUnlock()
+	if q != nil {
+		return q
+	}
+	s.dealing.Lock()
+	defer s.dealing.Unlock()
+	if q := s.dealt[src]; q != nil {
+		return q
+	}
+	if len(s.dealt) >= s.cfg.MaxSources {
+		return s.queues[maphash.String(s.seed, src)%uint64(len(s.queues))]
+	}
+	q = s.queues[len(s.dealt)%len(s.queues)]
+	s.dealt[strings.Clone(src)] = q
+	return q
 }
 
 // whole puts the pieces of a picture together before they are queued: there
@@ -175,6 +202,7 @@ func (s *Stream) run(ctx context.Context) {
 					}
 					w.handle(ctx, &batch[k])
 				}
+				w.flush(ctx)
 			}
 		})
 	}

@@ -21,13 +21,30 @@ type worker struct {
 	names    []string              // of the result's features
 
 	sample sensors.Sample
-	input  []float64 // what the model takes, before it is quantized
-	result Result
 	place  sensors.Placement
+	slots  []slot // what waits for the model; one where it takes one at a time
+	used   int
+	slot   *slot // the one that fill writes
+	errs   []error
 	fill   func([]infer.Tensor) error
+	many   func(int, []infer.Tensor) error
+	answer func(int) *infer.Result
 	arena  []byte // JSON of results is cut from it
 	id     []byte
 }
+
+// slot is one sample or window on its way through the model.
+type slot struct {
+	result Result
+	src    *source
+	topic  string    // of the message
+	part   int       // counts the windows that one message filled
+	input  []float64 // what the model takes, before it is quantized, or
+	bytes  []byte    // as it stands
+}
+
+// maxSlots is how many samples go through a model at once, where it can.
+const maxSlots = 16
 
 func newWorker(s *Stream) (*worker, error) {
 	w := &worker{s: s}
@@ -43,10 +60,21 @@ func newWorker(s *Stream) (*worker, error) {
 	if w.features, w.names, err = s.cfg.features(w.decoder.Names()); err != nil {
 		return nil, err
 	}
+	w.slots = make([]slot, 1)
+	if s.model != nil && s.model.Batches() && w.images == nil {
+		w.slots = make([]slot, maxSlots)
+	}
+	w.slot, w.errs = &w.slots[0], make([]error, len(w.slots))
+	w.many = func(i int, in []infer.Tensor) error {
+		w.slot = &w.slots[i]
+		return w.fillNumbers(in)
+	}
+	w.answer = func(i int) *infer.Result { return &w.slots[i].result.Infer }
 	return w, nil
 }
 
-// handle takes one message through decode, window, model and out.
+// handle takes one message through decode and window; flush takes what waits
+// through the model and out.
 func (w *worker) handle(ctx context.Context, it *item) {
 	s := w.s
 	if err := w.decoder.Decode(it.msg.Payload, &w.sample); err != nil {
@@ -57,7 +85,8 @@ func (w *worker) handle(ctx context.Context, it *item) {
 	if evicted {
 		s.drops.add(s.log, "source_evicted", 1, nil)
 	}
-	r := &w.result
+	w.slot = &w.slots[w.used]
+	r := &w.slot.result
 	r.Stream, r.Source = s.name, src.name
 	r.Received = it.msg.Received
 	if r.Time = w.sample.Time; r.Time.IsZero() {
@@ -75,7 +104,7 @@ func (w *worker) handle(ctx context.Context, it *item) {
 // readings pushes the readings of a payload into the window: there may be many
 // in it, and with them many windows.
 func (w *worker) readings(ctx context.Context, src *source, it *item) {
-	s, r := w.s, &w.result
+	s, r := w.s, &w.slot.result
 	width := len(w.sample.Values)
 	if n := len(s.values); n > 0 {
 		width = n
@@ -102,6 +131,11 @@ func (w *worker) readings(ctx context.Context, src *source, it *item) {
 	src.begun = at
 	part := 0
 	for v := w.sample.Values; len(v) > 0; v = v[width:] {
+		if next := &w.slots[w.used]; next != w.slot { // a window of this payload waits there
+			next.result.Stream, next.result.Source, next.result.Received = r.Stream, r.Source, r.Received
+			next.result.Seq, next.result.Picture = r.Seq, r.Picture
+			w.slot, r = next, &next.result
+		}
 		if r.Time = at; at.Before(floor) {
 			r.Time = floor
 		}
@@ -119,51 +153,91 @@ func (w *worker) readings(ctx context.Context, src *source, it *item) {
 	}
 }
 
-// finish brings a sample or a full window through the model and out; part
-// counts the windows that one message filled.
+// finish puts a sample or a full window into line for the model; part counts
+// the windows that one message filled. What waits goes on when the line is
+// full, and when no message is left.
 func (w *worker) finish(ctx context.Context, src *source, it *item, part int) {
-	if err := w.infer(ctx, src); err != nil {
-		reason := sensors.Reason(err)
-		switch {
-		case ctx.Err() != nil:
-			reason = "stopping"
-		case errors.Is(err, infer.ErrOutOfRange):
-			reason = "out_of_range"
-		}
-		w.s.drops.add(w.s.log, reason, 1, fmt.Errorf("topic %s: %w", it.msg.Topic, err))
+	w.slot.src, w.slot.topic, w.slot.part = src, it.msg.Topic, part
+	if err := w.prepare(src); err != nil {
+		w.fail(ctx, w.slot, err)
 		return
 	}
-	w.emit(src, part)
+	if w.used++; w.used == len(w.slots) {
+		w.flush(ctx)
+	}
 }
 
-// infer computes the features and runs the model.
-func (w *worker) infer(ctx context.Context, src *source) error {
-	r := &w.result
-	w.input = w.input[:0]
+// fail counts a sample that gave no result.
+func (w *worker) fail(ctx context.Context, at *slot, err error) {
+	reason := sensors.Reason(err)
+	switch {
+	case ctx.Err() != nil:
+		reason = "stopping"
+	case errors.Is(err, infer.ErrOutOfRange):
+		reason = "out_of_range"
+	}
+	w.s.drops.add(w.s.log, reason, 1, fmt.Errorf("topic %s: %w", at.topic, err))
+}
+
+// prepare computes the features, and what the model takes.
+func (w *worker) prepare(src *source) error {
+	at := w.slot
+	r := &at.result
+	at.input, at.bytes = at.input[:0], w.sample.Bytes
 	switch {
 	case w.images != nil:
 	case w.features != nil:
-		w.input = w.features.Compute(src.window, w.s.cfg.Input.Rate, w.input)
+		at.input = w.features.Compute(src.window, w.s.cfg.Input.Rate, at.input)
 	case src.window != nil:
-		w.input = src.window.Flatten(w.input)
+		at.input = src.window.Flatten(at.input)
 	default:
-		w.input = append(w.input, w.sample.Values...)
+		at.input = append(at.input, w.sample.Values...)
 	}
 	r.Features = r.Features[:0]
-	if len(w.names) == len(w.input) {
+	if len(w.names) == len(at.input) {
 		for i, name := range w.names {
-			r.Features = append(r.Features, Feature{Name: name, Value: w.input[i]})
+			r.Features = append(r.Features, Feature{Name: name, Value: at.input[i]})
 		}
 	}
 	r.Infer.Reset()
 	if w.s.model == nil {
 		return nil
 	}
-	if err := w.s.cfg.Normalise.Apply(w.input); err != nil {
-		return err
+	return w.s.cfg.Normalise.Apply(at.input)
+}
+
+// flush takes what waits through the model and out, in order.
+func (w *worker) flush(ctx context.Context) {
+	n := w.used
+	w.used = 0
+	taken := 0
+	if w.s.model != nil && len(w.slots) > 1 {
+		taken = w.s.model.RunMany(ctx, n, w.many, w.answer, w.errs)
 	}
+	for i := range n {
+		at := &w.slots[i]
+		err := w.errs[i]
+		if i >= taken {
+			err = w.alone(ctx, at)
+		}
+		at.bytes = nil // the payload is not kept
+		if err != nil {
+			w.fail(ctx, at, fmt.Errorf("model %s: %w", w.s.cfg.Model, err))
+			continue
+		}
+		w.emit(at)
+	}
+}
+
+// alone runs the model for one sample.
+func (w *worker) alone(ctx context.Context, at *slot) error {
+	if w.s.model == nil {
+		return nil
+	}
+	w.slot = at
+	r := &at.result
 	if err := w.s.model.Run(ctx, w.fill, &r.Infer); err != nil {
-		return fmt.Errorf("model %s: %w", w.s.cfg.Model, err)
+		return err
 	}
 	for i := range r.Infer.Objects {
 		w.toPicture(&r.Infer.Objects[i])
@@ -173,29 +247,29 @@ func (w *worker) infer(ctx context.Context, src *source) error {
 
 func (w *worker) fillNumbers(in []infer.Tensor) error {
 	t := &in[0]
-	if w.sample.Bytes == nil {
-		if len(w.input) != t.Len() {
-			return &sensors.Error{Why: "wrong_length", Text: fmt.Sprintf("its input is %v %v, %d numbers are given", t.Shape, t.Type, len(w.input))}
+	if w.slot.bytes == nil {
+		if len(w.slot.input) != t.Len() {
+			return &sensors.Error{Why: "wrong_length", Text: fmt.Sprintf("its input is %v %v, %d numbers are given", t.Shape, t.Type, len(w.slot.input))}
 		}
 		// As a float32 it may be infinite, though the payload's number was not.
-		for i, v := range w.input {
+		for i, v := range w.slot.input {
 			if f := float32(v); f-f != 0 {
 				return &sensors.Error{Why: "not_a_number", Text: fmt.Sprintf("number %d for its input is %v", i, v)}
 			}
 		}
-		return t.SetFloats(w.input)
+		return t.SetFloats(w.slot.input)
 	}
-	if len(w.sample.Bytes) != len(t.Data) {
-		return &sensors.Error{Why: "wrong_length", Text: fmt.Sprintf("its input is %v %v, %d bytes; %d are given", t.Shape, t.Type, len(t.Data), len(w.sample.Bytes))}
+	if len(w.slot.bytes) != len(t.Data) {
+		return &sensors.Error{Why: "wrong_length", Text: fmt.Sprintf("its input is %v %v, %d bytes; %d are given", t.Shape, t.Type, len(t.Data), len(w.slot.bytes))}
 	}
 	if t.Type == infer.Float32 {
-		for b, i := w.sample.Bytes, 0; len(b) >= 4; b, i = b[4:], i+1 {
+		for b, i := w.slot.bytes, 0; len(b) >= 4; b, i = b[4:], i+1 {
 			if binary.LittleEndian.Uint32(b)&infinite == infinite {
 				return &sensors.Error{Why: "not_a_number", Text: fmt.Sprintf("number %d is not finite", i)}
 			}
 		}
 	}
-	return t.SetBytes(w.sample.Bytes)
+	return t.SetBytes(w.slot.bytes)
 }
 
 // infinite are the bits of a float32 that all stand in Inf and NaN alone.
@@ -206,7 +280,7 @@ func (w *worker) fillPicture(in []infer.Tensor) error {
 	if err != nil {
 		return err
 	}
-	w.place, err = w.images.Into(w.sample.Picture, w.s.cfg.Picture, dst)
+	w.place, err = w.images.Into(w.slot.result.Picture, w.s.cfg.Picture, dst)
 	return err
 }
 
@@ -249,9 +323,9 @@ func (w *worker) toPicture(o *infer.Object) {
 const arenaSize = 64 << 10
 
 // emit publishes the result and hands it to the sinks.
-func (w *worker) emit(src *source, part int) {
-	s, r := w.s, &w.result
-	w.id = src.appendID(w.id[:0], r.Seq, part)
+func (w *worker) emit(at *slot) {
+	s, r, src := w.s, &at.result, at.src
+	w.id = src.appendID(w.id[:0], r.Seq, at.part)
 	r.ID = string(w.id)
 	// The broker keeps the payload until its slowest subscriber has it, so
 	// each result has memory of its own, cut from a block that is dropped
