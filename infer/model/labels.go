@@ -172,8 +172,13 @@ func tail(data []byte) []byte {
 
 // SetLabels packs class names into the file, as the format's metadata has
 // them: a labels.txt in the archive at the end, named for the first output.
-// Other packed files and metadata of the author's go.
+// Other packed files and metadata of the author's go; no labels leave none.
 func (m *Model) SetLabels(labels []string) error {
+	if len(labels) == 0 {
+		m.tail = nil
+		m.SetMeta("TFLITE_METADATA", nil)
+		return nil
+	}
 	for i, l := range labels {
 		if strings.ContainsAny(l, "\r\n") || strings.TrimSpace(l) != l || l == "" && i == len(labels)-1 {
 			return fmt.Errorf("label %d: %q cannot stand in a line of its own", i, l)

@@ -26,12 +26,36 @@ type Library struct {
 	pluginSaid     []string
 }
 
-// Open opens the library at path, or with "" the one in the program.
+// opened are the libraries that Open gave: a library is never closed, and the
+// C functions made for one are never freed, so each is opened once.
+var opened struct {
+	sync.Mutex
+	byPath map[string]*Library
+}
+
+// Open opens the library at path, or with "" the one in the program. The same
+// path gives the same Library again.
 func Open(path string) (*Library, error) {
-	if path != "" {
-		return open(path)
+	opened.Lock()
+	defer opened.Unlock()
+	if l := opened.byPath[path]; l != nil {
+		return l, nil
 	}
-	return openPacked(packed, packedFolder+"libtensorflowlite_c", places)
+	var l *Library
+	var err error
+	if path != "" {
+		l, err = open(path)
+	} else {
+		l, err = openPacked(packed, packedFolder+"libtensorflowlite_c", places)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if opened.byPath == nil {
+		opened.byPath = map[string]*Library{}
+	}
+	opened.byPath[path] = l
+	return l, nil
 }
 
 // open opens the library at path.

@@ -1,14 +1,18 @@
 package train
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/gob"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"edgegateway/infer/model"
 )
 
 // checkpoint is the whole state after an epoch.
@@ -21,6 +25,14 @@ type checkpoint struct {
 	Params  []savedParam
 	BestW   [][]float32
 }
+
+// checkpointMagic begins the file; the SHA-256 of the state follows, and the
+// state.
+const checkpointMagic = "edgegateway training 1\n"
+
+// maxCheckpoint is the most bytes of one: weights and moments of the largest
+// network, and the best weights.
+const maxCheckpoint = 16*maxWeights + 1<<24
 
 type savedParam struct {
 	Name    string
@@ -36,11 +48,18 @@ func (t *Trainer) identity() string {
 		c.Epochs = 0
 	}
 	h := sha256.New()
-	fmt.Fprintf(h, "%+v %+v %v %d %v %v", t.Net.Spec, c, t.Net.In, t.Train.Len(), t.Train.Classes, t.Net.fake != nil)
-	if n := len(t.Train.Pixels); n > 0 {
-		h.Write(t.Train.Pixels[:min(n, 1<<20)])
+	fmt.Fprintf(h, "%+v %+v %v %+v %+v %v", t.Net.Spec, c, t.Net.In, t.Net.Norm, t.Net.OutNorm, t.Net.fake != nil)
+	for _, d := range []*Dataset{t.Train, t.Val} {
+		if d == nil {
+			continue
+		}
+		fmt.Fprintf(h, "%v %d %q", d.Shape, d.Len(), d.Classes)
+		h.Write(d.Pixels)
+		for _, v := range [][]float32{d.Values, d.Targets} {
+			h.Write(model.FloatBytes(v))
+		}
+		fmt.Fprint(h, d.Labels)
 	}
-	fmt.Fprint(h, t.Train.Values[:min(len(t.Train.Values), 1<<12)])
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
@@ -56,7 +75,14 @@ func (t *Trainer) save() error {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
 	defer os.Remove(f.Name())
-	err = gob.NewEncoder(f).Encode(c)
+	var state bytes.Buffer
+	err = gob.NewEncoder(&state).Encode(c)
+	sum := sha256.Sum256(state.Bytes())
+	for _, b := range [][]byte{[]byte(checkpointMagic), sum[:], state.Bytes()} {
+		if err == nil {
+			_, err = f.Write(b)
+		}
+	}
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
@@ -65,17 +91,12 @@ func (t *Trainer) save() error {
 
 // resume takes up a checkpoint of this very training.
 func (t *Trainer) resume() error {
-	f, err := os.Open(t.Config.Checkpoint)
+	c, err := readCheckpoint(t.Config.Checkpoint)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("checkpoint: %w", err)
-	}
-	defer f.Close()
-	var c checkpoint
-	if err := gob.NewDecoder(f).Decode(&c); err != nil {
-		return fmt.Errorf("checkpoint %s is damaged: %w; remove it to begin anew", t.Config.Checkpoint, err)
+		return fmt.Errorf("checkpoint %s: %w", t.Config.Checkpoint, err)
 	}
 	params := t.Net.Params()
 	if c.Of != t.identity() || len(c.Params) != len(params) {
@@ -83,12 +104,42 @@ func (t *Trainer) resume() error {
 	}
 	for i, p := range params {
 		s := c.Params[i]
-		if s.Name != p.Name || len(s.W) != len(p.W) {
+		n := len(p.W)
+		bad := s.Name != p.Name || len(s.W) != n || s.M != nil && len(s.M) != n || s.V != nil && len(s.V) != n
+		if bad || c.BestW != nil && (len(c.BestW) != len(params) || len(c.BestW[i]) != n) {
 			return fmt.Errorf("checkpoint %s: parameter %s does not fit", t.Config.Checkpoint, p.Name)
 		}
-		copy(p.W, s.W)
-		p.m, p.v = s.M, s.V
+	}
+	for i, p := range params {
+		copy(p.W, c.Params[i].W)
+		p.m, p.v = c.Params[i].M, c.Params[i].V
 	}
 	t.History, t.Best, t.bestAt, t.best, t.opt.step = c.History, c.Best, c.BestAt, c.BestW, c.Step
 	return nil
+}
+
+// readCheckpoint reads a file that is what save wrote, to the last bit.
+func readCheckpoint(path string) (*checkpoint, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxCheckpoint+1))
+	if err != nil {
+		return nil, err
+	}
+	state, ok := bytes.CutPrefix(data, []byte(checkpointMagic))
+	if ok = ok && len(state) > sha256.Size && len(data) <= maxCheckpoint; ok {
+		sum := sha256.Sum256(state[sha256.Size:])
+		ok = bytes.Equal(sum[:], state[:sha256.Size])
+	}
+	if !ok {
+		return nil, errors.New("it is damaged; remove it to begin anew")
+	}
+	c := &checkpoint{}
+	if err := gob.NewDecoder(bytes.NewReader(state[sha256.Size:])).Decode(c); err != nil {
+		return nil, fmt.Errorf("it is of another version: %w; remove it to begin anew", err)
+	}
+	return c, nil
 }

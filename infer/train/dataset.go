@@ -224,13 +224,26 @@ func (d *Dataset) LearnNorm() *Norm {
 	if len(d.Shape) == 3 {
 		w = d.Shape[2]
 	}
+	return learnNorm(d.Values, w)
+}
+
+// LearnOutNorm gives mean and standard deviation of each target; nil for
+// classes.
+func (d *Dataset) LearnOutNorm() *Norm {
+	if d.Labels != nil || len(d.Targets) == 0 {
+		return nil
+	}
+	return learnNorm(d.Targets, d.Width)
+}
+
+func learnNorm(values []float32, w int) *Norm {
 	n := &Norm{Mean: make([]float32, w), Std: make([]float32, w)}
 	mean, sq := make([]float64, w), make([]float64, w)
-	rows := float64(len(d.Values) / w)
-	for i, v := range d.Values {
+	rows := float64(len(values) / w)
+	for i, v := range values {
 		mean[i%w] += float64(v) / rows
 	}
-	for i, v := range d.Values {
+	for i, v := range values {
 		x := float64(v) - mean[i%w]
 		sq[i%w] += x * x / rows
 	}

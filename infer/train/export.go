@@ -1,6 +1,7 @@
 package train
 
 import (
+	"errors"
 	"fmt"
 	"math"
 
@@ -24,32 +25,46 @@ func (n *Network) ExportAware(description string, labels []string) (*model.Model
 
 func (n *Network) export(description string, labels []string) (*model.Model, map[string]Range, error) {
 	e := exporter{ranges: map[string]Range{}, m: &model.Model{Version: 3, Description: description, Subgraphs: []model.Subgraph{{Name: "main"}}}}
-	g := e.m.Main()
 	at := e.value("input", n.In)
-	g.Inputs = []int{at}
+	e.graph().Inputs = []int{at}
+	if err := e.network(n, at); err != nil {
+		return nil, nil, err
+	}
+	return e.m, e.ranges, e.labels(labels)
+}
+
+// network appends all of n to the tensor at, and makes its answer the model's.
+func (e *exporter) network(n *Network, at int) error {
+	g, first := e.graph(), at
 	at = e.normalise(at, n.In, n.Norm)
 	for i := 0; i < len(n.layers); i++ {
 		var err error
 		if at, i, err = e.layer(n, i, at); err != nil {
-			return nil, nil, err
+			return err
 		}
+	}
+	if at == first {
+		return errors.New("the network computes nothing: there is nothing to export")
 	}
 	if r, ok := e.ranges[g.Tensors[at].Name]; ok {
 		e.ranges["output"] = r
 	}
 	g.Tensors[at].Name = "output"
 	g.Outputs = []int{at}
-	if len(labels) > 0 {
-		if err := e.m.SetLabels(labels); err != nil {
-			return nil, nil, err
-		}
+	return nil
+}
+
+func (e *exporter) labels(labels []string) error {
+	if len(labels) == 0 {
+		return nil
 	}
-	return e.m, e.ranges, nil
+	return e.m.SetLabels(labels)
 }
 
 // exporter appends operators to a graph.
 type exporter struct {
 	m      *model.Model
+	prefix string // of the names of its tensors
 	count  int
 	ranges map[string]Range
 }
@@ -58,11 +73,11 @@ func (e *exporter) graph() *model.Subgraph { return e.m.Main() }
 
 // value adds a computed tensor for one sample.
 func (e *exporter) value(name string, shape Shape) int {
-	return e.graph().Add(model.Tensor{Name: name, Type: model.Float32, Shape: append([]int{1}, shape...)})
+	return e.graph().Add(model.Tensor{Name: e.prefix + name, Type: model.Float32, Shape: append([]int{1}, shape...)})
 }
 
 func (e *exporter) constant(name string, v []float32, shape ...int) int {
-	return e.graph().Add(model.Tensor{Name: name, Type: model.Float32, Shape: shape, Buffer: model.FloatBytes(v)})
+	return e.graph().Add(model.Tensor{Name: e.prefix + name, Type: model.Float32, Shape: shape, Buffer: model.FloatBytes(v)})
 }
 
 // op adds a step with one output.
@@ -87,6 +102,12 @@ func (e *exporter) normalise(at int, in Shape, n *Norm) int {
 	// Minus the mean first: what is near it keeps its digits.
 	at = e.op("ADD", 1, &model.AddOptions{PotScaleInt16: true}, "normalise/shift", in, at, e.constant("normalise/mean", shift, len(shift)))
 	return e.op("MUL", 1, &model.MulOptions{}, "normalise", in, at, e.constant("normalise/scale", scale, len(scale)))
+}
+
+// reshape makes one row of a sample.
+func (e *exporter) reshape(name string, at, size int) int {
+	to := e.graph().Add(model.Tensor{Name: e.prefix + name + "/shape", Type: model.Int32, Shape: []int{2}, Buffer: model.Int32Bytes(1, int32(size))})
+	return e.op("RESHAPE", 1, &model.ReshapeOptions{NewShape: []int32{1, int32(size)}}, name, Shape{size}, at, to)
 }
 
 // fused gives the activation that an operator can apply itself, and whether
@@ -149,6 +170,9 @@ func (e *exporter) layer(n *Network, i, at int) (next, last int, err error) {
 	switch l := n.layers[i].(type) {
 	case *dense:
 		w, b, act, last := n.linear(i, l.w, l.b, false)
+		if n.OutNorm != nil && n.lastDense() == i {
+			unscale(w, b, n.OutNorm)
+		}
 		at = e.op("FULLY_CONNECTED", 1, &model.FullyConnectedOptions{FusedActivationFunction: act}, name, Shape{l.units},
 			at, e.constant(name+"/weights", w, l.units, l.in), e.constant(name+"/bias", b, l.units))
 		return at, last, nil
@@ -179,7 +203,7 @@ func (e *exporter) layer(n *Network, i, at int) (next, last int, err error) {
 		k, s := int32(l.kernel), int32(l.stride)
 		return e.op(code, 1, &model.Pool2DOptions{Padding: pad, StrideW: s, StrideH: s, FilterWidth: k, FilterHeight: k}, name, Shape{l.oh, l.ow, l.c}, at), i, nil
 	case *globalPool:
-		axes := e.graph().Add(model.Tensor{Name: name + "/axes", Type: model.Int32, Shape: []int{2}, Buffer: model.Int32Bytes(1, 2)})
+		axes := e.graph().Add(model.Tensor{Name: e.prefix + name + "/axes", Type: model.Int32, Shape: []int{2}, Buffer: model.Int32Bytes(1, 2)})
 		return e.op("MEAN", 1, &model.ReducerOptions{}, name, Shape{l.c}, at, axes), i, nil
 	case *batchNorm: // with nothing before it to fold into
 		a, b := make([]float32, l.c), make([]float32, l.c)
@@ -195,12 +219,14 @@ func (e *exporter) layer(n *Network, i, at int) (next, last int, err error) {
 		if len(shape) == 2 {
 			return at, i, nil
 		}
-		size := product(shape)
-		to := e.graph().Add(model.Tensor{Name: name + "/shape", Type: model.Int32, Shape: []int{2}, Buffer: model.Int32Bytes(1, int32(size))})
-		return e.op("RESHAPE", 1, &model.ReshapeOptions{NewShape: []int32{1, int32(size)}}, name, Shape{size}, at, to), i, nil
+		return e.reshape(name, at, product(shape)), i, nil
 	case *observer:
 		if l.seen() {
-			e.ranges[e.graph().Tensors[at].Name] = Range{l.r.W[0], l.r.W[1]}
+			r := Range{l.r.W[0], l.r.W[1]}
+			if n.OutNorm != nil && n.lastDense() < i && n.lastDense() >= 0 {
+				r = r.unscale(n.OutNorm)
+			}
+			e.ranges[e.graph().Tensors[at].Name] = r
 		}
 		return at, i, nil
 	case *dropout:
@@ -221,4 +247,36 @@ func (e *exporter) layer(n *Network, i, at int) (next, last int, err error) {
 		}
 	}
 	return 0, i, fmt.Errorf("layer %s cannot be exported", name)
+}
+
+// lastDense is the index of the dense layer that gives normalised targets, -1
+// without one.
+func (n *Network) lastDense() int {
+	for i := len(n.layers) - 1; i >= 0; i-- {
+		if _, ok := n.layers[i].(*dense); ok && n.linearEnd() {
+			return i
+		}
+	}
+	return -1
+}
+
+// unscale makes a layer answer in the targets' units.
+func unscale(w, b []float32, n *Norm) {
+	per := len(w) / len(b)
+	for i := range b {
+		j := i % len(n.Mean)
+		for k := range per {
+			w[i*per+k] *= n.Std[j]
+		}
+		b[i] = b[i]*n.Std[j] + n.Mean[j]
+	}
+}
+
+// unscale is the range of all targets that a normalised one stands for.
+func (r Range) unscale(n *Norm) Range {
+	out := Range{float32(math.Inf(1)), float32(math.Inf(-1))}
+	for j, mean := range n.Mean {
+		out.Low, out.High = min(out.Low, r.Low*n.Std[j]+mean), max(out.High, r.High*n.Std[j]+mean)
+	}
+	return out
 }

@@ -3,6 +3,7 @@ package train
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 )
 
 // Network is layers in a row with their weights. It is for one goroutine.
@@ -12,11 +13,15 @@ type Network struct {
 	// Norm is applied to each input before the first layer, and exported with
 	// the network; nil for none.
 	Norm *Norm
+	// OutNorm are mean and deviation of the targets: the last dense layer, with
+	// no activation behind it, learns them made comparable, and Predict and the
+	// exported model answer in their units; nil for none.
+	OutNorm *Norm
 
 	layers []layer
 	names  []string   // of layers, for parameters and errors
 	fake   *fakeQuant // rounding, in quantization-aware training
-	x      []float32
+	x, y   []float32
 }
 
 // New builds a network for inputs of a shape; units are those of a last dense
@@ -135,7 +140,28 @@ func (n *Network) Final() string {
 // Predict gives the outputs of count samples that lie one after the other in
 // x; the slice is the network's own, valid until the next call.
 func (n *Network) Predict(x []float32, count int) []float32 {
-	return n.forward(x, count, len(n.layers), false)
+	y := n.forward(x, count, len(n.layers), false)
+	if n.OutNorm == nil {
+		return y
+	}
+	n.y = grow(n.y, len(y))
+	n.OutNorm.undo(n.y, y)
+	return n.y
+}
+
+// linearEnd says whether the last thing that computes is a dense layer without
+// an activation: what it answers can be given another scale.
+func (n *Network) linearEnd() bool {
+	for i := len(n.layers) - 1; i >= 0; i-- {
+		switch n.layers[i].(type) {
+		case *observer, *dropout:
+		case *dense:
+			return true
+		default:
+			return false
+		}
+	}
+	return false
 }
 
 // forward runs the first upTo layers.
@@ -176,4 +202,64 @@ func (n *Norm) apply(dst, x []float32) {
 			dst[i+j] = (v - n.Mean[j]) / n.Std[j]
 		}
 	}
+}
+
+// undo is apply, backwards.
+func (n *Norm) undo(dst, x []float32) {
+	w := len(n.Mean)
+	for i := 0; i < len(x); i += w {
+		for j, v := range x[i : i+w] {
+			dst[i+j] = v*n.Std[j] + n.Mean[j]
+		}
+	}
+}
+
+// fits says whether it is for values of this width.
+func (n *Norm) fits(what string, width int) error {
+	if n == nil {
+		return nil
+	}
+	if len(n.Mean) == 0 || len(n.Mean) != len(n.Std) || width%len(n.Mean) != 0 {
+		return fmt.Errorf("%s: %d means and %d deviations for %d values", what, len(n.Mean), len(n.Std), width)
+	}
+	return nil
+}
+
+// TwoClasses gives a network that answers with the chances of both classes
+// where n, of one sigmoid, answers with that of the second: softmax of 0 and
+// what the sigmoid takes is the same. What reads class scores reads it so. Any
+// other network is given back as it is; the layers before the last are shared.
+func (n *Network) TwoClasses() *Network {
+	if n.Final() != "sigmoid" || product(n.Out) != 1 {
+		return n
+	}
+	at := len(n.layers) - 2
+	for ; at >= 0; at-- {
+		if _, ok := n.layers[at].(*observer); !ok {
+			break
+		}
+	}
+	if at < 0 {
+		return n
+	}
+	l, ok := n.layers[at].(*dense)
+	if !ok {
+		return n
+	}
+	two := &dense{units: 2, in: l.in, w: newParam(l.w.Name, []int{2, l.in}, true), b: newParam(l.b.Name, []int{2}, false)}
+	copy(two.w.W[l.in:], l.w.W)
+	two.b.W[1] = l.b.W[0]
+	c := *n
+	c.x, c.y, c.Out = nil, nil, Shape{2}
+	c.layers = slices.Clone(n.layers)
+	c.layers[at], c.layers[len(c.layers)-1] = two, &activation{kind: "softmax", width: 2}
+	if n.fake != nil {
+		c.fake = &fakeQuant{params: slices.Clone(n.fake.params)}
+		for i := range c.fake.params {
+			if c.fake.params[i].p == l.w {
+				c.fake.params[i].p = two.w
+			}
+		}
+	}
+	return &c
 }

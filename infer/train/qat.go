@@ -139,7 +139,7 @@ func (f *fakeQuant) weights() {
 // rounded. Its weights are n's; a trainer takes it from there, best with a
 // tenth of the rate.
 func (n *Network) Aware() *Network {
-	out := &Network{Spec: n.Spec, In: n.In, Out: n.Out, Norm: n.Norm, fake: &fakeQuant{}}
+	out := &Network{Spec: n.Spec, In: n.In, Out: n.Out, Norm: n.Norm, OutNorm: n.OutNorm, fake: &fakeQuant{}}
 	add := func(name string, l layer) {
 		out.layers, out.names = append(out.layers, l), append(out.names, name)
 	}

@@ -2,6 +2,7 @@ package train
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -50,15 +51,35 @@ func (c Config) Validate() error {
 }
 
 // Epoch is what one pass over the data came to. Validation figures are NaN
-// without validation data; accuracies are NaN without classes.
+// without validation data; accuracies are NaN without classes. In JSON what is
+// NaN is null. Losses of normalised targets are parts of their variance.
 type Epoch struct {
-	Epoch       int     `json:"epoch"`
-	Loss        float64 `json:"loss"`
-	Accuracy    float64 `json:"accuracy"`
-	ValLoss     float64 `json:"val_loss"`
-	ValAccuracy float64 `json:"val_accuracy"`
-	Rate        float64 `json:"rate"`
-	Seconds     float64 `json:"seconds"`
+	Epoch       int
+	Loss        float64
+	Accuracy    float64
+	ValLoss     float64
+	ValAccuracy float64
+	Rate        float64
+	Seconds     float64
+}
+
+// MarshalJSON writes null for NaN, which JSON has no word for.
+func (e Epoch) MarshalJSON() ([]byte, error) {
+	number := func(v float64) *float64 {
+		if v-v != 0 {
+			return nil
+		}
+		return &v
+	}
+	return json.Marshal(struct {
+		Epoch       int      `json:"epoch"`
+		Loss        *float64 `json:"loss"`
+		Accuracy    *float64 `json:"accuracy"`
+		ValLoss     *float64 `json:"val_loss"`
+		ValAccuracy *float64 `json:"val_accuracy"`
+		Rate        float64  `json:"rate"`
+		Seconds     float64  `json:"seconds"`
+	}{e.Epoch, number(e.Loss), number(e.Accuracy), number(e.ValLoss), number(e.ValAccuracy), e.Rate, e.Seconds})
 }
 
 // Trainer trains one network.
@@ -79,6 +100,7 @@ type Trainer struct {
 	upTo    int // layers that training runs: without the last activation where the loss takes it in
 	best    [][]float32
 	bestAt  float64
+	yes     float32 // from where on one output stands for class 1
 	weights []float32
 	aug     *augmenter
 	dz      []float32
@@ -123,6 +145,9 @@ func (t *Trainer) begin() error {
 	if err := t.Config.Validate(); err != nil {
 		return err
 	}
+	if t.Net.Weights() == 0 {
+		return errors.New("layers: none has weights; there is nothing to train")
+	}
 	for _, d := range []*Dataset{t.Train, t.Val} {
 		if d == nil {
 			continue
@@ -144,6 +169,16 @@ func (t *Trainer) begin() error {
 	t.upTo = len(t.Net.layers)
 	if fromLogits(t.loss, t.Net.Final()) {
 		t.upTo--
+	}
+	// One output says yes above 0 where it is a logit, above a half elsewhere.
+	if t.yes = 0; t.loss == "mse" {
+		t.yes = 0.5
+	}
+	if err := errors.Join(t.Net.Norm.fits("normalisation of inputs", product(t.Net.In)), t.Net.OutNorm.fits("normalisation of targets", product(t.Net.Out))); err != nil {
+		return err
+	}
+	if t.Net.OutNorm != nil && (t.loss != "mse" || t.Train.Labels != nil || !t.Net.linearEnd()) {
+		return errors.New("normalisation of targets: it takes target values, the loss mse and a last dense layer without an activation")
 	}
 	if t.Config.ClassWeights == "balanced" {
 		if t.Train.Labels == nil {
@@ -179,7 +214,7 @@ func (t *Trainer) epoch(ctx context.Context, e int) (Epoch, error) {
 			return Epoch{}, err
 		}
 		at := order[from:min(from+t.Config.Batch, n)]
-		t.Train.load(&b, at)
+		t.load(t.Train, &b, at)
 		t.aug.apply(&b, r)
 		rate = t.Config.Optimizer.rate((float64(e-1)+float64(from)/float64(n))/float64(t.Config.Epochs), t.Config.Epochs)
 		loss, hits := t.step(&b, rate)
@@ -199,9 +234,20 @@ func (t *Trainer) epoch(ctx context.Context, e int) (Epoch, error) {
 	}
 	if t.Val != nil {
 		ep.ValLoss, ep.ValAccuracy = t.evaluate(t.Val)
+		if ep.ValLoss-ep.ValLoss != 0 {
+			return Epoch{}, fmt.Errorf("epoch %d: %w: the validation loss is %v; try a smaller optimizer.rate", e, ErrDiverged, ep.ValLoss)
+		}
 	}
 	ep.Seconds = time.Since(began).Seconds()
 	return ep, nil
+}
+
+// load fills b, with targets as the network learns them.
+func (t *Trainer) load(d *Dataset, b *batch, at []int) {
+	d.load(b, at)
+	if n := t.Net.OutNorm; n != nil {
+		n.apply(b.targets, b.targets)
+	}
 }
 
 // reseed gives layers that draw numbers a new source.
@@ -218,7 +264,7 @@ func (t *Trainer) step(b *batch, rate float64) (loss float64, right int) {
 	z := t.Net.forward(b.x, b.n, t.upTo, true)
 	t.dz = grow(t.dz, len(z))
 	loss = lossOf(t.loss, z, t.dz, b)
-	right = hits(z, b)
+	right = hits(z, b, t.yes)
 	if loss-loss != 0 {
 		return loss, right
 	}
@@ -236,8 +282,9 @@ func (t *Trainer) step(b *batch, rate float64) (loss float64, right int) {
 	return loss, right
 }
 
-// hits counts right classes: the largest output, or the side of 0 for one.
-func hits(z []float32, b *batch) (n int) {
+// hits counts right classes: the largest output, or for one whether it is above
+// yes.
+func hits(z []float32, b *batch, yes float32) (n int) {
 	if b.labels == nil {
 		return 0
 	}
@@ -246,7 +293,7 @@ func hits(z []float32, b *batch) (n int) {
 		row := z[i*width : (i+1)*width]
 		best := 0
 		if width == 1 {
-			if row[0] > 0 {
+			if row[0] > yes {
 				best = 1
 			}
 		} else {
@@ -279,11 +326,11 @@ func (t *Trainer) evaluate(d *Dataset) (loss, accuracy float64) {
 		for i := from; i < min(from+cap(at), n); i++ {
 			at = append(at, i)
 		}
-		d.load(&b, at)
+		t.load(d, &b, at)
 		z := t.Net.forward(b.x, b.n, t.upTo, false)
 		t.dz = grow(t.dz, len(z))
 		loss += lossOf(t.loss, z, t.dz, &b) * float64(b.n)
-		right += hits(z, &b)
+		right += hits(z, &b, t.yes)
 	}
 	accuracy = math.NaN()
 	if d.Labels != nil {
