@@ -332,3 +332,53 @@ func TestAllRetainedCome(t *testing.T) {
 		c.Close()
 	}
 }
+
+// A client that goes and comes back at once, under its id, has what it
+// subscribes to then: the library clears up behind the old connection by the
+// id. Messages are under way to the old one, which makes it slow to end.
+func TestBackAtOnce(t *testing.T) {
+	s, addr := start(t, Config{})
+	stop := make(chan struct{})
+	var busy sync.WaitGroup
+	busy.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				s.Publish("noise", make([]byte, 2000), 1, false)
+			}
+		}
+	})
+	defer busy.Wait()
+	defer close(stop)
+	for round := range 400 {
+		c := connect(t, addr, hello{id: "panel"})
+		c.send(packet(0x82, 77, "mine", byte(1)), packet(0x82, 78, "noise", byte(0)))
+		for { // what was on its way to the one before may come first
+			if first, _, err := c.read(); err != nil {
+				t.Fatalf("round %d: %v", round, err)
+			} else if first == 0x90 {
+				break
+			}
+		}
+		if err := s.Publish("mine", []byte{byte(round)}, 1, false); err != nil {
+			t.Fatal(err)
+		}
+		for {
+			first, body, err := c.read()
+			if err != nil {
+				t.Fatalf("round %d: %v", round, err)
+			}
+			if first>>4 == 3 && bytes.Contains(body, []byte("mine")) {
+				break
+			}
+		}
+		switch round % 3 {
+		case 0:
+			c.send(packet(0xe0))
+		case 1:
+			c.Conn.Close()
+		} // else it is taken over
+	}
+}

@@ -63,7 +63,8 @@ func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
 	if w := cl.Properties.Will; w.Flag == 1 && (ValidTopic(w.TopicName) != nil || !rights.mayPublish(w.TopicName)) {
 		return h.s.refused("will")
 	}
-	if !h.s.claim(cl.ID, user, c) {
+	before, ok := h.s.claim(cl.ID, user, c)
+	if !ok || before != nil && !h.s.succeed(c, before) {
 		return h.s.refused("client_id")
 	}
 	c.rights.Store(rights)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/gorilla/websocket"
 	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 )
@@ -242,6 +243,7 @@ func (s *Server) serve(w *conn, ws bool, lim *LimitsConfig) {
 		}
 		s.open--
 		s.mu.Unlock()
+		close(w.ended)
 	}()
 	deadline := time.Now().Add(lim.ConnectTimeout)
 	if raw.SetDeadline(deadline) != nil {
@@ -287,21 +289,44 @@ func upgrade(c net.Conn, lim *LimitsConfig) (*wsConn, error) {
 	return &wsConn{Conn: w}, nil
 }
 
-// claim binds a client id to a user while a connection or a session has it.
-func (s *Server) claim(id, user string, c *conn) bool {
+// claim binds a client id to a user while a connection or a session has it, and
+// gives the connection that has it now, nil where none has.
+func (s *Server) claim(id, user string, c *conn) (before *conn, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if o, ok := s.ids[id]; ok && o.user != user {
-		return false
+		return nil, false
 	}
 	if cl, ok := s.mqtt.Clients.Get(id); ok {
 		if o, ok := cl.Net.Conn.(*conn); !ok || o.user != user {
-			return false
+			return nil, false
 		}
 	}
+	before = s.ids[id]
 	c.user, c.clientID = user, id
 	s.ids[id] = c
-	return true
+	return before, true
+}
+
+// succeed ends the connection that had a client id before and waits until the
+// library has cleared up behind it: it does so by the id, and would take
+// subscriptions and session of the one that comes. It is false where that
+// takes too long.
+func (s *Server) succeed(c, before *conn) bool {
+	if cl := before.client.Load(); cl != nil {
+		_ = s.mqtt.DisconnectClient(cl, packets.ErrSessionTakenOver) // it may be gone already
+	} else {
+		before.cut("taken_over")
+	}
+	late := time.NewTimer(s.limits.Load().ConnectTimeout)
+	defer late.Stop()
+	select {
+	case <-before.ended:
+		return true
+	case <-c.gone:
+	case <-late.C:
+	}
+	return false
 }
 
 func (s *Server) refused(reason string) bool {

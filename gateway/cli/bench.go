@@ -56,6 +56,7 @@ allocations a message.`,
 	f.IntSliceVar(&b.qos, "qos", []int{0, 1}, "quality of service")
 	f.DurationVar(&b.length, "seconds", 3*time.Second, "length of one measurement")
 	f.IntVar(&b.rounds, "rounds", 3, "rounds, echo and gateway in turn; medians are printed")
+	f.DurationVar(&b.steady, "steady", 0, "instead of all that: so long at four fifths of the full rate, with memory and losses")
 	f.IntVar(&b.rate, "rate", 1000, "messages a second for the latency at a steady rate; 0 for none")
 	echo := &cobra.Command{
 		Use: "echo SIZE", Hidden: true, Args: cobra.ExactArgs(1),
@@ -81,6 +82,7 @@ type bench struct {
 	raw                    string // the form of a raw payload
 	publishers, qos        []int
 	length                 time.Duration
+	steady                 time.Duration
 	rounds, rate           int
 	step                   func() // says that one measurement is done
 	clear                  func() // makes room for what is printed
@@ -116,6 +118,11 @@ func (b *bench) run(ctx context.Context, out io.Writer) error {
 	size, delegate, err := gateway.settle(ctx, payload)
 	if err != nil {
 		return err
+	}
+	if b.steady > 0 {
+		b.clear()
+		fmt.Fprintf(out, "payload %d bytes, result %d bytes, delegate %s\n", len(payload), size, delegate)
+		return b.runSteady(ctx, out, gateway, payload)
 	}
 	echo, err := startServer(ctx, "bench", "echo", strconv.Itoa(size))
 	if err != nil {

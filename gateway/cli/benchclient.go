@@ -66,7 +66,7 @@ func (c *benchClient) ask(p []byte, want byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if first>>4 != want || len(body) < 2 || want == 2 && body[1] != 0 || want == 9 && body[2] > 2 {
+	if first>>4 != want || len(body) < 2 || want == 2 && body[1] != 0 {
 		return nil, fmt.Errorf("refused: packet %#x, % x", first, body)
 	}
 	return body, nil
@@ -104,16 +104,24 @@ func (c *benchClient) next() (first byte, body []byte, err error) {
 }
 
 // subscribe hands every message of a filter to handle, until the connection
-// ends.
+// ends. Messages may come before the acknowledgement of the filter.
 func (c *benchClient) subscribe(filter string, qos byte, handle func(topic, payload []byte)) error {
-	if _, err := c.ask(packet(0x82, append(append([]byte{0, 1}, mqttString(filter)...), qos)), 9); err != nil {
-		return fmt.Errorf("subscribe %s: %w", filter, err)
+	if _, err := c.conn.Write(packet(0x82, append(append([]byte{0, 1}, mqttString(filter)...), qos))); err != nil {
+		return err
 	}
+	granted := make(chan error, 2)
 	go func() {
 		for {
 			first, body, err := c.next()
 			if err != nil {
+				granted <- err
 				return
+			}
+			if first>>4 == 9 && len(body) > 2 {
+				if err = nil; body[2] > 2 {
+					err = errors.New("refused")
+				}
+				granted <- err
 			}
 			if first>>4 != 3 || len(body) < 2 {
 				continue
@@ -130,7 +138,15 @@ func (c *benchClient) subscribe(filter string, qos byte, handle func(topic, payl
 			}
 		}
 	}()
-	return nil
+	select {
+	case err := <-granted:
+		if err != nil {
+			return fmt.Errorf("subscribe %s: %w", filter, err)
+		}
+		return nil
+	case <-time.After(10 * time.Second):
+		return fmt.Errorf("subscribe %s: no answer", filter)
+	}
 }
 
 // publisher gives a function that queues the same message once more, and one

@@ -18,6 +18,7 @@ type server struct {
 	url     string
 	web     string
 	in, out string
+	calls   int // of measure
 }
 
 // startServer starts this program and waits until it says its address: the

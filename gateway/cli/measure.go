@@ -154,8 +154,11 @@ func (s *server) measure(ctx context.Context, payload []byte, n int, qos byte, l
 	var counting atomic.Bool
 	var results int64
 	var took []time.Duration
+	// Names of its own: what is left of the measurement before is not counted.
+	s.calls++
+	name := fmt.Sprintf("%d-", s.calls)
 	err = sub.subscribe(s.out+"#", qos, func(topic, payload []byte) {
-		i, err := strconv.Atoi(strings.TrimPrefix(string(topic), s.out))
+		i, err := strconv.Atoi(strings.TrimPrefix(string(topic), s.out+name))
 		if err != nil || i >= n {
 			return
 		}
@@ -181,7 +184,7 @@ func (s *server) measure(ctx context.Context, payload []byte, n int, qos byte, l
 			return measured{}, err
 		}
 		defer pub.close()
-		again, flush := pub.publisher(s.in+strconv.Itoa(i), payload, qos)
+		again, flush := pub.publisher(s.in+name+strconv.Itoa(i), payload, qos)
 		wg.Go(func() {
 			var tick <-chan time.Time
 			if rate > 0 {
@@ -294,24 +297,45 @@ func (s *server) rss() (mb float64) {
 
 // mallocs is how many objects the server has allocated, by its metrics.
 func (s *server) mallocs(ctx context.Context) float64 {
+	return s.metric(ctx, "go_memstats_mallocs_total")
+}
+
+// metric is a plain number of the server's metrics, 0 where it does not tell.
+func (s *server) metric(ctx context.Context, name string) (v float64) {
+	s.metrics(ctx, func(line string) {
+		if text, ok := strings.CutPrefix(line, name+" "); ok {
+			v, _ = strconv.ParseFloat(text, 64)
+		}
+	})
+	return v
+}
+
+// counted are the lines of metrics that hold one of these words and no 0.
+func (s *server) counted(ctx context.Context, words ...string) (list []string) {
+	s.metrics(ctx, func(line string) {
+		if !strings.HasPrefix(line, "#") && !strings.HasSuffix(line, " 0") && slices.ContainsFunc(words, func(w string) bool { return strings.Contains(line, w) }) {
+			list = append(list, line)
+		}
+	})
+	return list
+}
+
+// metrics hands out the lines of the server's metrics.
+func (s *server) metrics(ctx context.Context, line func(string)) {
 	if s.web == "" {
-		return 0
+		return
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.web+"/metrics", nil)
 	if err != nil {
-		return 0
+		return
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return 0
+		return
 	}
 	defer resp.Body.Close()
 	lines := bufio.NewScanner(resp.Body)
 	for lines.Scan() {
-		if text, ok := strings.CutPrefix(lines.Text(), "go_memstats_mallocs_total "); ok {
-			n, _ := strconv.ParseFloat(text, 64)
-			return n
-		}
+		line(lines.Text())
 	}
-	return 0
 }
