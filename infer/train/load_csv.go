@@ -41,6 +41,7 @@ const (
 	maxCSV        = 1 << 30 // bytes
 	maxCategories = 64      // values of a text column
 	maxColumns    = 4096
+	maxCells      = 1 << 29 // of all inputs together
 )
 
 // LoadCSV reads a table with a header: numbers become inputs, text of few
@@ -53,7 +54,7 @@ func LoadCSV(path string, cfg CSVConfig) (*Dataset, []Column, error) {
 		return nil, nil, err
 	}
 	defer f.Close()
-	d, columns, err := parseCSV(io.LimitReader(f, maxCSV), cfg)
+	d, columns, err := parseCSV(f, cfg)
 	if err != nil {
 		return nil, columns, fmt.Errorf("%s: %w", path, err)
 	}
@@ -80,20 +81,19 @@ func parseCSV(r io.Reader, cfg CSVConfig) (*Dataset, []Column, error) {
 // readTable reads header and rows; the delimiter is the one of , ; tab and |
 // that the header has most of.
 func readTable(r io.Reader) (names []string, rows [][]string, err error) {
-	text, err := io.ReadAll(r)
+	text, err := io.ReadAll(io.LimitReader(r, maxCSV+1))
 	if err != nil {
 		return nil, nil, err
+	}
+	if len(text) > maxCSV {
+		return nil, nil, fmt.Errorf("is larger than %d bytes", maxCSV)
 	}
 	text = bytes.TrimPrefix(text, []byte("\ufeff"))
 	first, _, _ := bytes.Cut(text, []byte("\n"))
 	c := csv.NewReader(bytes.NewReader(text))
-	best := 0
-	for _, sep := range ",;\t|" {
-		if n := bytes.Count(first, []byte(string(sep))); n > best {
-			best, c.Comma = n, sep
-		}
-	}
-	c.FieldsPerRecord, c.TrimLeadingSpace = -1, true
+	c.Comma = delimiter(first)
+	c.FieldsPerRecord = -1
+	c.TrimLeadingSpace = c.Comma != '\t' // of empty fields nothing would be left
 	names, err = c.Read()
 	if err != nil {
 		return nil, nil, fmt.Errorf("no header: %w", err)
@@ -112,7 +112,12 @@ func readTable(r io.Reader) (names []string, rows [][]string, err error) {
 		return nil, nil, errors.New("has a header and no rows")
 	}
 	if len(rows[0]) == len(names)+1 {
-		names = append([]string{"#"}, names...)
+		names = append([]string{rowNumber}, names...)
+	} else if len(names) > 1 && names[0] == "" { // as pandas writes it
+		names[0] = rowNumber
+	}
+	if !slices.ContainsFunc(names, func(n string) bool { _, err := strconv.ParseFloat(strings.TrimSpace(n), 64); return err != nil }) {
+		return nil, nil, errors.New("its first line holds numbers alone; name the columns there")
 	}
 	if len(names) > maxColumns {
 		return nil, nil, fmt.Errorf("%d columns are more than %d", len(names), maxColumns)
@@ -129,6 +134,29 @@ func readTable(r io.Reader) (names []string, rows [][]string, err error) {
 		}
 	}
 	return names, rows, nil
+}
+
+// rowNumber is the name of a column that R or pandas wrote in front.
+const rowNumber = "#"
+
+// delimiter is the one that a header has most of, outside of quotes.
+func delimiter(header []byte) rune {
+	counts := map[rune]int{}
+	quoted := false
+	for _, r := range string(header) {
+		if r == '"' {
+			quoted = !quoted
+		} else if !quoted {
+			counts[r]++
+		}
+	}
+	best := ','
+	for _, sep := range ";\t|" {
+		if counts[sep] > counts[best] {
+			best = sep
+		}
+	}
+	return best
 }
 
 // timeLayouts are those that a column is tried with.
@@ -166,7 +194,7 @@ func guess(name string, i int, rows [][]string) Column {
 				c.Low, c.High, first = min(c.Low, x), max(c.High, x), false
 			}
 		}
-		if times && !numbers {
+		if times {
 			_, times = parseTime(v)
 		}
 		if !numbers && !times && len(seen) > maxCategories {
@@ -196,15 +224,16 @@ func missing(v string) bool {
 	return v == "" || strings.EqualFold(v, "na") || strings.EqualFold(v, "nan") || strings.EqualFold(v, "null") || v == "?"
 }
 
-// sortValues puts numbers in their order, other text after the alphabet.
+// sortValues puts numbers in their order, other text behind, after the
+// alphabet.
 func sortValues(v []string) {
 	slices.SortFunc(v, func(a, b string) int {
 		x, errX := strconv.ParseFloat(a, 64)
 		y, errY := strconv.ParseFloat(b, 64)
-		if errX == nil && errY == nil && x != y {
-			if x < y {
-				return -1
-			}
+		switch {
+		case errX == nil && errY == nil && x < y, errX == nil && errY != nil:
+			return -1
+		case errX == nil && errY == nil && x > y, errX != nil && errY == nil:
 			return 1
 		}
 		return strings.Compare(a, b)
@@ -250,12 +279,18 @@ func (t *table) assign() error {
 			if c.Empty > 0 {
 				return fmt.Errorf("target %q is empty in %d rows", c.Name, c.Empty)
 			}
-		case c.Name == t.cfg.Time, c.Kind == "time" && !hasTime:
+			if len(c.Values) == 1 {
+				return fmt.Errorf("target %q is %s in every row: there is nothing to learn", c.Name, c.Values[0])
+			}
+		case c.Name == t.cfg.Time, c.Kind == "time" && !hasTime && c.Empty == 0:
 			if c.Kind != "time" {
 				return fmt.Errorf("column %q holds no times", c.Name)
 			}
+			if c.Empty > 0 {
+				return fmt.Errorf("the time %q is empty in %d rows", c.Name, c.Empty)
+			}
 			c.Use, hasTime = "time", true
-		case c.Kind == "time", c.Name == "#":
+		case c.Kind == "time", c.Name == rowNumber:
 			c.Use = "dropped"
 		case c.Kind == "text" && c.Values == nil:
 			c.Use = "dropped" // a name of each row
@@ -308,7 +343,10 @@ func (t *table) dataset() (*Dataset, error) {
 	} else {
 		d.Width = len(targets)
 	}
-	last := make([]float32, len(t.columns)) // what stands in for an empty field: the value before
+	if len(d.Features)*len(t.rows) > maxCells {
+		return nil, fmt.Errorf("%d rows of %d inputs are more than %d values; drop columns of text", len(t.rows), len(d.Features), maxCells)
+	}
+	last := t.firsts(inputs) // what stands in for an empty field: the value before
 	for _, row := range t.rows {
 		for _, i := range inputs {
 			d.Values = t.appendInput(d.Values, i, row[i], last)
@@ -340,6 +378,21 @@ func (t *table) dataset() (*Dataset, error) {
 		d.Targets, d.Width = slices.Clone(d.Values), len(d.Features)
 	}
 	return d, d.Check()
+}
+
+// firsts are the first values of the columns that are numbers: for the empty
+// fields before them.
+func (t *table) firsts(inputs []int) []float32 {
+	list := make([]float32, len(t.columns))
+	for _, i := range inputs {
+		for _, row := range t.rows {
+			if f := strings.TrimSpace(row[i]); t.columns[i].Kind == "number" && !missing(f) {
+				t.appendInput(nil, i, f, list)
+				break
+			}
+		}
+	}
+	return list
 }
 
 // classLike says whether a target's values are names of classes: text, or a

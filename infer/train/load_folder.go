@@ -13,7 +13,7 @@ const maxPicture = 64 << 20
 
 // LoadFolder reads pictures by class: dir/<class>/<file>. decode writes a
 // file's picture into pixels, of the given shape; files that it refuses are
-// returned by name, unless no file is left. Classes come in the order of
+// returned by name, unless a class has no other. Classes come in the order of
 // their names; progress may be nil.
 func LoadFolder(dir string, shape Shape, decode func(file, pixels []byte) error, progress func(done, of int)) (d *Dataset, refused []string, err error) {
 	if len(shape) != 3 {
@@ -52,7 +52,11 @@ func LoadFolder(dir string, shape Shape, decode func(file, pixels []byte) error,
 		return nil, nil, fmt.Errorf("%s: %d folders with pictures (.jpg, .png, .bmp); each class is a folder, and there are at least two", dir, len(d.Classes))
 	}
 	pixels := make([]byte, product(shape))
+	counts := make([]int, len(d.Classes))
 	for i, f := range files {
+		if progress != nil {
+			progress(i+1, len(files))
+		}
 		info, err := os.Stat(f.path)
 		if err == nil && info.Size() > maxPicture {
 			err = fmt.Errorf("%d bytes are more than %d", info.Size(), maxPicture)
@@ -70,12 +74,13 @@ func LoadFolder(dir string, shape Shape, decode func(file, pixels []byte) error,
 		}
 		d.Pixels = append(d.Pixels, pixels...)
 		d.Labels = append(d.Labels, f.class)
-		if progress != nil {
-			progress(i+1, len(files))
-		}
+		counts[f.class]++
 	}
 	if len(d.Labels) == 0 {
 		return nil, refused, fmt.Errorf("%s: no picture could be read: %s", dir, refused[0])
+	}
+	if c := slices.Index(counts, 0); c >= 0 {
+		return nil, refused, fmt.Errorf("%s: no picture of the class %q could be read", dir, d.Classes[c])
 	}
 	return d, refused, d.Check()
 }

@@ -101,5 +101,11 @@ func parseIDX(f io.Reader) (shape []int, data []byte, err error) {
 	if len(data) != total {
 		return nil, nil, fmt.Errorf("holds %d of %d bytes", len(data), total)
 	}
+	// Its end is read too: with it gzip tells whether all was right.
+	if _, err := r.ReadByte(); err == nil {
+		return nil, nil, fmt.Errorf("holds more than the %d bytes of its head", total)
+	} else if !errors.Is(err, io.EOF) {
+		return nil, nil, err
+	}
 	return shape, data, nil
 }
