@@ -87,29 +87,29 @@ func TestEnvironmentKeepsItsTypes(t *testing.T) {
 		"stream == 's' and features['stream'] == 4", "seq == 7 and source == 'a'", "values[0] == 8 and len(values) == 1", "top[0].label == label",
 		"objects[0].box[3] == 0.4 and objects[0].score > 0.8", "not ((features['none'] ?? 0) > 1)",
 	} {
-		p, err := compile(text, f)
+		p, err := pipeline.Condition(text, f)
 		if err != nil {
 			t.Errorf("%s: %v", text, err)
 			continue
 		}
-		if out, err := rules.vm.Run(p, environment(r)); err != nil || out != true {
+		if out, err := rules.vm.Run(p, pipeline.Environment(r)); err != nil || out != true {
 			t.Errorf("%s: %v, %v", text, out, err)
 		}
 	}
 	// A condition that cannot be answered is false, not a crash.
-	p, err := compile("top[5].score > 0", f)
+	p, err := pipeline.Condition("top[5].score > 0", f)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if rules.eval(p, environment(r), rules.failed.AddDate(1, 0, 0)) {
+	if rules.eval(p, pipeline.Environment(r), rules.failed.AddDate(1, 0, 0)) {
 		t.Error("the sixth of one class is over 0")
 	}
 	// Without a model its names are free for features.
 	plain := &pipeline.Result{Features: []pipeline.Feature{{Name: "label", Value: 3}}}
-	if p, err = compile("label == 3", Fields{Features: []string{"label"}}); err != nil {
+	if p, err = pipeline.Condition("label == 3", Fields{Features: []string{"label"}}); err != nil {
 		t.Fatal(err)
 	}
-	if !rules.eval(p, environment(plain), rules.failed) {
+	if !rules.eval(p, pipeline.Environment(plain), rules.failed) {
 		t.Error("a feature called label")
 	}
 }

@@ -12,7 +12,12 @@ import (
 	"time"
 
 	"github.com/expr-lang/expr/vm"
+
+	"edgegateway/gateway/pipeline"
 )
+
+// Fields are what a stream's results hold.
+type Fields = pipeline.Fields
 
 // Config is one rule.
 type Config struct {
@@ -175,7 +180,7 @@ func (c Config) Check(f Fields) error {
 // compile gives the condition, and either the expression that clears or, with
 // nil, the time.
 func (c Config) compile(f Fields) (when, clear *vm.Program, after time.Duration, err error) {
-	if when, err = compile(c.When, f); err != nil {
+	if when, err = pipeline.Condition(c.When, f); err != nil {
 		return nil, nil, 0, fmt.Errorf("when: %w", err)
 	}
 	if c.Clear == "" {
@@ -184,7 +189,7 @@ func (c Config) compile(f Fields) (when, clear *vm.Program, after time.Duration,
 	if d, e := time.ParseDuration(c.Clear); e == nil && d >= 0 {
 		return when, nil, d, nil
 	}
-	if clear, err = compile(c.Clear, f); err != nil {
+	if clear, err = pipeline.Condition(c.Clear, f); err != nil {
 		return nil, nil, 0, fmt.Errorf("clear: neither a time such as 5s nor a condition: %w", err)
 	}
 	return when, clear, 0, nil

@@ -154,7 +154,7 @@ func (e *Engine) Result(r *pipeline.Result, js []byte, _ bool) {
 	if len(rules) == 0 {
 		return
 	}
-	env := environment(r)
+	env := pipeline.Environment(r)
 	now := time.Now()
 	for _, rule := range rules {
 		rule.result(r, env, js, now, e.report)

@@ -19,6 +19,7 @@ import (
 	"edgegateway/broker"
 	"edgegateway/gateway/alert"
 	"edgegateway/gateway/dashboard"
+	"edgegateway/gateway/dataset"
 	"edgegateway/gateway/pipeline"
 	"edgegateway/gateway/upstream"
 	"edgegateway/infer"
@@ -34,6 +35,8 @@ type App struct {
 	broker *broker.Server
 	pipe   *pipeline.Pipeline
 	alerts *alert.Engine
+	sets   *dataset.Recorder
+	labels labelTaps
 	out    *outputs
 	dash   *dashboard.Server // nil without a listener
 	stages []stage
@@ -82,8 +85,15 @@ func New(cfg Config, load func() (Config, error), trial infer.TrialFunc, log zer
 	if a.alerts, err = alert.New(cfg.Alerts, cfg.fields, a.data.path("alerts"), a.out, part(log, "alert"), reg); err != nil {
 		return nil, err
 	}
+	if a.sets, err = dataset.NewRecorder(a.data.dir, cfg.Streams, part(log, "dataset"), reg); err != nil {
+		return nil, err
+	}
+	// Before the streams' own: a label counts from its message on.
+	if err = a.tapLabels(); err != nil {
+		return nil, err
+	}
 	sinks := []pipeline.Sink{a.out, a.alerts}
-	if a.pipe, err = pipeline.New(cfg.Streams, a.engine, a.broker, sinks, a.data.nextEpoch, part(log, "pipeline"), reg); err != nil {
+	if a.pipe, err = pipeline.New(cfg.Streams, a.engine, a.broker, sinks, a.sets, a.data.nextEpoch, part(log, "pipeline"), reg); err != nil {
 		return nil, err
 	}
 	if _, err = a.broker.Tap([]string{"#"}, a.pipe.Handle); err != nil {
@@ -127,7 +137,7 @@ func (a *App) newLink(cut context.Context, name string, cfg upstream.Config, reg
 // list is the stages in the order in which they stop: the order of the
 // journey, then what the journey ran on.
 func (a *App) list() []stage {
-	list := []stage{{"intake", a.hold}, {"pipeline", a.pipe.Run}, {"alert", a.alerts.Run}}
+	list := []stage{{"intake", a.hold}, {"pipeline", a.pipe.Run}, {"alert", a.alerts.Run}, {"dataset", a.sets.Run}, {"labels", a.answerLabels}}
 	for _, l := range a.out.links {
 		list = append(list, stage{"outbox " + l.name, l.feed}, stage{"upstream " + l.name, l.bridge.Run})
 	}
@@ -244,19 +254,26 @@ func (a *App) reload() error {
 		models.Discard()
 		return err
 	}
+	record, err := a.sets.Prepare(next.Streams)
+	if err != nil {
+		models.Discard()
+		return err
+	}
 	if err := a.broker.Reload(next.Broker); err != nil {
 		models.Discard()
 		return fmt.Errorf("broker.%w", err)
 	}
 	// A model that left answers the streams that finish with it.
 	retire := models.Apply()
+	record()
+	tapped := a.tapLabels()
 	finished := streams.Apply()
 	a.retiring.Go(func() {
 		<-finished
 		retire()
 	})
 	rules()
-	var errs []error
+	errs := []error{tapped}
 	for _, l := range a.out.links {
 		cfg := next.Upstream[l.name]
 		if reflect.DeepEqual(cfg, a.cfg.Upstream[l.name]) {
@@ -295,7 +312,7 @@ func fixed(old, next Config) error {
 }
 
 // command answers a command from the cloud.
-func (a *App) command(_ context.Context, name string, _ []byte) ([]byte, error) {
+func (a *App) command(_ context.Context, name string, payload []byte) ([]byte, error) {
 	switch name {
 	case "status":
 		return json.Marshal(a.Status())
@@ -306,6 +323,10 @@ func (a *App) command(_ context.Context, name string, _ []byte) ([]byte, error) 
 		return []byte(`{"reloaded":true}`), nil
 	case "model/list":
 		return json.Marshal(append([]infer.ModelStatus{}, a.engine.Models()...)) // none is [], not null
+	case "dataset/list":
+		return json.Marshal(append([]dataset.Status{}, a.sets.Status()...))
+	case "dataset/label":
+		return a.label("", payload, time.Now())
 	}
-	return nil, fmt.Errorf("unknown command %q; there are status, reload, model/list", name)
+	return nil, fmt.Errorf("unknown command %q; there are status, reload, model/list, dataset/list, dataset/label", name)
 }

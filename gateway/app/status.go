@@ -3,6 +3,7 @@ package app
 import (
 	"edgegateway/gateway/alert"
 	"edgegateway/gateway/dashboard"
+	"edgegateway/gateway/dataset"
 	"edgegateway/gateway/pipeline"
 	"edgegateway/gateway/upstream"
 	"edgegateway/infer"
@@ -18,6 +19,7 @@ type Status struct {
 	Models  []infer.ModelStatus `json:"models"`
 	Alerts  []alert.Event       `json:"alerts"` // those that are raised
 	Links   []LinkStatus        `json:"upstream"`
+	Sets    []dataset.Status    `json:"datasets,omitempty"` // of the streams that record
 	Reload  *ReloadStatus       `json:"reload,omitempty"`
 }
 
@@ -40,7 +42,7 @@ func (a *App) Status() any {
 	s := Status{
 		Gateway: a.name, Ready: a.ready.Load(), Broker: a.broker.Addrs(), Clients: a.broker.Clients(),
 		Streams: a.pipe.Status(), Models: a.engine.Models(), Alerts: a.alerts.Active(),
-		Reload: a.reloaded.Load(),
+		Reload: a.reloaded.Load(), Sets: a.sets.Status(),
 	}
 	for _, l := range a.out.links {
 		ls := LinkStatus{Name: l.name, Bridge: l.bridge.Status()}
@@ -75,6 +77,13 @@ func (a *App) Health() []dashboard.Health {
 		} else {
 			list = append(list, dashboard.Health{Part: "outbox " + l.name, OK: true})
 		}
+	}
+	for _, s := range a.sets.Status() {
+		h := dashboard.Health{Part: "dataset " + s.Stream, OK: s.Error == ""}
+		if !h.OK {
+			h.Detail = "samples are not kept: " + s.Error
+		}
+		list = append(list, h)
 	}
 	return list
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"edgegateway/gateway/dataset"
 	"edgegateway/infer/train"
 	"edgegateway/sensors"
 )
@@ -27,7 +28,7 @@ type dataSource struct {
 // add declares the flags. what says what the data is for.
 func (s *dataSource) add(cmd *cobra.Command, what string) {
 	f := cmd.Flags()
-	f.StringVar(&s.path, "data", "", what+": a CSV file, a folder with a folder of pictures a class, or PICTURES.idx,LABELS.idx")
+	f.StringVar(&s.path, "data", "", what+": a CSV file, a folder with a folder of pictures a class, PICTURES.idx,LABELS.idx, or the folder of a recorded data set")
 	f.StringSliceVar(&s.csv.Target, "target", nil, "of a CSV: the columns to learn or to judge by; none: the inputs themselves")
 	f.StringSliceVar(&s.csv.Drop, "drop", nil, "of a CSV: columns that are left out")
 	f.StringVar(&s.csv.Time, "time", "", "of a CSV: the column with the time of a row; by default the first that looks like one")
@@ -76,6 +77,9 @@ func (s *dataSource) read(ctx context.Context, shape train.Shape, say io.Writer)
 	if err != nil {
 		return nil, invalid(err)
 	}
+	if dataset.Is(s.path) {
+		return s.recorded(ctx, shape, say)
+	}
 	if info.IsDir() {
 		return s.pictures(ctx, shape, say)
 	}
@@ -108,6 +112,27 @@ func (s *dataSource) idx() (pictures, labels string, ok bool) {
 	}
 	name = strings.Replace(strings.Replace(name, "images", "labels", 1), "idx3", "idx1", 1)
 	return s.path, dir + name, true
+}
+
+// recorded reads a data set that a stream or an import wrote.
+func (s *dataSource) recorded(ctx context.Context, shape train.Shape, say io.Writer) (*train.Dataset, error) {
+	cfg := dataset.LoadConfig{Shape: shape, Picture: sensors.DefaultImageConfig(), Regression: s.csv.Regression,
+		Step: func(int) error { return ctx.Err() }}
+	if s.size != "" {
+		var err error
+		if cfg.Shape, err = pictureSize(s.size); err != nil {
+			return nil, &exitError{exitUsage, err}
+		}
+	}
+	cfg.Picture.Fit = s.fit
+	d, notes, err := dataset.Load(s.path, cfg)
+	for _, n := range notes {
+		fmt.Fprintln(say, n)
+	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	return d, invalid(err)
 }
 
 // pictures reads a folder a class, decoded and fitted as the gateway does.

@@ -1,14 +1,13 @@
-package alert
+package pipeline
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 
 	"github.com/expr-lang/expr"
 	"github.com/expr-lang/expr/types"
 	"github.com/expr-lang/expr/vm"
-
-	"edgegateway/gateway/pipeline"
 )
 
 // Fields are what a stream's results hold.
@@ -20,9 +19,19 @@ type Fields struct {
 // maxNamed is how many names an error lists; a spectrum has thousands.
 const maxNamed = 24
 
-// compile checks an expression against what the stream's results hold.
-func compile(text string, f Fields) (*vm.Program, error) {
-	program, err := expr.Compile(text, expr.Env(declare(f)), expr.AsBool())
+// Condition compiles an expression that is true or false of a result, checked
+// against what the stream's results hold. It is run on an Environment.
+func Condition(text string, f Fields) (*vm.Program, error) {
+	return compile(text, f, expr.AsBool())
+}
+
+// Text compiles an expression that makes a text of a result.
+func Text(text string, f Fields) (*vm.Program, error) {
+	return compile(text, f, expr.AsKind(reflect.String))
+}
+
+func compile(text string, f Fields, kind expr.Option) (*vm.Program, error) {
+	program, err := expr.Compile(text, expr.Env(declare(f)), kind)
 	if err != nil {
 		// The library draws the place below the text; a line is enough here.
 		message, _, _ := strings.Cut(err.Error(), "\n")
@@ -55,7 +64,7 @@ func own(name string, model bool) bool {
 	return false
 }
 
-// declare is the type of the environment that environment makes.
+// declare is the type of the environment that Environment makes.
 func declare(f Fields) types.Map {
 	class := types.Map{"label": types.String, "score": types.Float64}
 	env := types.Map{
@@ -91,9 +100,9 @@ func declare(f Fields) types.Map {
 	return env
 }
 
-// environment is what the expressions of a rule see of a result. It is used
-// before the result's memory is.
-func environment(r *pipeline.Result) map[string]any {
+// Environment is what expressions see of a result. It is used before the
+// result's memory is.
+func Environment(r *Result) map[string]any {
 	model := r.Infer.Model != ""
 	features := make(map[string]any, len(r.Features))
 	env := map[string]any{"features": features}

@@ -26,6 +26,7 @@ type Config struct {
 	Model      string                  `yaml:"model" desc:"name of a model; empty for rules over values alone"`
 	Results    ResultsConfig           `yaml:"results" desc:"where results go"`
 	MaxSources int                     `yaml:"max_sources" desc:"sources kept at once; the longest silent leaves"`
+	Record     *RecordConfig           `yaml:"record" desc:"keeps samples on the disk, with their labels, for training"`
 }
 
 // ResultsConfig says where a stream's results are published and which of them
@@ -107,7 +108,7 @@ func (c Config) Validate() error {
 	if err := c.Normalise.Validate(); err != nil {
 		errs = append(errs, prefix("normalise", err))
 	}
-	if c.Window != nil && len(c.Features) == 0 && c.Model == "" {
+	if c.Window != nil && len(c.Features) == 0 && c.Model == "" && c.Record == nil {
 		bad("features: a window without a model needs some, for example features: [mean, max]")
 	}
 	if _, err := parsePolicy(c.Full); err != nil {
@@ -122,9 +123,10 @@ func (c Config) Validate() error {
 	if c.MaxSources < 1 {
 		bad("max_sources: %d is not positive", c.MaxSources)
 	}
-	if c.Input.Image != "" && c.Model == "" {
-		bad("model: a stream of pictures needs a model")
+	if c.Input.Image != "" && c.Model == "" && c.Record == nil {
+		bad("model: a stream of pictures needs a model, or record: to keep them for training one")
 	}
+	errs = append(errs, c.record()...)
 	if c.Results.QoS != 0 && c.Results.QoS != 1 {
 		bad("results.qos: %d is not 0 or 1", c.Results.QoS)
 	}

@@ -27,6 +27,7 @@ type Models interface {
 type Pipeline struct {
 	pub   Publisher
 	sinks []Sink
+	rec   Recorder
 	epoch func() (uint64, error)
 	log   zerolog.Logger
 	drops *prometheus.CounterVec
@@ -54,9 +55,10 @@ type route struct {
 }
 
 // New builds all streams; Run starts them. epoch gives a number that was
-// never given before, on this box: ids are made with it.
-func New(streams map[string]Config, models Models, pub Publisher, sinks []Sink, epoch func() (uint64, error), log zerolog.Logger, reg prometheus.Registerer) (*Pipeline, error) {
-	p := &Pipeline{pub: pub, sinks: sinks, epoch: epoch, log: log}
+// never given before, on this box: ids are made with it. rec may be nil where
+// no stream keeps samples.
+func New(streams map[string]Config, models Models, pub Publisher, sinks []Sink, rec Recorder, epoch func() (uint64, error), log zerolog.Logger, reg prometheus.Registerer) (*Pipeline, error) {
+	p := &Pipeline{pub: pub, sinks: sinks, rec: rec, epoch: epoch, log: log}
 	p.drops = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "edgegateway_pipeline_dropped_total",
 		Help: "Messages and windows that became no result, by stream and reason.",
@@ -126,7 +128,7 @@ func (p *Pipeline) stream(name string, cfg Config, models Models, old *table) (*
 	if old != nil && old.streams[name] != nil {
 		count = old.streams[name].tally
 	}
-	return newStream(name, cfg, m, epoch, p.pub, p.sinks, count, p.log)
+	return newStream(name, cfg, m, epoch, p.pub, p.sinks, p.rec, count, p.log)
 }
 
 // Handle is the tap: it queues the message for each stream whose filters it

@@ -36,6 +36,8 @@ type Stream struct {
 	epoch  string
 	pub    Publisher
 	sinks  []Sink
+	rec    Recorder // nil: nothing of this stream is kept
+	every  every    // which samples are
 	send   send
 	values []string // names of a reading's values, nil where they have none
 	log    zerolog.Logger
@@ -58,7 +60,7 @@ type tally struct {
 }
 
 // newStream builds a stream and all its workers; run starts them.
-func newStream(name string, cfg Config, model *infer.Model, epoch uint64, pub Publisher, sinks []Sink, t *tally, log zerolog.Logger) (*Stream, error) {
+func newStream(name string, cfg Config, model *infer.Model, epoch uint64, pub Publisher, sinks []Sink, rec Recorder, t *tally, log zerolog.Logger) (*Stream, error) {
 	s := &Stream{
 		name: name, cfg: cfg, model: model, epoch: fmt.Sprint(epoch), pub: pub, sinks: sinks,
 		log: log.With().Str("stream", name).Logger(), tally: t, seed: maphash.MakeSeed(), dealt: map[string]*queue{},
@@ -66,6 +68,12 @@ func newStream(name string, cfg Config, model *infer.Model, epoch uint64, pub Pu
 	var err error
 	if s.send, err = parseSend(cfg.Results.Send); err != nil {
 		return nil, fmt.Errorf("streams.%s.results.send: %w", name, err)
+	}
+	if cfg.Record != nil && rec != nil {
+		s.rec = rec
+		if s.every, err = parseEvery(cfg.Record.Every); err != nil {
+			return nil, fmt.Errorf("streams.%s.record.every: %w", name, err)
+		}
 	}
 	pol, err := parsePolicy(cfg.Full)
 	if err != nil {

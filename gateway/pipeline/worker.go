@@ -41,6 +41,8 @@ type slot struct {
 	part   int       // counts the windows that one message filled
 	input  []float64 // what the model takes, before it is quantized, or
 	bytes  []byte    // as it stands
+	keep   bool      // it is for the recorder
+	kept   []float64 // then: the input before it is normalised
 }
 
 // maxSlots is how many samples go through a model at once, where it can.
@@ -199,6 +201,9 @@ func (w *worker) prepare(src *source) error {
 			r.Features = append(r.Features, Feature{Name: name, Value: at.input[i]})
 		}
 	}
+	if at.keep = w.s.rec != nil && src.due(w.s.every, r.Received); at.keep {
+		at.kept = append(at.kept[:0], at.input...)
+	}
 	r.Infer.Reset()
 	if w.s.model == nil {
 		return nil
@@ -343,6 +348,9 @@ func (w *worker) emit(at *slot) {
 	up := src.offer(s.send, r.Infer.Label)
 	for _, sink := range s.sinks {
 		sink.Result(r, json, up)
+	}
+	if at.keep {
+		s.rec.Record(r, at.kept)
 	}
 }
 
