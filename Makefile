@@ -4,6 +4,9 @@ GO ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 export CGO_ENABLED ?= 0
+# On amd64 the kernels of infer/train are built in; the processor's features
+# choose among them at run time, and gonum where it has none of them.
+simd = $(if $(filter amd64,$(1)),GOEXPERIMENT=simd)
 # Debian packages that the tests use: a C compiler, foreign brokers and clients,
 # the target libraries for arm64, the quick JPEG decoder, flatc.
 APT = gcc libc6-dev mosquitto mosquitto-clients qemu-user-static libc6-arm64-cross libstdc++6-arm64-cross libturbojpeg0 flatbuffers-compiler
@@ -17,7 +20,7 @@ run: build ## fetch, build and show the gateway at work on real pictures and rea
 
 build: setup ## build bin/edgegateway, one file with the TFLite library inside
 	@echo "building bin/edgegateway with $$($(GO) env GOVERSION)"
-	@$(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/edgegateway . && ls -l bin/edgegateway | awk '{printf "built bin/edgegateway, %.1f MB\n", $$5/1e6}'
+	@$(call simd,$(shell $(GO) env GOARCH)) $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/edgegateway . && ls -l bin/edgegateway | awk '{printf "built bin/edgegateway, %.1f MB\n", $$5/1e6}'
 
 setup:
 	@cache=$$(scripts/setup.sh build) && test ! -e infer/tflite/lib/pack.go || $(GO) run ./infer/tflite/lib/pack.go "$$cache" infer/tflite/lib
@@ -25,7 +28,8 @@ setup:
 cross: setup ## build dist/ for linux/amd64, linux/arm64 and darwin/arm64
 	@mkdir -p dist; for t in linux/amd64 linux/arm64 darwin/arm64; do \
 		o=dist/edgegateway-$$(echo $$t | tr / -); \
-		GOOS=$${t%/*} GOARCH=$${t#*/} $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $$o . || exit 1; echo built $$o; done
+		simd=; test $${t#*/} != amd64 || simd=simd; \
+		GOEXPERIMENT=$$simd GOOS=$${t%/*} GOARCH=$${t#*/} $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $$o . || exit 1; echo built $$o; done
 
 test: setup ## all tests; as root installs what they need, else says the apt line
 	@scripts/test.sh "$(APT)"

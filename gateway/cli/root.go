@@ -77,7 +77,7 @@ configuration or a model that is missing or not right.`,
 	root.SetFlagErrorFunc(usage)
 	root.AddCommand(
 		runCommand(version), reloadCommand(), checkCommand(), schemaCommand(), subCommand(), publishCommand(), replayCommand(),
-		watchCommand(), modelCommand(), benchCommand(version), datasetCommand(), versionCommand(version), demoCommand(), trialCommand(),
+		watchCommand(), modelCommand(), benchCommand(version), datasetCommand(), versionCommand(version), demoCommand(), trialCommand(), trainCommand(),
 	)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()

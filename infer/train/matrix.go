@@ -1,6 +1,7 @@
 package train
 
 import (
+	"os"
 	"sync"
 
 	"gonum.org/v1/gonum/blas"
@@ -154,8 +155,16 @@ type kernel struct {
 	adam func(w, g, m, v []float32, s adamStep)
 }
 
-// fast is the kernel in use, nil for gonum.
-var fast = fastest()
+// fast is the kernel in use, nil for gonum. EDGEGATEWAY_KERNEL=gonum turns the
+// others off, to compare them.
+var fast = chosen(os.Getenv("EDGEGATEWAY_KERNEL"))
+
+func chosen(name string) *kernel {
+	if name == "gonum" {
+		return nil
+	}
+	return fastest()
+}
 
 // Kernel names what multiplies matrices here: gonum, avx2 or avx512.
 func Kernel() string {

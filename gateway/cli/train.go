@@ -1,0 +1,431 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"edgegateway/configs"
+	"edgegateway/infer"
+	"edgegateway/infer/compress"
+	"edgegateway/infer/model"
+	"edgegateway/infer/train"
+	"edgegateway/internal/chart"
+)
+
+// training is one run of the command.
+type training struct {
+	data             dataSource
+	test             string // path of data to judge by, in place of a split
+	network          string
+	head, cut        string
+	split, val       float64
+	byTime, resume   bool
+	aware            int
+	out              string
+	cfg              train.Config
+	say              io.Writer
+	learn, hold, off *train.Dataset // learned from, chosen by (nil: none), judged by
+	base             *train.Base
+}
+
+func trainCommand() *cobra.Command {
+	t := &training{cfg: train.DefaultConfig()}
+	cmd := &cobra.Command{
+		Use:   "train",
+		Short: "Train a small network, or a head on an existing model, and write it as .tflite",
+		Long: `Train a small network, or new last layers of an existing model (--head), and
+write it as a .tflite file. The figures at the end are those of the written file,
+run on samples that it was not trained on. Beside the file come NAME.metrics.json,
+and the curves and confusion matrix as SVG and PNG. Ctrl-C writes the best so far.`,
+		Example: `  edgegateway train --data train-images-idx3-ubyte --network mlp --out digits.tflite
+  edgegateway train --data room.csv --target Occupancy --network mlp --out room.tflite
+  edgegateway train --data pictures --head mobilenet_v2_1.0_224_quant.tflite --out cats.tflite`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			t.say = cmd.OutOrStdout()
+			return t.run(cmd.Context())
+		},
+	}
+	t.data.add(cmd, "what to learn from")
+	f := cmd.Flags()
+	f.StringVar(&t.test, "test", "", "data of the same kind to judge by, in place of --split")
+	f.StringVar(&t.network, "network", "mlp", strings.Join(train.Presets, ", ")+", or a YAML file with layers")
+	f.StringVar(&t.head, "head", "", "train new last layers of this model")
+	f.StringVar(&t.cut, "cut", "", "with --head: the tensor whose values are the features; by default what the last dense layer takes")
+	f.Float64Var(&t.split, "split", 0.2, "the part of the data that only judges")
+	f.Float64Var(&t.val, "val", 0.1, "the part of the rest that chooses the best epoch; 0: the last is taken")
+	f.BoolVar(&t.byTime, "by-time", false, "judge by the latest samples, not by random ones")
+	f.IntVar(&t.cfg.Epochs, "epochs", t.cfg.Epochs, "times that all samples are seen")
+	f.IntVar(&t.cfg.Batch, "batch", t.cfg.Batch, "samples a step")
+	f.Float64Var(&t.cfg.Optimizer.Rate, "rate", t.cfg.Optimizer.Rate, "learning rate")
+	f.StringVar(&t.cfg.Optimizer.Kind, "optimizer", t.cfg.Optimizer.Kind, "adam, adamw or sgd")
+	f.StringVar(&t.cfg.Optimizer.Schedule, "schedule", t.cfg.Optimizer.Schedule, "of the rate: constant, cosine or step")
+	f.Float64Var(&t.cfg.L2, "l2", 0, "penalty on the squares of weights")
+	f.StringVar(&t.cfg.ClassWeights, "class-weights", t.cfg.ClassWeights, "none, or balanced: rare classes count as much as frequent ones")
+	f.IntVar(&t.cfg.Augment.Shift, "shift", 0, "pictures: up to so many pixels to any side")
+	f.BoolVar(&t.cfg.Augment.Flip, "flip", false, "pictures: half of them left to right")
+	f.IntVar(&t.cfg.Patience, "patience", 0, "stop after so many epochs without a better one; 0: never")
+	f.Uint64Var(&t.cfg.Seed, "seed", t.cfg.Seed, "the same seed gives the same weights")
+	f.IntVar(&t.aware, "aware", 0, "so many epochs more of quantization-aware training; the file is int8 then")
+	f.StringVar(&t.out, "out", "model.tflite", "the file to write")
+	f.StringVar(&t.cfg.Checkpoint, "checkpoint", "", "file that keeps the state after each epoch; by default OUT.checkpoint")
+	f.BoolVar(&t.resume, "resume", false, "go on from the checkpoint")
+	return cmd
+}
+
+func (t *training) run(ctx context.Context) error {
+	if t.aware < 0 || t.aware > 0 && t.head != "" {
+		return &exitError{exitUsage, errors.New("--aware takes a number of epochs, and no --head: its features are as they were quantized")}
+	}
+	if err := t.cfg.Validate(); err != nil {
+		return &exitError{exitUsage, err}
+	}
+	if t.cfg.Checkpoint == "" {
+		t.cfg.Checkpoint = t.out + ".checkpoint"
+	}
+	if _, err := os.Stat(t.cfg.Checkpoint); err == nil && !t.resume {
+		return &exitError{exitUsage, fmt.Errorf("%s is there from a training that was cut short: --resume goes on from it, or remove it", t.cfg.Checkpoint)}
+	}
+	if err := t.load(ctx); err != nil {
+		return err
+	}
+	raw := t.off // as the written file takes it
+	if t.base != nil {
+		if err := t.extract(ctx); err != nil {
+			return err
+		}
+	}
+	net, err := t.build()
+	if err != nil {
+		return invalid(err)
+	}
+	fmt.Fprintf(t.say, "%d samples to learn from, %d that judge; %d weights\n", t.learn.Len(), raw.Len(), net.Weights())
+	history, stopped := []train.Epoch(nil), error(nil)
+	tr := t.trainer(net, t.cfg)
+	if stopped = tr.Run(ctx); stopped != nil && !errors.Is(stopped, context.Canceled) {
+		return invalid(stopped)
+	}
+	history = tr.History
+	if t.aware > 0 && stopped == nil {
+		cfg := t.cfg
+		cfg.Epochs, cfg.Checkpoint = t.aware, ""
+		cfg.Optimizer.Rate /= 10
+		net = net.Aware()
+		tr = t.trainer(net, cfg)
+		if stopped = tr.Run(ctx); stopped != nil && !errors.Is(stopped, context.Canceled) {
+			return invalid(stopped)
+		}
+		history = append(slices.Clone(history), tr.History...)
+	}
+	// What was trained is worth its file though the user wants to go.
+	rest := context.WithoutCancel(ctx)
+	file, err := t.export(rest, net)
+	if err != nil {
+		return err
+	}
+	q, err := compress.Judge(rest, file, "", "", t.task(), samplesOf{raw}, nil)
+	if err != nil {
+		return fmt.Errorf("the exported model: %w", err)
+	}
+	if err := writeWhole(t.out, file); err != nil {
+		return err
+	}
+	if err := t.report(history, q); err != nil {
+		return err
+	}
+	fmt.Fprintf(t.say, "%s: %.1f KB, run on %d samples it was not trained on: %s\n", t.out, float64(len(file))/1000, q.Samples, qualityLine(q))
+	if stopped != nil {
+		fmt.Fprintf(t.say, "stopped: this is the best so far; the same command with --resume goes on from %s\n", t.cfg.Checkpoint)
+		return stopped
+	}
+	if err := os.Remove(t.cfg.Checkpoint); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// load reads the data and divides it.
+func (t *training) load(ctx context.Context) error {
+	var shape train.Shape
+	if t.head != "" {
+		data, err := os.ReadFile(t.head)
+		if err != nil {
+			return invalid(err)
+		}
+		m, err := model.Read(data)
+		if err == nil {
+			t.base, err = train.Cut(m, t.cut)
+		}
+		if err != nil {
+			return invalid(fmt.Errorf("%s: %w", t.head, err))
+		}
+		g := t.base.Model.Main()
+		in := g.Tensors[g.Inputs[0]].Shape
+		shape = train.Shape(in[min(1, len(in)):])
+	}
+	d, err := t.data.load(ctx, shape, t.say)
+	if err != nil {
+		return err
+	}
+	if t.test != "" {
+		other := t.data
+		other.path, other.samples = t.test, 0
+		if t.off, err = other.load(ctx, shape, io.Discard); err != nil {
+			return err
+		}
+		if !slices.Equal(t.off.Features, d.Features) || !slices.Equal(t.off.Classes, d.Classes) || !slices.Equal(t.off.Shape, d.Shape) {
+			return invalid(fmt.Errorf("%s has other inputs or classes than %s", t.test, t.data.path))
+		}
+		t.learn = d
+	} else if t.learn, t.off, err = d.Split(t.split, t.byTime, t.cfg.Seed); err != nil {
+		return &exitError{exitUsage, fmt.Errorf("--split: %w", err)}
+	}
+	if t.val > 0 {
+		if t.learn, t.hold, err = t.learn.Split(t.val, t.byTime, t.cfg.Seed); err != nil {
+			return &exitError{exitUsage, fmt.Errorf("--val: %w", err)}
+		}
+	}
+	return nil
+}
+
+// extract replaces pictures by their features.
+func (t *training) extract(ctx context.Context) error {
+	file, err := t.base.Model.Write()
+	if err != nil {
+		return invalid(err)
+	}
+	s, err := infer.OpenSession(file, "builtin", "")
+	if err != nil {
+		return invalid(err)
+	}
+	defer s.Close()
+	var v []float64
+	of := func(d *train.Dataset) (*train.Dataset, error) {
+		bar := newBar("features of " + filepath.Base(t.head))
+		defer bar.end()
+		return t.base.Extract(ctx, d, func(i int, out []float32) error {
+			if err := (samplesOf{d}).Fill(s.In, i); err != nil {
+				return err
+			}
+			if err := s.Invoke(); err != nil {
+				return err
+			}
+			v = s.Out[0].Floats(v[:0])
+			for j := range out {
+				out[j] = float32(v[j])
+			}
+			return nil
+		}, bar.step)
+	}
+	if t.learn, err = of(t.learn); err != nil {
+		return err
+	}
+	if t.hold != nil {
+		t.hold, err = of(t.hold)
+	}
+	return err
+}
+
+// build makes the network for the data.
+func (t *training) build() (*train.Network, error) {
+	outputs := t.learn.Width
+	if t.learn.Labels != nil {
+		outputs = len(t.learn.Classes)
+	}
+	spec, err := train.Preset(t.network, t.learn.Shape, outputs)
+	switch ext := strings.ToLower(filepath.Ext(t.network)); {
+	case ext == ".yaml" || ext == ".yml":
+		spec = train.Spec{}
+		file, err := configs.Load(t.network, &spec)
+		if err != nil {
+			return nil, err
+		}
+		if err := spec.Validate(); err != nil {
+			return nil, file.Locate(err)
+		}
+	case err != nil:
+		return nil, err
+	}
+	last := len(spec.Layers) - 1
+	if t.learn.Labels == nil && spec.Layers[last].Activation == "softmax" {
+		spec.Layers[last].Activation = "" // values, not chances
+	}
+	net, err := train.New(spec, t.learn.Shape, outputs, t.cfg.Seed)
+	if err != nil {
+		return nil, err
+	}
+	if t.base == nil {
+		net.Norm = t.learn.LearnNorm()
+	}
+	if t.learn.Labels == nil && spec.Layers[last].Type == "dense" && net.Final() == "none" {
+		net.OutNorm = t.learn.LearnOutNorm()
+	}
+	return net, nil
+}
+
+func (t *training) trainer(net *train.Network, cfg train.Config) *train.Trainer {
+	bar := newBar("training")
+	return &train.Trainer{Net: net, Config: cfg, Train: t.learn, Val: t.hold,
+		Step: func(done, of int, _ float64) { bar.step(done, of) },
+		Done: func(e train.Epoch) {
+			bar.end()
+			fmt.Fprintf(t.say, "epoch %d of %d: loss %.4f", e.Epoch, cfg.Epochs, e.Loss)
+			for _, v := range []struct {
+				name string
+				is   float64
+			}{{"accuracy", e.Accuracy}, {"validation loss", e.ValLoss}, {"validation accuracy", e.ValAccuracy}} {
+				if !math.IsNaN(v.is) {
+					fmt.Fprintf(t.say, ", %s %.4f", v.name, v.is)
+				}
+			}
+			fmt.Fprintf(t.say, " (%.1f s)\n", e.Seconds)
+		}}
+}
+
+// export gives the bytes of the model: float, or int8 after aware training.
+func (t *training) export(ctx context.Context, net *train.Network) ([]byte, error) {
+	const by = "trained by edgegateway"
+	labels := t.learn.Classes
+	if t.learn.Labels != nil {
+		net = net.TwoClasses()
+	}
+	if t.base != nil {
+		m, err := t.base.Attach(net, by, labels)
+		if err != nil {
+			return nil, err
+		}
+		return m.Write()
+	}
+	m, ranges, err := net.ExportAware(by, labels)
+	if err != nil {
+		return nil, err
+	}
+	if len(ranges) > 0 {
+		fixed := map[string][2]float64{}
+		for name, r := range ranges {
+			fixed[name] = [2]float64{float64(r.Low), float64(r.High)}
+		}
+		stats, err := compress.Calibrate(ctx, m, "", samplesOf{t.learn}, nil)
+		if err != nil {
+			return nil, err
+		}
+		o, err := compress.Quantize(m, compress.DefaultConfig(), stats, fixed)
+		if err != nil {
+			return nil, err
+		}
+		m = o.Model
+	}
+	return m.Write()
+}
+
+func (t *training) task() compress.Task {
+	switch {
+	case t.learn.Labels != nil:
+		return compress.Classes
+	case t.data.csv.Ahead > 0:
+		return compress.Forecast
+	case len(t.data.csv.Target) == 0:
+		return compress.Reconstruction
+	}
+	return compress.Regression
+}
+
+func qualityLine(q *compress.Quality) string {
+	if q.Task == compress.Classes {
+		return fmt.Sprintf("%.2f %% right", 100*q.Top1)
+	}
+	line := fmt.Sprintf("mean absolute error %.4g, root of the squared %.4g", q.MAE, q.RMSE)
+	if q.Task == compress.Forecast {
+		line += fmt.Sprintf(" (saying that nothing changes: %.4g)", q.Persistence)
+	}
+	return line
+}
+
+// report writes metrics and figures beside the model.
+func (t *training) report(history []train.Epoch, q *compress.Quality) error {
+	stem := strings.TrimSuffix(t.out, ".tflite")
+	text, err := json.MarshalIndent(struct {
+		Config  train.Config      `json:"config"`
+		History []train.Epoch     `json:"history"`
+		Test    *compress.Quality `json:"test"`
+	}{t.cfg, history, q}, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := writeWhole(stem+".metrics.json", append(text, '\n')); err != nil {
+		return err
+	}
+	series := []chart.Series{{Name: "loss"}, {Name: "validation loss"}, {Name: "accuracy", Dash: true}, {Name: "validation accuracy", Dash: true}}
+	for _, e := range history {
+		for i, v := range []float64{e.Loss, e.ValLoss, e.Accuracy, e.ValAccuracy} {
+			series[i].Y = append(series[i].Y, v)
+		}
+	}
+	series = slices.DeleteFunc(series, func(s chart.Series) bool { return !slices.ContainsFunc(s.Y, func(v float64) bool { return v-v == 0 }) })
+	figures := map[string]*chart.Drawing{".curves": chart.Lines{Title: "Training of " + filepath.Base(stem), X: "epoch", Y: "loss, accuracy", Series: series}.Draw()}
+	if len(q.Confused) > 0 {
+		heat := chart.Heat{Title: "Answers of " + filepath.Base(stem), X: "answer", Y: "is", Rows: t.learn.Classes, Columns: t.learn.Classes, PerRow: true}
+		for _, row := range q.Confused {
+			var v []float64
+			for _, n := range row {
+				v = append(v, float64(n))
+			}
+			heat.Values = append(heat.Values, v)
+		}
+		figures[".confusion"] = heat.Draw()
+	}
+	for name, d := range figures {
+		png, err := d.PNG()
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(writeWhole(stem+name+".svg", d.SVG()), writeWhole(stem+name+".png", png)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// samplesOf gives a data set to a model as the gateway would: pictures as
+// bytes where the model takes bytes.
+type samplesOf struct{ d *train.Dataset }
+
+func (s samplesOf) Len() int             { return s.d.Len() }
+func (s samplesOf) Data() *train.Dataset { return s.d }
+
+func (s samplesOf) Fill(in []infer.Tensor, i int) error {
+	size := in[0].Len()
+	n := 1
+	for _, d := range s.d.Shape {
+		n *= d
+	}
+	if n != size {
+		return fmt.Errorf("samples of %v, the model takes %v", []int(s.d.Shape), in[0].Shape)
+	}
+	if s.d.Pixels != nil && (in[0].Type == infer.Uint8 || in[0].Type == infer.Int8) {
+		flip := byte(0)
+		if in[0].Type == infer.Int8 {
+			flip = 0x80
+		}
+		for j, b := range s.d.Pixels[i*size : (i+1)*size] {
+			in[0].Data[j] = b ^ flip
+		}
+		return nil
+	}
+	x, v := make([]float32, size), make([]float64, size)
+	s.d.Input(x, i)
+	for j := range x {
+		v[j] = float64(x[j])
+	}
+	return in[0].SetFloats(v)
+}
