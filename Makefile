@@ -36,7 +36,7 @@ test: setup ## all tests; as root installs what they need, else says the apt lin
 
 bench: build ## the benchmarks: Go's, then the whole way through the broker
 	@$(GO) test -run '^$$' -bench . -benchmem ./... | grep -v 'no test files'
-	@bin/edgegateway bench
+	@cache=$$(scripts/setup.sh all) && bin/edgegateway bench --model $$cache/demo/face_detection_short_range.tflite --output blazeface --picture $$cache/demo/sample1.jpg
 
 lint: ## gofmt, vet, staticcheck
 	@bad=$$(gofmt -l .); test -z "$$bad" || { echo "gofmt: $$bad"; exit 1; }
