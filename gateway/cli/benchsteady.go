@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"text/tabwriter"
 	"time"
 )
 
@@ -56,16 +55,14 @@ func (b *bench) runSteady(ctx context.Context, out io.Writer, s *server, payload
 		again, flush := c.publisher(s.in+"steady-"+strconv.Itoa(i), payload, 1)
 		wg.Go(func() { errs[i] = pace(run, rate/clients, waiting[i], &sent, again, flush) })
 	}
-	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "minute\tmsg/s\tRSS MB\tgoroutines\twaiting\t\n")
-	s.report(ctx, w, 0, 0, 0)
+	fmt.Fprintf(out, "%8s%10s%9s%12s%10s\n", "minute", "msg/s", "RSS MB", "goroutines", "waiting")
+	s.report(ctx, out, 0, 0, 0)
 	began, before, minute := time.Now(), int64(0), 0
 	for run.Err() == nil {
 		sleep(run, time.Minute)
 		minute++
 		n := results.Load()
-		s.report(ctx, w, minute, float64(n-before)/time.Since(began).Seconds(), sent.Load()-n)
-		w.Flush()
+		s.report(ctx, out, minute, float64(n-before)/time.Since(began).Seconds(), sent.Load()-n)
 		began, before = time.Now(), n
 	}
 	wg.Wait()
@@ -126,6 +123,6 @@ func pace(ctx context.Context, rate float64, waiting chan<- struct{}, sent *atom
 	}
 }
 
-func (s *server) report(ctx context.Context, w io.Writer, minute int, rate float64, waiting int64) {
-	fmt.Fprintf(w, "%d\t%.0f\t%.1f\t%.0f\t%d\t\n", minute, rate, s.rss(), s.metric(ctx, "go_goroutines"), waiting)
+func (s *server) report(ctx context.Context, out io.Writer, minute int, rate float64, waiting int64) {
+	fmt.Fprintf(out, "%8d%10.0f%9.1f%12.0f%10d\n", minute, rate, s.rss(), s.metric(ctx, "go_goroutines"), waiting)
 }
