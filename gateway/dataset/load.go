@@ -35,7 +35,7 @@ func Load(dir string, cfg LoadConfig) (d *train.Dataset, notes []string, err err
 	l.d = &train.Dataset{Name: dir}
 	var last Header
 	lengths := map[int]int{}
-	damaged, err := scan(dir, func(h Header, s line, _ string) error {
+	_, err = scan(dir, func(h Header, s line, _ string) error {
 		if !h.equal(last) {
 			clear(lengths)
 		}
@@ -56,7 +56,8 @@ func Load(dir string, cfg LoadConfig) (d *train.Dataset, notes []string, err err
 	if err := l.begin(info); err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", dir, err)
 	}
-	if damaged, err = Each(dir, l.take); err != nil {
+	damaged, err := Each(dir, l.take)
+	if err != nil {
 		return nil, nil, err
 	}
 	l.left["torn or damaged"] = damaged
