@@ -26,7 +26,9 @@ func OpenSession(data []byte, delegate, library string) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := m.Check(); err != nil {
+	// As the engine takes it: what this runtime would misread is written again.
+	m, data, _, err = m.Adapted(data)
+	if err != nil {
 		return nil, err
 	}
 	d, err := parseDelegate(delegate)

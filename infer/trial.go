@@ -41,15 +41,22 @@ type TrialFunc func(ctx context.Context, req TrialRequest) ([]CandidateReport, e
 // candidates are the delegates worth trying for a model, with its accelerator
 // or without.
 func (m *Model) candidates(accel bool) []string {
+	list := Candidates(m.file.model)
+	if accel {
+		list = append(list, "external")
+	}
+	return list
+}
+
+// Candidates are the delegates on this box's processor that are worth trying
+// for a model; the built-in kernels, the reference of a trial, come first.
+func Candidates(m *model.Model) []string {
 	list := []string{"builtin"}
-	if !slices.ContainsFunc(m.file.model.Notices(), func(n model.Notice) bool { return n.BuiltinOnly }) {
+	if !slices.ContainsFunc(m.Notices(), func(n model.Notice) bool { return n.BuiltinOnly }) {
 		list = append(list, "xnnpack:0", "xnnpack:1", "xnnpack:2", "xnnpack:3")
 		if runtime.NumCPU() > 1 {
 			list = append(list, "builtin:2", "xnnpack:0:2", "xnnpack:3:2")
 		}
-	}
-	if accel {
-		list = append(list, "external")
 	}
 	return list
 }
