@@ -19,8 +19,8 @@ type Inputs interface {
 // Stats is what was seen of one tensor of a float model while it ran.
 type Stats struct {
 	Low, High float64
-	// Mean of each channel, the last dimension.
-	Mean []float64
+	// Mean and Top (the largest value) of each channel, the last dimension.
+	Mean, Top []float64
 	// bins counts values by size, between Low and High of the first pass.
 	bins []float64
 	rows float64
@@ -53,7 +53,7 @@ func Calibrate(ctx context.Context, m *model.Model, library string, data Inputs,
 		if len(shape) > 1 {
 			width = max(shape[len(shape)-1], 1)
 		}
-		stats[t] = &Stats{Low: math.Inf(1), High: math.Inf(-1), Mean: make([]float64, width), bins: make([]float64, bins)}
+		stats[t] = &Stats{Low: math.Inf(1), High: math.Inf(-1), Mean: make([]float64, width), Top: make([]float64, width), bins: make([]float64, bins)}
 	}
 	var v []float64
 	for pass := range 2 {
@@ -128,6 +128,7 @@ func (s *Stats) first(v []float64) error {
 		}
 		s.Low, s.High = min(s.Low, x), max(s.High, x)
 		s.Mean[i%w] += x
+		s.Top[i%w] = max(s.Top[i%w], x)
 	}
 	s.rows += float64(len(v) / w)
 	return nil

@@ -21,10 +21,12 @@ type Config struct {
 	Keep float64
 	// FloatIO keeps the model's inputs and outputs float32.
 	FloatIO bool
-	// Equalise evens out the channels of neighbouring layers first
+	// Equalise lets Shorten even out the channels of neighbouring layers first
 	// (arXiv:1906.04721); CorrectBias takes the mean error of rounded weights out
 	// of the biases.
 	Equalise, CorrectBias bool
+	// Float are operators, by their place, that stay float though they need not.
+	Float []int
 }
 
 // Schemes and Methods are the values that Config takes.
@@ -33,9 +35,10 @@ var (
 	Methods = []string{"minmax", "percentile", "mse"}
 )
 
-// DefaultConfig is full int8 over all that calibration saw.
+// DefaultConfig is full int8 over all that calibration saw, with biases
+// corrected.
 func DefaultConfig() Config {
-	return Config{Scheme: "int8", Method: "minmax", Keep: 0.9999}
+	return Config{Scheme: "int8", Method: "minmax", Keep: 0.9999, CorrectBias: true}
 }
 
 // Validate says what is wrong.

@@ -23,18 +23,20 @@ const (
 )
 
 // Quality is how right a model's answers are. Fields that the task has not are
-// left out.
+// 0, and left out of Figures and JSON.
 type Quality struct {
-	Task     Task `json:"task"`
-	Samples  int  `json:"samples"`
+	Task     Task
+	Samples  int
 	Top1     float64
 	Top5     float64
-	Classes  []ClassQuality `json:"classes,omitempty"`
-	Confused [][]int        `json:"confusion,omitempty"` // [true class][answer]
-	// AUC is the area under the ROC curve of the anomaly score, PR that under
-	// precision and recall (average precision).
-	AUC float64
-	PR  float64
+	Classes  []ClassQuality
+	Confused [][]int // [true class][answer]
+	// AUC is the area under the ROC curve of the score of the second of two
+	// classes, or of the anomaly score; PR that under precision and recall
+	// (average precision). Ranked says that both classes were there.
+	AUC    float64
+	PR     float64
+	Ranked bool
 	// MAE and RMSE are errors in the targets' units; R2 the share of their
 	// variance that is explained; Persistence the MAE of saying that nothing
 	// changes.
@@ -244,6 +246,10 @@ func (j *judge) end() {
 	}
 	if len(j.scores) > 0 && j.d.Labels != nil && len(j.d.Classes) == 2 {
 		q.AUC, q.PR = ranked(j.scores, j.d.Labels)
+		q.Ranked = q.AUC == q.AUC
+		if !q.Ranked {
+			q.AUC, q.PR = 0, 0
+		}
 	}
 }
 

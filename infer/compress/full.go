@@ -91,8 +91,19 @@ func (q *quantizer) scales() {
 			}
 		}
 	}
+	// A range that is given goes before those that were seen in its group.
+	told := map[int]bool{}
+	given := func(t int) bool { _, ok := q.fixed[q.g.Tensors[t].Name]; return ok }
+	for t := range active {
+		if given(t) {
+			told[find(t)] = true
+		}
+	}
 	low, high := map[int]float64{}, map[int]float64{}
 	for _, t := range slices.Sorted(maps.Keys(active)) {
+		if told[find(t)] && !given(t) {
+			continue
+		}
 		l, h := q.rangeOf(t)
 		r := find(t)
 		low[r], high[r] = min(low[r], l), max(high[r], h)
@@ -187,11 +198,14 @@ func (q *quantizer) weights(i, dim int) error {
 			correct(bv, op.Code, &t, v, s.Mean)
 		}
 	}
-	// Where a bias does not fit its 32 bits, the weights' scale grows until it
-	// does: a channel of almost nothing but bias.
-	grow := false
+	// Where a bias does not fit its 32 bits (40 beside int16), the weights' scale
+	// grows until it does: a channel of almost nothing but bias.
+	grow, room := false, float64(1<<30)
+	if q.wide {
+		room = 1 << 38
+	}
 	for c := range t.Quant.Scale {
-		least := float32(absAt(bv, c, len(t.Quant.Scale)) / (1 << 30) / float64(in))
+		least := float32(absAt(bv, c, len(t.Quant.Scale)) / room / float64(in))
 		if t.Quant.Scale[c] < least {
 			t.Quant.Scale[c], grow = least, true
 		}
@@ -259,7 +273,7 @@ func correct(bias []float32, code string, q *model.Tensor, w []float32, mean []f
 		out, in := i/(len(w)/len(bias)), i%len(mean)
 		if code == "DEPTHWISE_CONV_2D" {
 			out = i % len(bias)
-			in = out % len(mean)
+			in = out * len(mean) / len(bias) // those of one input channel lie together
 		}
 		bias[out] -= float32(d * mean[in])
 	}

@@ -133,6 +133,10 @@ func (q *quantizer) halves() {
 func (q *quantizer) dynamic() error {
 	for i := range q.g.Ops {
 		op := &q.g.Ops[i]
+		if slices.Contains(q.cfg.Float, i) {
+			q.keep(i, "asked for")
+			continue
+		}
 		w := q.weightOf(op)
 		if w < 0 || op.Code == "TRANSPOSE_CONV" {
 			if _, ok := linear(op.Code); ok {
@@ -213,6 +217,9 @@ func (q *quantizer) floats(op *model.Op) (list []int) {
 // stays says why an operator stays float, "" where it is quantized.
 func (q *quantizer) stays(i int) string {
 	op := &q.g.Ops[i]
+	if slices.Contains(q.cfg.Float, i) {
+		return "asked for"
+	}
 	v, ok := versions[op.Code]
 	k := 0
 	if q.wide {

@@ -1,0 +1,322 @@
+package compress
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+
+	"edgegateway/infer"
+)
+
+// Evaluation is all that is said of one model.
+type Evaluation struct {
+	Name      string                  `json:"name"`
+	File      string                  `json:"file"`
+	Quality   *Quality                `json:"quality,omitempty"`
+	Agreement *Agreement              `json:"agreement,omitempty"` // with the first model
+	Cost      Cost                    `json:"cost"`
+	Latency   []infer.CandidateReport `json:"latency,omitempty"` // of every delegate on this box
+}
+
+// Best is the fastest delegate that is right, "" and 0 without any. How many
+// threads it takes is in its name.
+func (e *Evaluation) Best() (name string, micros float64) {
+	for _, c := range e.Latency {
+		if c.OK && c.Micros > 0 && (micros == 0 || c.Micros < micros) {
+			name, micros = c.Name, c.Micros
+		}
+	}
+	return name, micros
+}
+
+// Figure is a measure of quality: the first of a task is the one to look at.
+type Figure struct {
+	Name  string
+	Value float64
+	Share bool // shown as %
+}
+
+// Figures are those that the task has.
+func (q *Quality) Figures() (list []Figure) {
+	add := func(name string, v float64, share bool) {
+		if v-v == 0 {
+			list = append(list, Figure{name, v, share})
+		}
+	}
+	switch q.Task {
+	case Classes:
+		add("top1", q.Top1, true)
+		if len(q.Confused) > 0 && len(q.Confused[0]) > 5 {
+			add("top5", q.Top5, true)
+		}
+	case Reconstruction:
+	default:
+		add("mae", q.MAE, false)
+		add("rmse", q.RMSE, false)
+		add("r2", q.R2, false)
+		if q.Task == Forecast {
+			add("persistence_mae", q.Persistence, false)
+		}
+	}
+	if q.Ranked {
+		add("auc", q.AUC, false)
+		add("pr", q.PR, false)
+	}
+	if q.Task == Reconstruction {
+		add("mae", q.MAE, false)
+		add("rmse", q.RMSE, false)
+	}
+	return list
+}
+
+// MarshalJSON writes the figures that the task has, and no others.
+func (q *Quality) MarshalJSON() ([]byte, error) {
+	v := map[string]any{"task": q.Task, "samples": q.Samples}
+	for _, f := range q.Figures() {
+		v[f.Name] = f.Value
+	}
+	if q.Task == Classes {
+		v["classes"], v["confusion"] = q.Classes, q.Confused
+	}
+	return json.Marshal(v)
+}
+
+func (f Figure) text() string {
+	if f.Share {
+		return fmt.Sprintf("%.2f %%", 100*f.Value)
+	}
+	return fmt.Sprintf("%.4g", f.Value)
+}
+
+// Table is a row a model and then a row a delegate, as text in columns or as
+// Markdown.
+func Table(list []Evaluation, markdown bool) string {
+	rows := [][]string{{"MODEL"}}
+	figures := map[string]bool{}
+	for _, e := range list {
+		if e.Quality != nil {
+			for _, f := range e.Quality.Figures() {
+				if !figures[f.Name] {
+					figures[f.Name] = true
+					rows[0] = append(rows[0], strings.ToUpper(strings.ReplaceAll(f.Name, "_", " ")))
+				}
+			}
+		}
+	}
+	named := append([]string{}, rows[0][1:]...)
+	agree := false
+	for _, e := range list {
+		agree = agree || e.Agreement != nil
+	}
+	if agree {
+		rows[0] = append(rows[0], "SAME TOP1", "DIFFERENCE")
+	}
+	rows[0] = append(rows[0], "BYTES", "ZIPPED", "WEIGHTS", "MULTIPLY-ADDS", "PEAK VALUES", "BEST TIME", "ON")
+	for i := range list {
+		e := &list[i]
+		row := []string{e.Name}
+		for _, n := range named {
+			cell := "-"
+			if e.Quality != nil {
+				for _, f := range e.Quality.Figures() {
+					if strings.ToUpper(strings.ReplaceAll(f.Name, "_", " ")) == n {
+						cell = f.text()
+					}
+				}
+			}
+			row = append(row, cell)
+		}
+		if agree {
+			if a := e.Agreement; a != nil {
+				row = append(row, fmt.Sprintf("%.2f %%", 100*a.Top1), fmt.Sprintf("%.3g", a.MeanAbs))
+			} else {
+				row = append(row, "-", "-")
+			}
+		}
+		on, us := e.Best()
+		best := "-"
+		if us > 0 {
+			best = microsText(us)
+		}
+		rows = append(rows, append(row, grouped(e.Cost.Bytes), grouped(e.Cost.Zipped), grouped(e.Cost.Parts.Weights), grouped(e.Cost.MACs), grouped(e.Cost.Peak), best, orDash(on)))
+	}
+	out := layout(rows, markdown)
+	if delegates := latencyRows(list); len(delegates) > 1 {
+		out += "\n" + layout(delegates, markdown)
+	}
+	return out
+}
+
+func latencyRows(list []Evaluation) [][]string {
+	rows := [][]string{{"DELEGATE"}}
+	at := map[string]int{}
+	for i := range list {
+		rows[0] = append(rows[0], list[i].Name)
+		for _, c := range list[i].Latency {
+			if at[c.Name] == 0 {
+				at[c.Name] = len(rows)
+				rows = append(rows, []string{c.Name})
+			}
+			r := &rows[at[c.Name]]
+			for len(*r) <= i {
+				*r = append(*r, "-")
+			}
+			cell := "no: " + cut(c.Why, 40)
+			if c.OK {
+				cell = microsText(c.Micros)
+			}
+			*r = append(*r, cell)
+		}
+	}
+	for i := range rows {
+		for len(rows[i]) < len(rows[0]) {
+			rows[i] = append(rows[i], "-")
+		}
+	}
+	return rows
+}
+
+func cut(s string, n int) string {
+	if r := []rune(s); len(r) > n {
+		return string(r[:n-1]) + "…"
+	}
+	return s
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func microsText(us float64) string {
+	if us >= 1000 {
+		return fmt.Sprintf("%.2f ms", us/1000)
+	}
+	return fmt.Sprintf("%.1f µs", us)
+}
+
+// grouped writes 1234567 as 1,234,567.
+func grouped(n int) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// layout sets rows, the first of them the heading.
+func layout(rows [][]string, markdown bool) string {
+	var b strings.Builder
+	if markdown {
+		for i, r := range rows {
+			for k := range r {
+				r[k] = strings.ReplaceAll(r[k], "|", "\\|")
+			}
+			b.WriteString("| " + strings.Join(r, " | ") + " |\n")
+			if i == 0 {
+				b.WriteString(strings.Repeat("|---", len(r)) + "|\n")
+			}
+		}
+		return b.String()
+	}
+	w := tabwriter.NewWriter(&b, 2, 4, 2, ' ', 0)
+	for _, r := range rows {
+		fmt.Fprintln(w, strings.Join(r, "\t"))
+	}
+	w.Flush()
+	var trimmed strings.Builder
+	for line := range strings.Lines(b.String()) {
+		trimmed.WriteString(strings.TrimRight(line, " \n") + "\n")
+	}
+	return trimmed.String()
+}
+
+// Layer is how much a model loses by one of its layers alone.
+type Layer struct {
+	Op         int     `json:"op"`
+	Code       string  `json:"code"`
+	Name       string  `json:"name"` // of its output
+	Weights    int     `json:"weights"`
+	Difference float64 `json:"difference"` // mean, as a share of the outputs' range
+	Top1       float64 `json:"same_top1"`  // share of samples with the same first class
+	// Lost is what the first figure of quality loses (an error: gains), where
+	// the samples have labels.
+	Lost float64 `json:"lost"`
+}
+
+// Sensitivity quantizes each layer with weights to int8 alone, all others
+// staying float, and says what the model loses by it, in the order of the
+// layers. The first result is the float model's quality, nil without labels.
+func Sensitivity(ctx context.Context, j Job, task Task) (*Quality, []Layer, error) {
+	m, stats, fixed, err := j.prepared(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	judged := j.Judged
+	if judged == nil {
+		judged = j.Calibration
+	}
+	labelled, _ := judged.(Labelled)
+	var before *Quality
+	if labelled != nil && task != "" {
+		if before, err = Judge(ctx, j.File, "", j.Library, task, labelled, nil); err != nil {
+			return nil, nil, err
+		}
+	}
+	q := &quantizer{m: m, g: m.Main()}
+	var ops []int
+	for i := range q.g.Ops {
+		if q.weightOf(&q.g.Ops[i]) >= 0 {
+			ops = append(ops, i)
+		}
+	}
+	if len(ops) == 0 {
+		return before, nil, fmt.Errorf("the model has no layer with float weights")
+	}
+	var list []Layer
+	for n, i := range ops {
+		cfg := j.Config
+		cfg.Scheme, cfg.Float = "int8", nil
+		for k := range q.g.Ops {
+			if k != i {
+				cfg.Float = append(cfg.Float, k)
+			}
+		}
+		out, err := Quantize(m, cfg, stats, fixed)
+		if err != nil {
+			return before, nil, err
+		}
+		file, err := out.Model.Write()
+		if err != nil {
+			return before, nil, err
+		}
+		a, err := Compare(ctx, j.File, file, [2]string{}, j.Library, judged)
+		if err != nil {
+			return before, nil, fmt.Errorf("%s: %w", q.opName(i), err)
+		}
+		op := &q.g.Ops[i]
+		l := Layer{Op: i, Code: op.Code, Name: q.g.Tensors[op.Outputs[0]].Name, Weights: q.g.Tensors[op.Inputs[1]].Elements(), Difference: a.Relative(), Top1: a.Top1}
+		if before != nil {
+			after, err := Judge(ctx, file, "", j.Library, task, labelled, nil)
+			if err != nil {
+				return before, nil, err
+			}
+			b, c := before.Figures(), after.Figures()
+			if len(b) > 0 && len(c) > 0 {
+				l.Lost = b[0].Value - c[0].Value
+				if b[0].Name == "mae" {
+					l.Lost = -l.Lost
+				}
+			}
+		}
+		list = append(list, l)
+		if j.Progress != nil {
+			j.Progress("one layer after the other", n+1, len(ops))
+		}
+	}
+	return before, list, nil
+}
