@@ -15,7 +15,7 @@ func modelCommand() *cobra.Command {
 		Use: "model", Short: "Look at, try and run models",
 		Example: "  edgegateway model inspect model.tflite",
 	}
-	cmd.AddCommand(modelInspectCommand(), modelTryCommand(), modelRunCommand())
+	cmd.AddCommand(modelInspectCommand(), modelTryCommand(), modelRunCommand(), modelDiffCommand())
 	for _, c := range cmd.Commands() {
 		completeWords(c, "output", "auto", "classes", "blazeface", "detection", "regression", "reconstruction", "raw")
 		completeWords(c, "delegate", "auto", "builtin", "xnnpack:0", "external")

@@ -1,0 +1,191 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"edgegateway/infer"
+	"edgegateway/infer/compress"
+	"edgegateway/infer/train"
+	"edgegateway/internal/chart"
+)
+
+// taskOf is the task that was named, or the one that the data suggests.
+func taskOf(task string, d *train.Dataset) compress.Task {
+	switch {
+	case task != "auto":
+		return compress.Task(task)
+	case d.Labels != nil:
+		return compress.Classes
+	case d.Row > 0:
+		return compress.Forecast
+	case d.Targets != nil && slices.Equal(d.Targets, d.Values):
+		return compress.Reconstruction
+	}
+	return compress.Regression
+}
+
+// evaluation is what the command was told.
+type evaluation struct {
+	data   judgedData
+	task   string
+	format string
+	plot   string
+	quick  bool
+}
+
+func evaluateCommand() *cobra.Command {
+	var e evaluation
+	cmd := &cobra.Command{
+		Use:   "evaluate MODEL...",
+		Short: "Judge models side by side: right how often, how large, how fast on this box",
+		Long: `Judge models side by side. With --data: accuracy (or error, or the area under
+the ROC curve for anomalies) and agreement with the first model. Always: bytes
+of the file by part and zipped, multiply-adds, the most bytes of values at one
+time, and the time of every delegate on this box, each tried in a process of
+its own.`,
+		Example: `  edgegateway evaluate --data cifar10/ --pixels 0..255 pretrainedResnet.tflite pretrainedResnet_quant.tflite
+  edgegateway evaluate --format markdown --plot figure --data test.csv --target Occupancy float.tflite int8.tflite`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !slices.Contains([]string{"text", "json", "markdown"}, e.format) {
+				return usage(cmd, fmt.Errorf("--format %q is none of text, json, markdown", e.format))
+			}
+			return e.run(cmd.Context(), args, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&e.task, "task", "auto", "what the answers are: auto, classes, regression, forecast, reconstruction")
+	f.StringVar(&e.format, "format", "text", "text, json or markdown")
+	f.StringVar(&e.plot, "plot", "", "draw accuracy against size and time: PLOT-size.svg, PLOT-time.svg and the same as .png")
+	f.BoolVar(&e.quick, "no-latency", false, "do not try the delegates")
+	e.data.add(cmd, "labelled samples to judge with")
+	completeWords(cmd, "task", "auto", "classes", "regression", "forecast", "reconstruction")
+	completeWords(cmd, "format", "text", "json", "markdown")
+	return cmd
+}
+
+func (e *evaluation) run(ctx context.Context, files []string, out, say io.Writer) error {
+	trial, err := childTrial()
+	if err != nil {
+		return err
+	}
+	var list []compress.Evaluation
+	var first []byte
+	for i, path := range files {
+		file, m, err := readModel(path)
+		if err != nil {
+			return err
+		}
+		cost, err := compress.CostOf(file)
+		if err != nil {
+			return invalid(fmt.Errorf("%s: %w", path, err))
+		}
+		one := compress.Evaluation{Name: strings.TrimSuffix(filepath.Base(path), ".tflite"), File: path, Cost: *cost}
+		if e.data.path != "" {
+			notes := say
+			if i > 0 {
+				notes = io.Discard
+			}
+			s, err := e.data.samples(ctx, m, notes)
+			if err != nil {
+				return err
+			}
+			b := newBar("judging " + one.Name)
+			one.Quality, err = compress.Judge(ctx, file, "", e.data.library, taskOf(e.task, s.Set), s, b.step)
+			b.end()
+			if err != nil {
+				return e.failed(ctx, path, err)
+			}
+			if i == 0 {
+				first = file
+			} else {
+				a, err := compress.Compare(ctx, first, file, [2]string{}, e.data.library, s)
+				if err != nil {
+					return e.failed(ctx, path+" beside "+files[0], err)
+				}
+				one.Agreement = &a
+			}
+		}
+		if !e.quick {
+			done := waiting("trying the delegates with " + one.Name)
+			one.Latency, err = trial(ctx, infer.TrialRequest{Library: e.data.library, File: path, Candidates: infer.Candidates(m)})
+			if done(); err != nil {
+				return e.failed(ctx, path, err)
+			}
+		}
+		list = append(list, one)
+	}
+	if e.plot != "" {
+		if err := e.draw(list); err != nil {
+			return err
+		}
+	}
+	if e.format == "json" {
+		return printJSON(out, list)
+	}
+	_, err = io.WriteString(out, compress.Table(list, e.format == "markdown"))
+	return err
+}
+
+func (e *evaluation) failed(ctx context.Context, what string, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return invalid(fmt.Errorf("%s: %w", what, err))
+}
+
+// draw writes the figures; quality without data has none.
+func (e *evaluation) draw(list []compress.Evaluation) error {
+	size := chart.Scatter{Title: "Quality over size", X: "bytes of the file", LogX: true}
+	time := chart.Scatter{Title: "Quality over time", X: "µs on the fastest delegate", LogX: true}
+	matrices := map[string]*chart.Drawing{}
+	for i := range list {
+		q := list[i].Quality
+		if q == nil || len(q.Figures()) == 0 {
+			return &exitError{exitUsage, fmt.Errorf("--plot draws quality: it needs --data")}
+		}
+		f := q.Figures()[0]
+		size.Y, time.Y = f.Name, f.Name
+		size.Points = append(size.Points, chart.Point{X: float64(list[i].Cost.Bytes), Y: f.Value, Label: list[i].Name})
+		if _, us := list[i].Best(); us > 0 {
+			time.Points = append(time.Points, chart.Point{X: us, Y: f.Value, Label: list[i].Name})
+		}
+		if q.Task == compress.Classes && len(q.Classes) <= 50 {
+			h := chart.Heat{Title: list[i].Name, X: "answer", Y: "class", PerRow: true}
+			for c, row := range q.Confused {
+				h.Rows = append(h.Rows, q.Classes[c].Name)
+				v := make([]float64, len(row))
+				for k := range row {
+					v[k] = float64(row[k])
+				}
+				h.Values = append(h.Values, v)
+			}
+			h.Columns = h.Rows
+			matrices["-confusion-"+list[i].Name] = h.Draw()
+		}
+	}
+	matrices["-size"] = size.Draw()
+	if len(time.Points) > 0 {
+		matrices["-time"] = time.Draw()
+	}
+	for name, d := range matrices {
+		png, err := d.PNG()
+		if err != nil {
+			return err
+		}
+		if err := writeWhole(e.plot+name+".png", png); err != nil {
+			return err
+		}
+		if err := writeWhole(e.plot+name+".svg", d.SVG()); err != nil {
+			return err
+		}
+	}
+	return nil
+}

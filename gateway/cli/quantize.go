@@ -1,0 +1,226 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"edgegateway/infer/compress"
+	"edgegateway/infer/model"
+	"edgegateway/infer/train"
+)
+
+// judgedData is data with what a picture's bytes stand for.
+type judgedData struct {
+	dataSource
+	pixels  string
+	library string
+}
+
+func (s *judgedData) add(cmd *cobra.Command, what string) {
+	s.dataSource.add(cmd, what)
+	cmd.Flags().StringVar(&s.pixels, "pixels", "-1..1", "of pictures: the real numbers that the bytes 0 and 255 are for the model, such as 0..1 or 0..255")
+	cmd.Flags().StringVar(&s.library, "library", "", "the TensorFlow Lite library; the one in the program where it is empty")
+	completeWords(cmd, "pixels", "-1..1", "0..1", "0..255")
+}
+
+// samples loads the data for a model, with classes in the order of its labels.
+func (s *judgedData) samples(ctx context.Context, m *model.Model, say io.Writer) (*compress.Samples, error) {
+	low, high, ok := strings.Cut(s.pixels, "..")
+	a, errA := strconv.ParseFloat(low, 64)
+	b, errB := strconv.ParseFloat(high, 64)
+	if !ok || errA != nil || errB != nil || !(a < b) {
+		return nil, &exitError{exitUsage, fmt.Errorf("--pixels %q is no range such as -1..1", s.pixels)}
+	}
+	g := m.Main()
+	if len(g.Inputs) != 1 {
+		return nil, invalid(fmt.Errorf("the model takes %d inputs; data has one", len(g.Inputs)))
+	}
+	var shape train.Shape
+	if in := g.Tensors[g.Inputs[0]].Shape; len(in) > 1 {
+		shape = train.Shape(in[1:])
+	}
+	d, err := s.load(ctx, shape, say)
+	if err != nil {
+		return nil, err
+	}
+	if labels, err := m.Labels(); err == nil && len(labels) > 0 && d.Labels != nil {
+		inOrderOf(d, labels)
+	}
+	return &compress.Samples{Set: d, Low: a, High: b}, nil
+}
+
+// inOrderOf numbers a data set's classes as a model's labels are, where all of
+// them are there.
+func inOrderOf(d *train.Dataset, labels []string) {
+	to := make([]int32, len(d.Classes))
+	for i, c := range d.Classes {
+		to[i] = -1
+		for k, l := range labels {
+			if strings.EqualFold(c, l) {
+				to[i] = int32(k)
+				break
+			}
+		}
+		if to[i] < 0 {
+			return
+		}
+	}
+	for i, l := range d.Labels {
+		d.Labels[i] = to[l]
+	}
+	d.Classes = labels
+}
+
+// readModel reads a model of the command line.
+func readModel(path string) ([]byte, *model.Model, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, nil, invalid(err)
+	}
+	m, err := model.Read(data)
+	if err != nil {
+		return nil, nil, invalid(fmt.Errorf("%s: %w", path, err))
+	}
+	return data, m, nil
+}
+
+// steps shows the progress of work of several kinds, a bar each.
+type steps struct{ bar *bar }
+
+func (s *steps) show(what string, done, of int) {
+	if s.bar == nil || s.bar.what != what {
+		s.end()
+		s.bar = newBar(what)
+	}
+	s.bar.step(done, of)
+}
+
+func (s *steps) end() {
+	if s.bar != nil {
+		s.bar.end()
+	}
+}
+
+func quantizeCommand() *cobra.Command {
+	var data judgedData
+	cfg := compress.DefaultConfig()
+	var out string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "quantize MODEL",
+		Short: "Make a shorter model of a float one, and prove it beside that",
+		Long: `Make a shorter model of a float .tflite: int8 or int16 numbers throughout, int8
+weights alone (dynamic), or float16 weights. What is written was loaded, run on
+the built-in kernels and on XNNPACK, and compared with the float model on the
+data: half of the samples calibrate, the other half compare. Without --data the
+inputs are made up, and the ranges that int8 and int16 need are guesses.`,
+		Example: `  edgegateway quantize --data cifar10/ --pixels 0..255 pretrainedResnet.tflite
+  edgegateway quantize --scheme float16 --out small.tflite model.tflite
+  edgegateway quantize --method mse --data rooms.csv --target Occupancy occupancy.tflite`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := cfg.Validate(); err != nil {
+				return &exitError{exitUsage, err}
+			}
+			file, m, err := readModel(args[0])
+			if err != nil {
+				return err
+			}
+			if out == "" {
+				out = strings.TrimSuffix(args[0], filepath.Ext(args[0])) + "-" + cfg.Scheme + ".tflite"
+			}
+			if same, _ := filepath.Abs(out); same != "" {
+				if from, _ := filepath.Abs(args[0]); from == same {
+					return &exitError{exitUsage, errors.New("--out is the model itself")}
+				}
+			}
+			var show steps
+			defer show.end()
+			job := compress.Job{File: file, Config: cfg, Library: data.library, Progress: show.show}
+			if data.path != "" {
+				s, err := data.samples(cmd.Context(), m, cmd.ErrOrStderr())
+				if err != nil {
+					return err
+				}
+				job.Calibration, job.Judged = halves(s)
+			}
+			made, err := compress.Shorten(cmd.Context(), job)
+			show.end()
+			if err != nil {
+				if cmd.Context().Err() != nil {
+					return cmd.Context().Err()
+				}
+				return invalid(fmt.Errorf("%s: %w", args[0], err))
+			}
+			if err := writeWhole(out, made.File); err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), struct {
+					Out string `json:"out"`
+					*compress.Made
+				}{out, made})
+			}
+			describeMade(cmd.OutOrStdout(), out, made)
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&cfg.Scheme, "scheme", cfg.Scheme, "what becomes of numbers: "+strings.Join(compress.Schemes, ", "))
+	f.StringVar(&cfg.Method, "method", cfg.Method, "how ranges are chosen: "+strings.Join(compress.Methods, ", "))
+	f.Float64Var(&cfg.Keep, "keep", cfg.Keep, "the share of values that --method percentile covers")
+	f.BoolVar(&cfg.FloatIO, "float-io", false, "keep inputs and outputs float32")
+	f.BoolVar(&cfg.Equalise, "equalise", false, "even out the channels of neighbouring layers first (arXiv:1906.04721)")
+	f.BoolVar(&cfg.CorrectBias, "correct-bias", false, "take the mean error of rounded weights out of the biases")
+	f.IntSliceVar(&cfg.Float, "keep-float", nil, "operators that stay float, by their number in `edgegateway sensitivity`")
+	f.StringVar(&out, "out", "", "the file to write; by default MODEL-SCHEME.tflite")
+	f.BoolVar(&asJSON, "json", false, "print JSON")
+	data.add(cmd, "samples to calibrate and compare with")
+	completeWords(cmd, "scheme", compress.Schemes...)
+	completeWords(cmd, "method", compress.Methods...)
+	return cmd
+}
+
+// halves gives every second sample to calibrate with, and the others; one
+// sample is both.
+func halves(s *compress.Samples) (a, b *compress.Samples) {
+	if s.Len() < 2 {
+		return s, s
+	}
+	var at [2][]int
+	for i := range s.Len() {
+		at[i%2] = append(at[i%2], i)
+	}
+	part := func(i int) *compress.Samples {
+		return &compress.Samples{Set: s.Set.Subset(at[i]), Low: s.Low, High: s.High}
+	}
+	return part(0), part(1)
+}
+
+func describeMade(w io.Writer, out string, m *compress.Made) {
+	fmt.Fprintf(w, "%s: %d bytes, %.1f %% of %d\n", out, m.Size, 100*float64(m.Size)/float64(m.Was), m.Was)
+	if m.Calibrated != "" {
+		fmt.Fprintf(w, "calibrated on %s\n", m.Calibrated)
+	}
+	say := func(on string, a compress.Agreement) {
+		fmt.Fprintf(w, "%-17s same first class in %.2f %% of %d; outputs differ by %.3g on average, %.2f %% of the range\n", on, 100*a.Top1, a.Samples, a.MeanAbs, 100*a.Relative())
+	}
+	say("built-in kernels:", m.Builtin)
+	if m.XNNPACK != nil {
+		say("XNNPACK:", *m.XNNPACK)
+	}
+	for _, l := range m.Left {
+		fmt.Fprintf(w, "stays float: %s: %s\n", l.Op, l.Why)
+	}
+	for _, n := range m.Notes {
+		fmt.Fprintf(w, "note: %s\n", n)
+	}
+}

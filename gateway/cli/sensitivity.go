@@ -1,0 +1,83 @@
+package cli
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"edgegateway/infer/compress"
+)
+
+func sensitivityCommand() *cobra.Command {
+	var data judgedData
+	var task string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "sensitivity MODEL",
+		Short: "Say which layer of a float model loses how much by int8",
+		Long: `Quantize one layer after the other to int8 alone, all others staying float, and
+say what the model loses by it: the layers that lose most come first. What is
+best kept float can then be named: quantize --keep-float.`,
+		Example: "  edgegateway sensitivity --data cifar10/ --pixels 0..255 --samples 200 pretrainedResnet.tflite",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			file, m, err := readModel(args[0])
+			if err != nil {
+				return err
+			}
+			var show steps
+			defer show.end()
+			job := compress.Job{File: file, Config: compress.DefaultConfig(), Library: data.library, Progress: show.show}
+			kind := compress.Task("")
+			if data.path != "" {
+				s, err := data.samples(cmd.Context(), m, cmd.ErrOrStderr())
+				if err != nil {
+					return err
+				}
+				kind = taskOf(task, s.Set)
+				job.Calibration, job.Judged = s, s
+			} else {
+				fmt.Fprintln(cmd.ErrOrStderr(), "without --data the inputs are made up: the order of layers is a guess")
+			}
+			before, layers, err := compress.Sensitivity(cmd.Context(), job, kind)
+			show.end()
+			if err != nil {
+				if cmd.Context().Err() != nil {
+					return cmd.Context().Err()
+				}
+				return invalid(fmt.Errorf("%s: %w", args[0], err))
+			}
+			slices.SortStableFunc(layers, func(a, b compress.Layer) int { return cmp.Compare(b.Difference, a.Difference) })
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), struct {
+					Float  *compress.Quality `json:"float,omitempty"`
+					Layers []compress.Layer  `json:"layers"`
+				}{before, layers})
+			}
+			w := tabwriter.NewWriter(cmd.OutOrStdout(), 2, 4, 2, ' ', 0)
+			lost := "LOST"
+			if before != nil && len(before.Figures()) > 0 {
+				f := before.Figures()[0]
+				fmt.Fprintf(cmd.OutOrStdout(), "float model: %s %.4g\n", f.Name, f.Value)
+				lost = "LOST " + f.Name
+			}
+			fmt.Fprintf(w, "OP\tLAYER\tWEIGHTS\tDIFFERENCE\tSAME TOP1\t%s\n", lost)
+			for _, l := range layers {
+				loss := "-"
+				if before != nil {
+					loss = fmt.Sprintf("%.4g", l.Lost)
+				}
+				fmt.Fprintf(w, "%d\t%s\t%d\t%.3f %%\t%.2f %%\t%s\n", l.Op, l.Code, l.Weights, 100*l.Difference, 100*l.Top1, loss)
+			}
+			return w.Flush()
+		},
+	}
+	cmd.Flags().StringVar(&task, "task", "auto", "what the answers are: auto, classes, regression, forecast, reconstruction")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	data.add(cmd, "samples to calibrate and judge with")
+	completeWords(cmd, "task", "auto", "classes", "regression", "forecast", "reconstruction")
+	return cmd
+}
