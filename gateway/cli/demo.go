@@ -30,8 +30,8 @@ func demoCommand() *cobra.Command {
 		Example: "  edgegateway demo --configs configs",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			// A terminal that is closed must not leave children behind.
-			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGHUP)
+			// A terminal that is closed must not leave children behind, nor a pipe.
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGHUP, syscall.SIGPIPE)
 			defer stop()
 			d := demo{configs: configs, cache: cache, out: cmd.OutOrStdout(), width: lineWidth(80)}
 			d.colour = term.IsTerminal(int(os.Stdout.Fd())) && os.Getenv("NO_COLOR") == ""
