@@ -84,8 +84,10 @@ func TestReloadUnderLoad(t *testing.T) {
 		return map[string]ModelConfig{"m": {File: files[i], Output: "regression", Delegate: "builtin"}}
 	}
 	var answers [2][8]float64
+	others := 0 // interpreters of the models that were asked alone: one program opens the library once
 	for i := range files {
 		_, m := oneModel(t, config(i)["m"])
+		others = m.lib.Interpreters()
 		for x := range answers[i] {
 			answers[i][x] = ask(t, m, float64(x)/2)
 		}
@@ -153,7 +155,7 @@ func TestReloadUnderLoad(t *testing.T) {
 	if by[0] == 0 || by[1] == 0 {
 		t.Errorf("answered by the old %d times, by the new %d times", by[0], by[1])
 	}
-	await(t, "the replaced models are freed", func() bool { return e.lib.Interpreters() == runtime.GOMAXPROCS(0) })
+	await(t, "the replaced models are freed", func() bool { return e.lib.Interpreters() <= others+runtime.GOMAXPROCS(0) })
 }
 
 // TestRunGivesUp: who waits for an interpreter stops with its context, and a
