@@ -13,6 +13,16 @@ printf '%s\n%s\n' "$targets" "$targets" | sed -n "$((first + 1)),$((first + n))p
 	spent=$((spent + each))
 	echo "fuzz $dir $name ${each}s"
 	# Inputs are hardly made smaller: that would take most of so short a time.
-	said=$(go test "./$dir" -run '^$' -fuzz "^$name\$" -fuzztime "${each}s" -fuzzminimizetime 20x -parallel 2 2>&1) || { printf '%s\n' "$said"; echo "FAIL fuzz $dir $name"; exit 1; }
+	said=$(go test "./$dir" -run '^$' -fuzz "^$name\$" -fuzztime "${each}s" -fuzzminimizetime 20x -parallel 2 2>&1) || {
+		printf '%s\n' "$said"
+		# Go before 1.27 now and then takes the end of the time for a failure
+		# (golang/go#75804): nothing is found then, and this is all it says.
+		found=$(printf '%s\n' "$said" | grep -vE "^(fuzz: |--- FAIL: $name \(|    context deadline exceeded\$|FAIL|exit status 1)" || true)
+		if [ -n "$found" ] || ! printf '%s\n' "$said" | grep -q '^    context deadline exceeded$'; then
+			echo "FAIL fuzz $dir $name"
+			exit 1
+		fi
+		continue
+	}
 	printf '%s\n' "$said" | grep -vE '^(fuzz: elapsed|PASS)' || true
 done
