@@ -426,8 +426,10 @@ func TestAcceleratorBeginsToFail(t *testing.T) {
 		}
 		d.set("fail")
 		b.run()
-		if b.last.Delegate != "builtin" {
-			t.Errorf("the frame that it fails is computed by %s", b.last.Delegate)
+		// By the kernels that stand in, or by the fastest of the CPU's delegates
+		// where that took over between the failure and the answer.
+		if d := b.last.Delegate; d != "builtin" && d != fastestCPU(b.status().Candidates).Delegate {
+			t.Errorf("the frame that it fails is computed by %s", d)
 		}
 		b.untilDegraded("the device is gone")
 		if n := b.failures(); n != float64(round+1) {
