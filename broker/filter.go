@@ -48,6 +48,9 @@ func Overlap(a, b string) bool {
 	if a == "" || b == "" || a[0] == '$' && startsWild(b) || b[0] == '$' && startsWild(a) {
 		return false
 	}
+	if a == "+" && b == "/#" || a == "/#" && b == "+" {
+		return false // only the empty name is matched by both, and it is no topic
+	}
 	for {
 		x, xRest, xMore := strings.Cut(a, "/")
 		y, yRest, yMore := strings.Cut(b, "/")

@@ -77,6 +77,8 @@ func TestCoversAndOverlap(t *testing.T) {
 		{"$SYS/#", "$SYS/broker/+", true, true},
 		{"+/x", "$SYS/x", false, false},
 		{"data", "data/x/y", false, false},
+		{"+", "/#", false, false},
+		{"+/#", "/#", true, true},
 	} {
 		if got := covers(c.a, c.b); got != c.aCovers {
 			t.Errorf("covers(%q, %q) = %v", c.a, c.b, got)
