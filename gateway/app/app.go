@@ -28,6 +28,7 @@ import (
 // App is a whole gateway.
 type App struct {
 	name   string
+	file   string // its configuration
 	log    zerolog.Logger
 	load   func() (Config, error) // for reload
 	data   *dataFolder
@@ -57,7 +58,7 @@ const grace = 1500 * time.Millisecond
 // load reads the configuration again when a reload is asked for; trial runs
 // a model's candidates in a child process.
 func New(cfg Config, load func() (Config, error), trial infer.TrialFunc, log zerolog.Logger, reg *prometheus.Registry) (app *App, err error) {
-	a := &App{name: cfg.Gateway, log: log, load: load, cfg: cfg}
+	a := &App{name: cfg.Gateway, file: cfg.File, log: log, load: load, cfg: cfg}
 	ctx, cut := context.WithCancel(context.Background())
 	a.cut = cut
 	defer func() {
@@ -109,6 +110,9 @@ func New(cfg Config, load func() (Config, error), trial infer.TrialFunc, log zer
 	})
 	a.reloadOK.Set(1)
 	if err = reg.Register(a.reloadOK); err != nil {
+		return nil, err
+	}
+	if err = a.data.tell(cfg.File, a.DashboardAddr()); err != nil {
 		return nil, err
 	}
 	a.stages = a.list()
@@ -212,7 +216,8 @@ func (a *App) DashboardAddr() string {
 func (a *App) BrokerReady() <-chan struct{} { return a.broker.Ready() }
 
 // Reload reads the configuration again and applies what changed, all or
-// nothing; what cannot change in a running gateway is refused by name.
+// nothing; what cannot change in a running gateway is refused by name. Whoever
+// asked is told of a refusal, and so is whoever reads log or status.
 func (a *App) Reload() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -223,6 +228,7 @@ func (a *App) Reload() error {
 	}
 	if err != nil {
 		last.Error = err.Error()
+		a.log.Error().Err(err).Msg("configuration not reloaded; the old one stays")
 		a.reloadOK.Set(0)
 	} else {
 		a.reloadOK.Set(1)

@@ -32,6 +32,8 @@ type Config struct {
 	Alerts    map[string]alert.Config      `yaml:"alerts" desc:"alert rules by name"`
 	Upstream  map[string]upstream.Config   `yaml:"upstream" desc:"links to cloud brokers by name"`
 	Dashboard dashboard.Config             `yaml:"dashboard" desc:"metrics, health and status by HTTP"`
+
+	File string `yaml:"-"` // where it was read from, absolute
 }
 
 // LogConfig says what is logged.
@@ -82,6 +84,9 @@ func LoadConfig(path string) (Config, error) {
 	cfg.resolve(f.Dir())
 	if err := cfg.Validate(); err != nil {
 		return Config{}, f.Locate(err)
+	}
+	if cfg.File, err = filepath.Abs(path); err != nil {
+		return Config{}, err
 	}
 	return cfg, nil
 }

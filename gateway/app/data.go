@@ -40,8 +40,8 @@ func openData(dir, gateway string) (*dataFolder, error) {
 		defer lock.Close()
 		holder := make([]byte, 256)
 		n, _ := lock.ReadAt(holder, 0)
-		return nil, fmt.Errorf("data: %s is in use by %s; give this gateway a folder of its own (data:)",
-			dir, strings.TrimSpace(string(holder[:n])))
+		who, _, _ := strings.Cut(string(holder[:n]), "\n")
+		return nil, fmt.Errorf("data: %s is in use by %s; give this gateway a folder of its own (data:)", dir, who)
 	}
 	d := &dataFolder{dir: dir, lock: lock}
 	if err := errors.Join(lock.Truncate(0), d.readEpoch()); err != nil {
@@ -55,29 +55,51 @@ func openData(dir, gateway string) (*dataFolder, error) {
 	return d, nil
 }
 
-// Holder is the process of the gateway that has a data folder, 0 where none
-// has it.
-func Holder(dir string) (pid int, err error) {
+// tell writes behind the name and the process what others need to know of a
+// gateway that has begun.
+func (d *dataFolder) tell(config, dashboard string) error {
+	info, err := d.lock.Stat()
+	if err != nil {
+		return fmt.Errorf("data: %w", err)
+	}
+	if _, err := d.lock.WriteAt(fmt.Appendf(nil, "configuration %q\ndashboard %q\n", config, dashboard), info.Size()); err != nil {
+		return fmt.Errorf("data: %w", err)
+	}
+	return nil
+}
+
+// Running is a gateway that has a data folder.
+type Running struct {
+	Gateway   string
+	Process   int
+	Config    string // its configuration file; "" where it does not say
+	Dashboard string // host:port, "" without
+}
+
+// Holder is the gateway that has a data folder, nil where none has it.
+func Holder(dir string) (*Running, error) {
 	lock, err := os.Open(filepath.Join(dir, "lock"))
 	if errors.Is(err, os.ErrNotExist) {
-		return 0, nil
+		return nil, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("data: %w", err)
+		return nil, fmt.Errorf("data: %w", err)
 	}
 	defer lock.Close()
 	if syscall.Flock(int(lock.Fd()), syscall.LOCK_SH|syscall.LOCK_NB) == nil {
-		return 0, nil // it ended without a word
+		return nil, nil // it ended without a word
 	}
-	text, err := io.ReadAll(io.LimitReader(lock, 256))
+	text, err := io.ReadAll(io.LimitReader(lock, 16<<10))
 	if err != nil {
-		return 0, fmt.Errorf("data: %w", err)
+		return nil, fmt.Errorf("data: %w", err)
 	}
-	_, number, _ := strings.Cut(strings.TrimSpace(string(text)), ", process ")
-	if pid, err = strconv.Atoi(number); err != nil || pid < 2 {
-		return 0, fmt.Errorf("data: %s names no process", lock.Name())
+	var r Running
+	who, rest, _ := strings.Cut(string(text), "\n")
+	if _, err := fmt.Sscanf(who, "gateway %q, process %d", &r.Gateway, &r.Process); err != nil || r.Process < 2 {
+		return nil, fmt.Errorf("data: %s names no process", lock.Name())
 	}
-	return pid, nil
+	_, _ = fmt.Sscanf(rest, "configuration %q\ndashboard %q\n", &r.Config, &r.Dashboard) // not there while it starts
+	return &r, nil
 }
 
 func (d *dataFolder) path(name string) string { return filepath.Join(d.dir, name) }

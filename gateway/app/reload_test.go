@@ -126,6 +126,9 @@ func TestReloadRefused(t *testing.T) {
 		if last := g.Status().(Status).Reload; last == nil || last.Count != n+1 || last.Error != err.Error() {
 			t.Errorf("%v: told as %+v", r.change, last)
 		}
+		if strings.Count(g.log.String(), "configuration not reloaded") != n+1 {
+			t.Errorf("%v: not in the log", r.change)
+		}
 		back := make([]string, 0, len(r.change))
 		for i := 0; i < len(r.change); i += 2 {
 			back = append(back, r.change[i+1], r.change[i])

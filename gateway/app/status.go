@@ -1,6 +1,8 @@
 package app
 
 import (
+	"os"
+
 	"edgegateway/gateway/alert"
 	"edgegateway/gateway/dashboard"
 	"edgegateway/gateway/dataset"
@@ -12,6 +14,8 @@ import (
 // Status is the gateway as a person looks at it.
 type Status struct {
 	Gateway string              `json:"gateway"`
+	Process int                 `json:"process"`
+	Config  string              `json:"config"` // the file that a reload reads
 	Ready   bool                `json:"ready"`
 	Broker  []string            `json:"broker"`
 	Clients int                 `json:"clients"`
@@ -40,7 +44,7 @@ type LinkStatus struct {
 // Status gives the present state; it satisfies dashboard.Source.
 func (a *App) Status() any {
 	s := Status{
-		Gateway: a.name, Ready: a.ready.Load(), Broker: a.broker.Addrs(), Clients: a.broker.Clients(),
+		Gateway: a.name, Process: os.Getpid(), Config: a.file, Ready: a.ready.Load(), Broker: a.broker.Addrs(), Clients: a.broker.Clients(),
 		Streams: a.pipe.Status(), Models: a.engine.Models(), Alerts: a.alerts.Active(),
 		Reload: a.reloaded.Load(), Sets: a.sets.Status(),
 	}

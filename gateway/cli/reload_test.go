@@ -1,8 +1,10 @@
 package cli_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -76,6 +78,7 @@ dashboard: {listen: %q}
 		p.Line(`configuration reloaded`)
 		config("topics: [rows/+], qeue: 5", "")
 		reload(3, `gateway.yaml:4:36: unknown key "qeue" in streams.rows; did you mean "queue"?`)
+		p.Line(`configuration not reloaded; the old one stays .*unknown key`)
 		p.Signal(syscall.SIGHUP)
 		p.Line(`configuration not reloaded; the old one stays .*unknown key`)
 		config("topics: [rows/+]", "log: {level: debug}")
@@ -89,6 +92,85 @@ dashboard: {listen: %q}
 	}
 	interrupt(t, p)
 	reload(1, "no gateway runs")
+}
+
+// A reload with another file than the one that the gateway runs with cannot
+// do what is meant. It says so at once, and the gateway hears nothing of it.
+func TestReloadOtherFile(t *testing.T) {
+	dir, web := t.TempDir(), testkit.FreeAddr(t)
+	config := func(name, more string) string {
+		return write(t, dir, name, fmt.Sprintf("gateway: hall-7\ndata: %s/data\nbroker: {listeners: [{tcp: 127.0.0.1:0}]}\ndashboard: {listen: %q}\n%s", dir, web, more))
+	}
+	file, other := config("gateway.yaml", ""), config("other.yaml", "streams: {rows: {topics: [rows], input: {json: [v]}}}\n")
+	wrong := config("wrong.yaml", "streasm: {}\n")
+	link := filepath.Join(dir, "link.yaml")
+	if err := os.Symlink(file, link); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, "run", "--config", file)
+	p.Line(` ready `)
+	for _, c := range []struct {
+		file string
+		code int
+		want string
+	}{
+		{other, 2, fmt.Sprintf("gateway hall-7, process %d, runs with %s, and reads no other file", statusOf(t, web).Process, file)},
+		{wrong, 3, `did you mean "streams"?`},
+		{filepath.Join(dir, "gone.yaml"), 3, "gone.yaml: no such file"},
+	} {
+		if got := run(t, "", "reload", "--config", c.file); got.code != c.code || !strings.Contains(got.stderr, c.want) {
+			t.Errorf("%s: %d %q, want %q", c.file, got.code, got.stderr, c.want)
+		}
+	}
+	if s := statusOf(t, web); s.Reload != nil || s.Config != file {
+		t.Errorf("the gateway was asked to reload: %+v", s)
+	}
+	done(t, "", "reload", "--config", link) // the same file by another name
+	if s := statusOf(t, web); s.Reload == nil || s.Reload.Count != 1 {
+		t.Errorf("%+v", s.Reload)
+	}
+
+	// What the command refuses, the gateway refuses too: in its log, its status
+	// and on watch. The dashboard is asked where it is, not where it would be.
+	config("gateway.yaml", "streams: [\n")
+	if got := run(t, "", "reload", "--config", file); got.code != 3 || !strings.Contains(got.stderr, "gateway.yaml:5:") {
+		t.Errorf("%d %q", got.code, got.stderr)
+	}
+	p.Line(`configuration not reloaded; the old one stays .*gateway.yaml:5:`)
+	write(t, dir, "gateway.yaml", strings.ReplaceAll(read(t, other), web, testkit.FreeAddr(t)))
+	if got := run(t, "", "reload", "--config", file); got.code != 3 || !strings.Contains(got.stderr, "dashboard: cannot change") {
+		t.Errorf("%d %q", got.code, got.stderr)
+	}
+	p.Line(`configuration not reloaded; the old one stays .*dashboard: cannot change`)
+	if s := statusOf(t, web); s.Reload.Count != 3 || !strings.Contains(s.Reload.Error, "dashboard: cannot change") {
+		t.Errorf("%+v", s.Reload)
+	}
+	if got := done(t, "", "watch", "--once", "--url", "http://"+web); !strings.Contains(got, "\nNOT RELOADED  dashboard: cannot change") {
+		t.Error(got)
+	}
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// statusOf reads a gateway's status page.
+func statusOf(t *testing.T, web string) (s app.Status) {
+	t.Helper()
+	resp, err := http.Get("http://" + web + "/api/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(&s); err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 // A gateway that does not answer by HTTP is asked all the same.

@@ -61,7 +61,7 @@ applies it without losing a message; one that is not right changes nothing.`,
 			log.Info().Str("gateway", cfg.Gateway).Str("version", version).Int("process", os.Getpid()).Msg("starting")
 			ctx, stop := context.WithCancel(cmd.Context())
 			var beside sync.WaitGroup
-			beside.Go(func() { reloads(ctx, a, hup, log) })
+			beside.Go(func() { reloads(ctx, a, hup) })
 			beside.Go(func() { tellManager(ctx, a.BrokerReady(), log) })
 			defer beside.Wait()
 			defer stop()
@@ -76,16 +76,14 @@ applies it without losing a message; one that is not right changes nothing.`,
 }
 
 // reloads reads the configuration again at each SIGHUP.
-func reloads(ctx context.Context, a *app.App, hup <-chan os.Signal, log zerolog.Logger) {
+func reloads(ctx context.Context, a *app.App, hup <-chan os.Signal) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-hup:
 		}
-		if err := a.Reload(); err != nil {
-			log.Error().Err(err).Msg("configuration not reloaded; the old one stays")
-		}
+		_ = a.Reload() // it says itself in the log what it refuses
 	}
 }
 

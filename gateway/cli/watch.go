@@ -108,5 +108,8 @@ func printStatus(out io.Writer, s app.Status, last map[string]uint64, since time
 	for _, a := range s.Alerts {
 		fmt.Fprintf(w, "\nALERT\t%s\t%s\tsince %s\n", a.Alert, a.Message, a.Since.Local().Format(time.DateTime))
 	}
+	if s.Reload != nil && s.Reload.Error != "" {
+		fmt.Fprintf(w, "\nNOT RELOADED\t%s\n", strings.ReplaceAll(s.Reload.Error, "\n", "\n\t"))
+	}
 	w.Flush()
 }
