@@ -44,7 +44,7 @@ func (l *activation) forward(x []float32, _ int, _ bool) []float32 {
 	return l.y
 }
 
-func (l *activation) backward(dy []float32, _ int) []float32 {
+func (l *activation) backward(dy []float32, _ int, _ bool) []float32 {
 	l.dx = grow(l.dx, len(dy))
 	switch l.kind {
 	case "relu":

@@ -83,7 +83,7 @@ func (l *batchNorm) forward(x []float32, _ int, training bool) []float32 {
 
 // backward is the gradient through the batch's own mean and variance:
 // dx = gamma/(N sigma) (N dy - sum dy - xhat sum(dy xhat)).
-func (l *batchNorm) backward(dy []float32, _ int) []float32 {
+func (l *batchNorm) backward(dy []float32, _ int, _ bool) []float32 {
 	l.dx = grow(l.dx, len(dy))
 	if !l.training {
 		for i, d := range dy {

@@ -157,17 +157,22 @@ func (l *conv2d) forward(x []float32, n int, _ bool) []float32 {
 	return l.y
 }
 
-func (l *conv2d) backward(dy []float32, n int) []float32 {
+func (l *conv2d) backward(dy []float32, n int, further bool) []float32 {
 	pixels, row, size := l.oh*l.ow, l.kernel*l.kernel*l.c, l.h*l.w*l.c
 	sumRows(l.b.G, dy, n*pixels)
 	clear(l.wt.G)
-	l.dx = grow(l.dx, n*size)
-	clear(l.dx)
+	if further {
+		l.dx = grow(l.dx, n*size)
+		clear(l.dx)
+	}
 	w := l.wt.use()
 	l.each(n, func(from, n int) {
 		d := dy[from*pixels*l.filters : (from+n)*pixels*l.filters]
 		p := l.gather(l.x[from*size:], n)
 		mulTN(l.wt.G, d, p, l.filters, row, n*pixels, true)
+		if !further {
+			return
+		}
 		if l.pointwise() {
 			mulNN(l.dx[from*size:], d, w, n*pixels, row, l.filters, false)
 			return
@@ -176,6 +181,9 @@ func (l *conv2d) backward(dy []float32, n int) []float32 {
 		mulNN(l.dp, d, w, n*pixels, row, l.filters, false)
 		l.scatter(l.dx[from*size:], l.dp, n)
 	})
+	if !further {
+		return nil
+	}
 	return l.dx
 }
 
@@ -231,7 +239,7 @@ func (l *depthwise) forward(x []float32, n int, _ bool) []float32 {
 	return l.y
 }
 
-func (l *depthwise) backward(dy []float32, n int) []float32 {
+func (l *depthwise) backward(dy []float32, n int, further bool) []float32 {
 	sumRows(l.b.G, dy, n*l.oh*l.ow)
 	clear(l.wt.G)
 	l.dx = grow(l.dx, n*l.h*l.w*l.c)

@@ -19,8 +19,10 @@ type layer interface {
 	// forward takes n samples of the input shape and gives n of the output's.
 	forward(x []float32, n int, training bool) []float32
 	// backward takes the gradient of the loss by the last forward pass's output
-	// and gives that by its input; the parameters' gradients are replaced.
-	backward(dy []float32, n int) []float32
+	// and gives that by its input; the parameters' gradients are replaced. Where
+	// it goes no further, as in the first layer that learns, nobody reads what
+	// it gives, and it may give nil.
+	backward(dy []float32, n int, further bool) []float32
 	params() []*Param
 }
 
@@ -74,9 +76,12 @@ func (l *dense) forward(x []float32, n int, _ bool) []float32 {
 	return l.y
 }
 
-func (l *dense) backward(dy []float32, n int) []float32 {
+func (l *dense) backward(dy []float32, n int, further bool) []float32 {
 	mulTN(l.w.G, dy, l.x, l.units, l.in, n, false)
 	sumRows(l.b.G, dy, n)
+	if !further {
+		return nil
+	}
 	l.dx = grow(l.dx, n*l.in)
 	mulNN(l.dx, dy, l.w.use(), n, l.in, l.units, false)
 	return l.dx
@@ -109,7 +114,7 @@ type flatten struct{}
 
 func (flatten) build(in Shape, _ *rand.Rand) (Shape, error)  { return Shape{product(in)}, nil }
 func (flatten) forward(x []float32, _ int, _ bool) []float32 { return x }
-func (flatten) backward(dy []float32, _ int) []float32       { return dy }
+func (flatten) backward(dy []float32, _ int, _ bool) []float32       { return dy }
 func (flatten) params() []*Param                             { return nil }
 
 // dropout sets a share of the values to 0 while training and scales the rest,
@@ -146,7 +151,7 @@ func (l *dropout) forward(x []float32, _ int, training bool) []float32 {
 	return l.y
 }
 
-func (l *dropout) backward(dy []float32, _ int) []float32 {
+func (l *dropout) backward(dy []float32, _ int, _ bool) []float32 {
 	if !l.on {
 		return dy
 	}

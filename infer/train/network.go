@@ -183,9 +183,17 @@ func (n *Network) forward(x []float32, count, upTo int, training bool) []float32
 // backward goes back from layer upTo; the gradient of what lies before the
 // first is not needed.
 func (n *Network) backward(dy []float32, count, upTo int) {
-	for i := upTo - 1; i >= 0; i-- {
-		dy = n.layers[i].backward(dy, count)
+	first := 0
+	for first < upTo && !learns(n.layers[first]) {
+		first++
 	}
+	for i := upTo - 1; i >= first; i-- {
+		dy = n.layers[i].backward(dy, count, i > first)
+	}
+}
+
+func learns(l layer) bool {
+	return slices.ContainsFunc(l.params(), func(p *Param) bool { return !p.frozen })
 }
 
 // Norm makes inputs comparable: (x - Mean) / Std, one pair for each feature or

@@ -67,7 +67,7 @@ func (l *pool) each(n int, f func(out int, inputs []int)) {
 	}
 }
 
-func (l *pool) backward(dy []float32, n int) []float32 {
+func (l *pool) backward(dy []float32, n int, further bool) []float32 {
 	l.dx = grow(l.dx, n*l.h*l.w*l.c)
 	clear(l.dx)
 	if l.max {
@@ -115,7 +115,7 @@ func (l *globalPool) forward(x []float32, n int, _ bool) []float32 {
 	return l.y
 }
 
-func (l *globalPool) backward(dy []float32, n int) []float32 {
+func (l *globalPool) backward(dy []float32, n int, further bool) []float32 {
 	l.dx = grow(l.dx, n*l.pixels*l.c)
 	for i := range l.dx {
 		s, c := i/(l.pixels*l.c), i%l.c

@@ -73,7 +73,7 @@ func (l *observer) forward(x []float32, _ int, training bool) []float32 {
 	return l.y
 }
 
-func (l *observer) backward(dy []float32, _ int) []float32 {
+func (l *observer) backward(dy []float32, _ int, _ bool) []float32 {
 	if l.pass == nil {
 		return dy
 	}
