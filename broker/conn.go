@@ -40,6 +40,7 @@ type conn struct {
 	first        []byte        // the first packet's fixed header, while it is not whole
 	flow         flow
 
+	asked            string // the topic of a publish that is none
 	foreignID, ownID uint16 // of the packet at hand, where its id was taken; the reader's own
 }
 
@@ -108,6 +109,15 @@ func (c *conn) isGone() bool {
 	default:
 		return false
 	}
+}
+
+// about is who is at the other end, as far as it is known by the reader.
+func (c *conn) about() about {
+	remote := c.socket.RemoteAddr()
+	if remote.Network() == "unix" { // which has no address
+		return about{client: c.clientID, user: c.user, remote: "unix socket"}
+	}
+	return about{client: c.clientID, user: c.user, remote: remote.String()}
 }
 
 // cut ends the connection at once, without TLS's farewell, which a peer that

@@ -43,6 +43,10 @@ func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
 	}
 	r := h.s.rules.Load()
 	user := string(pk.Connect.Username)
+	refused := func(reason, topic string) bool {
+		h.s.refusal.add(reason, about{cl.ID, user, c.about().remote, topic}, nil)
+		return false
+	}
 	if user == "" {
 		if _, ok := r.users[c.commonName]; ok {
 			user = c.commonName
@@ -53,19 +57,19 @@ func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
 		user = ""
 	}
 	if user != "" && user != c.commonName && !r.password(user, pk.Connect.Password) {
-		return h.s.refused("password")
+		return refused("password", "")
 	}
 	rights, ok := r.of(user, cl.ID, c.loopback)
 	if !ok {
-		return h.s.refused("identity")
+		return refused("identity", "")
 	}
 	// A will is published past every later check.
 	if w := cl.Properties.Will; w.Flag == 1 && (ValidTopic(w.TopicName) != nil || !rights.mayPublish(w.TopicName)) {
-		return h.s.refused("will")
+		return refused("will", w.TopicName)
 	}
 	before, ok := h.s.claim(cl.ID, user, c)
 	if !ok || before != nil && !h.s.succeed(c, before) {
-		return h.s.refused("client_id")
+		return refused("client_id", "")
 	}
 	c.rights.Store(rights)
 	return true
@@ -98,17 +102,43 @@ func (h *hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
 	if r == nil {
 		return false
 	}
+	if write && !r.mayPublish(topic) {
+		if topic == noTopic {
+			topic = c.asked
+		}
+		return h.refused("publish", c, topic)
+	}
 	if write {
-		return r.mayPublish(topic) || h.s.refused("publish")
+		return true
 	}
 	if !r.maySubscribe(topic) {
-		return h.s.refused("subscribe")
+		return h.refused("subscribe", c, topic)
 	}
 	// What the library publishes by itself, under $SYS, waits for nobody.
 	if topic[0] != '$' && !cl.Closed() && !c.admit() {
-		return h.s.dropped("slow_subscriber")
+		h.s.dropped("slow_subscriber", cl, topic)
+		return false
 	}
 	return true
+}
+
+// noTopic stands for a topic that no client may publish to.
+const noTopic = "$"
+
+func (h *hook) refused(reason string, c *conn, topic string) bool {
+	a := c.about()
+	a.topic = topic
+	h.s.refusal.add(reason, a, nil)
+	return false
+}
+
+// dropped counts a message that cl does not get.
+func (s *Server) dropped(reason string, cl *mqtt.Client, topic string) {
+	a := about{client: cl.ID, topic: topic}
+	if c, ok := cl.Net.Conn.(*conn); ok {
+		a.user, a.remote = c.user, c.about().remote
+	}
+	s.drop.add(reason, a, nil)
 }
 
 func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
@@ -120,7 +150,7 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	h.s.intake.RLock()
 	defer h.s.intake.RUnlock()
 	if h.s.held {
-		h.s.refused("stopping")
+		h.refused("stopping", c, pk.TopicName)
 		return pk, packets.ErrRejectPacket
 	}
 	h.s.hand(cl, c, pk)
@@ -179,7 +209,7 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 		// The library lets deep topics through, which cost it dearly, and has no
 		// answer to $SYS: this one is refused like any that is not allowed.
 		if t := pk.TopicName; t != "" && (t[0] == '$' || ValidTopic(t) != nil) {
-			pk.TopicName = "$"
+			c.asked, pk.TopicName = t, noTopic
 		}
 		c.foreignID, c.ownID = 0, 0
 		// Nothing of ours waits for this client, or its id comes in more packets.
@@ -202,7 +232,7 @@ func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet
 	switch pk.FixedHeader.Type {
 	case packets.Publish:
 		if !c.next(cl, pk) {
-			h.s.dropped("too_large")
+			h.s.dropped("too_large", cl, "") // it was the one before this
 		}
 	case packets.Puback, packets.Suback, packets.Unsuback: // written by the client's reader alone
 		if c.ownID != 0 && pk.PacketID == c.ownID {
@@ -226,6 +256,7 @@ func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 				c.flow.waited.Store(true)
 			}
 			if ValidFilter(f.Filter) != nil {
+				h.refused("subscribe", c, f.Filter)
 				pk.Filters[i].Filter = "" // which the library refuses
 			}
 		}
@@ -243,12 +274,14 @@ func (h *hook) OnPacketProcessed(cl *mqtt.Client, _ packets.Packet, _ error) {
 func (h *hook) OnQosPublish(cl *mqtt.Client, pk packets.Packet, _ int64, _ int) {
 	if pk.FixedHeader.Type == packets.Publish && cl.Closed() && cl.State.Inflight.Len() > h.s.limits.Load().Inflight && cl.State.Inflight.Delete(pk.PacketID) {
 		atomic.AddInt64(&h.s.mqtt.Info.Inflight, -1)
-		h.s.dropped("session_full")
+		h.s.dropped("session_full", cl, pk.TopicName)
 	}
 }
 
 // OnPublishDropped is told of what the library drops at a full queue.
-func (h *hook) OnPublishDropped(*mqtt.Client, packets.Packet) { h.s.dropped("queue_full") }
+func (h *hook) OnPublishDropped(cl *mqtt.Client, pk packets.Packet) {
+	h.s.dropped("queue_full", cl, pk.TopicName)
+}
 
 // OnClientExpired removes what the library leaves in the topic tree.
 func (h *hook) OnClientExpired(cl *mqtt.Client) { h.s.mqtt.UnsubscribeClient(cl) }

@@ -221,9 +221,9 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-func (s *Server) cutBy(reason string) int     { return count(s.cut, reason) }
-func (s *Server) refusedBy(reason string) int { return count(s.refusal, reason) }
-func (s *Server) droppedBy(reason string) int { return count(s.drop, reason) }
+func (s *Server) cutBy(reason string) int     { return count(s.cut.counter, reason) }
+func (s *Server) refusedBy(reason string) int { return count(s.refusal.counter, reason) }
+func (s *Server) droppedBy(reason string) int { return count(s.drop.counter, reason) }
 
 func count(c *prometheus.CounterVec, reason string) int {
 	reg := prometheus.NewRegistry()

@@ -35,9 +35,9 @@ type Server struct {
 	rules   atomic.Pointer[rules]
 	limits  atomic.Pointer[LimitsConfig]
 	taps    atomic.Pointer[[]*tap]
-	refusal *prometheus.CounterVec
-	cut     *prometheus.CounterVec
-	drop    *prometheus.CounterVec
+	refusal *reasons
+	cut     *reasons
+	drop    *reasons
 	ready   chan struct{}
 
 	intake sync.RWMutex // held for reading while a message of a client is handed on
@@ -66,13 +66,15 @@ func New(cfg Config, log zerolog.Logger, reg prometheus.Registerer) (*Server, er
 	s := &Server{log: log, cfg: cfg, ready: make(chan struct{}), conns: map[*conn]struct{}{}, ids: map[string]*conn{}}
 	s.rules.Store(r)
 	s.limits.Store(&cfg.Limits)
-	s.refusal = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "edgegateway_broker_refused_total", Help: "What clients were refused, by reason."}, []string{"reason"})
-	s.cut = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "edgegateway_broker_cut_total", Help: "Connections cut, by reason."}, []string{"reason"})
-	s.drop = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "edgegateway_broker_dropped_total", Help: "Messages that did not go to a subscriber, by reason."}, []string{"reason"})
+	s.refusal = newReasons(log, zerolog.WarnLevel, prometheus.CounterOpts{Name: "edgegateway_broker_refused_total", Help: "What clients were refused, by reason."}, "refused a ", refusals)
+	s.cut = newReasons(log, zerolog.InfoLevel, prometheus.CounterOpts{Name: "edgegateway_broker_cut_total", Help: "Connections cut, by reason."}, "connection cut: ", cuts)
+	s.cut.all["panic"].level = zerolog.ErrorLevel // a defect
+	s.drop = newReasons(log, zerolog.WarnLevel, prometheus.CounterOpts{Name: "edgegateway_broker_dropped_total", Help: "Messages that did not go to a subscriber, by reason."}, "message dropped: ", losses)
+	connected := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "edgegateway_broker_clients", Help: "Clients that are connected."}, func() float64 { return float64(s.Clients()) })
 	if reg == nil {
 		reg = prometheus.NewRegistry()
 	}
-	for _, c := range []prometheus.Collector{s.refusal, s.cut, s.drop} {
+	for _, c := range []prometheus.Collector{s.refusal.counter, s.cut.counter, s.drop.counter, connected} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
@@ -201,7 +203,7 @@ func (s *Server) accept(l net.Listener, ws bool) {
 			return
 		}
 		if err != nil { // out of descriptors: they come back
-			s.cut.WithLabelValues("accept").Inc()
+			s.cut.add("accept", about{}, err)
 			time.Sleep(50 * time.Millisecond)
 			continue
 		}
@@ -216,7 +218,7 @@ func (s *Server) accept(l net.Listener, ws bool) {
 		}
 		s.mu.Unlock()
 		if full {
-			s.cut.WithLabelValues("connections").Inc()
+			s.cut.add("connections", w.about(), nil)
 			c.Close()
 			continue
 		}
@@ -232,8 +234,7 @@ func (s *Server) serve(w *conn, ws bool, lim *LimitsConfig) {
 		p := recover()
 		raw.Close()
 		if p != nil {
-			s.cut.WithLabelValues("panic").Inc()
-			s.log.Error().Str("remote", raw.RemoteAddr().String()).Interface("panic", p).Msg("connection broke the broker library")
+			s.cut.add("panic", w.about(), fmt.Errorf("panic: %v", p))
 			s.abandon(w)
 		}
 		s.mu.Lock()
@@ -251,14 +252,14 @@ func (s *Server) serve(w *conn, ws bool, lim *LimitsConfig) {
 	}
 	name, err := commonName(raw)
 	if err != nil {
-		s.cut.WithLabelValues("tls").Inc()
+		s.cut.add("tls", w.about(), err)
 		return
 	}
 	w.commonName = name
 	if ws {
 		up, err := upgrade(raw, lim)
 		if err != nil {
-			s.cut.WithLabelValues("websocket").Inc()
+			s.cut.add("websocket", w.about(), err)
 			return
 		}
 		s.mu.Lock()
@@ -268,9 +269,9 @@ func (s *Server) serve(w *conn, ws bool, lim *LimitsConfig) {
 			return
 		}
 	}
-	if reason := w.cause(s.mqtt.EstablishConnection("edgegateway", w)); reason != "" {
-		s.cut.WithLabelValues(reason).Inc()
-		s.log.Info().Str("remote", raw.RemoteAddr().String()).Str("client", w.clientID).Str("reason", reason).Msg("connection cut")
+	err = s.mqtt.EstablishConnection("edgegateway", w)
+	if reason := w.cause(err); reason != "" {
+		s.cut.add(reason, w.about(), err)
 	}
 }
 
@@ -326,16 +327,6 @@ func (s *Server) succeed(c, before *conn) bool {
 	case <-c.gone:
 	case <-late.C:
 	}
-	return false
-}
-
-func (s *Server) refused(reason string) bool {
-	s.refusal.WithLabelValues(reason).Inc()
-	return false
-}
-
-func (s *Server) dropped(reason string) bool {
-	s.drop.WithLabelValues(reason).Inc()
 	return false
 }
 

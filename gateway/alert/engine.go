@@ -75,7 +75,7 @@ func New(rules map[string]Config, fields func(stream string) (Fields, error), di
 	e.failed = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "edgegateway_alert_outputs_failed_total", Help: "Events that an output of an alert did not bring out, by reason.",
 	}, []string{"alert", "output", "reason"})
-	if err := errors.Join(reg.Register(e.events), reg.Register(e.failed), os.MkdirAll(dir, 0o700)); err != nil {
+	if err := errors.Join(reg.Register(e.events), reg.Register(e.failed), reg.Register(collector{e}), os.MkdirAll(dir, 0o700)); err != nil {
 		return nil, fmt.Errorf("alert: %w", err)
 	}
 	if err := syncDir(filepath.Dir(dir)); err != nil {
@@ -136,6 +136,9 @@ func (e *Engine) use(rules map[string]*rule) {
 	for _, name := range slices.Sorted(maps.Keys(rules)) {
 		r := rules[name]
 		e.byStream[r.cfg.Stream] = append(e.byStream[r.cfg.Stream], r)
+		for _, state := range []string{Raised, Repeated, Cleared} {
+			e.events.WithLabelValues(name, state)
+		}
 	}
 }
 

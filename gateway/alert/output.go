@@ -46,6 +46,9 @@ func newOutputs(cfg Config, e *Engine, log zerolog.Logger, name string) []*outpu
 		if timeout <= 0 {
 			timeout = outputTimeout
 		}
+		for _, reason := range []string{"queue_full", "stopped", "failed"} {
+			e.failed.WithLabelValues(name, kind, reason)
+		}
 		list = append(list, &output{
 			kind: kind, on: on, timeout: timeout, send: send,
 			queue: make(chan *Event, outputQueue), done: make(chan struct{}),

@@ -253,6 +253,18 @@ func (r *rule) known() []*state {
 	return list
 }
 
+// raised is the number of sources at which it is.
+func (r *rule) raised() (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range r.states {
+		if s.raised() {
+			n++
+		}
+	}
+	return n
+}
+
 // save gives what the state file keeps: the sources that were ever raised;
 // with all, also those that are on their way to it.
 func (r *rule) save(all bool) savedRule {

@@ -53,7 +53,7 @@ applies it without losing a message; one that is not right changes nothing.`,
 			defer runtime.KeepAlive(heapFloor())
 			log := newLogger(cfg.Log, os.Stderr)
 			reg := prometheus.NewRegistry()
-			reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+			reg.MustRegister(buildInfo(version), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 			a, err := app.New(cfg, load, trial, log, reg)
 			if err != nil {
 				return err
@@ -73,6 +73,14 @@ applies it without losing a message; one that is not right changes nothing.`,
 	cmd.Flags().StringVarP(&config, "config", "c", "edgegateway.yaml", "configuration file")
 	completeFiles(cmd, "config", "yaml", "yml")
 	return cmd
+}
+
+// buildInfo is a metric that is 1, with what runs as its labels.
+func buildInfo(version string) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "edgegateway_build_info", Help: "1, with what runs as labels.",
+		ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version(), "goos": runtime.GOOS, "goarch": runtime.GOARCH},
+	}, func() float64 { return 1 })
 }
 
 // reloads reads the configuration again at each SIGHUP.

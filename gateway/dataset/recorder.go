@@ -122,7 +122,25 @@ func (r *Recorder) Prepare(streams map[string]pipeline.Config) (apply func(), er
 		}
 		next[name] = s
 	}
-	return func() { r.streams.Store(&next) }, nil
+	return func() {
+		for name := range next {
+			r.show(name)
+		}
+		r.streams.Store(&next)
+	}, nil
+}
+
+// show lets a stream's metrics be there before its first sample.
+func (r *Recorder) show(name string) {
+	for _, reason := range []string{"unlabelled", "queue_full", "not_a_number", "too_large", "disk"} {
+		r.dropped.WithLabelValues(name, reason)
+	}
+	for _, c := range []*prometheus.CounterVec{r.recorded, r.evicted} {
+		c.WithLabelValues(name)
+	}
+	for _, g := range []*prometheus.GaugeVec{r.samples, r.bytes} {
+		g.WithLabelValues(name)
+	}
 }
 
 func newStream(name string, cfg pipeline.Config) (*stream, error) {

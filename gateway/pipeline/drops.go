@@ -25,7 +25,19 @@ type dropReason struct {
 	silent  atomic.Uint64
 }
 
+// dropReasons are all there are; docs/streams.md tells them.
+var dropReasons = []string{
+	"bad_json", "bad_csv", "bad_picture", "bad_base64", "bad_time", "missing_field", "not_a_number", "wrong_length",
+	"too_large", "picture_too_large", "torn_chunks", "no_source", "source_evicted", "window_reset",
+	"queue_full", "superseded", "inference", "out_of_range", "publish", "stopping",
+}
+
+// newDrops shows every reason at 0 from the start, so that a first drop is a
+// rise that a rule over the metrics sees.
 func newDrops(stream string, counter *prometheus.CounterVec) *drops {
+	for _, reason := range dropReasons {
+		counter.WithLabelValues(stream, reason)
+	}
 	return &drops{stream: stream, counter: counter, reasons: map[string]*dropReason{}}
 }
 

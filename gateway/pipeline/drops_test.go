@@ -4,6 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"maps"
+	"os"
+	"regexp"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -50,4 +54,32 @@ func TestDropsLoggedOnceASecond(t *testing.T) {
 			t.Error(diff)
 		}
 	})
+}
+
+// Every reason that the code gives is one of those that are counted from the
+// start.
+func TestDropReasons(t *testing.T) {
+	given := map[string]bool{"inference": true}
+	for file, pattern := range map[string]string{
+		"../../sensors/sample.go": `(?m)^\t\w+ += "(\w+)"$`,
+		"stream.go":               `"(stopping|no_source)"`,
+		"queue.go":                `"(queue_full|superseded)"`,
+		"worker.go":               `(?:s\.log, |Why: |reason = )"(\w+)"`,
+	} {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := regexp.MustCompile(pattern).FindAllSubmatch(b, -1)
+		if len(found) < 2 {
+			t.Errorf("%s: %q", file, found)
+		}
+		for _, m := range found {
+			given[string(m[1])] = true
+		}
+	}
+	got := slices.Sorted(maps.Keys(given))
+	if want := slices.Sorted(slices.Values(dropReasons)); !slices.Equal(got, want) {
+		t.Errorf("given %q\ncounted %q", got, want)
+	}
 }

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"edgegateway/internal/spool"
 )
 
 // metrics of an outbox and of its bridge.
@@ -42,6 +44,11 @@ func newMetrics(o *Outbox) *metrics {
 		m.acked[class] = acked.WithLabelValues(class.String())
 	}
 	m.dropped = vec("dropped_total", "Records given up: over the bound (full), the age, the stream's share, the size, with a topic no broker takes, refused by the cloud, or not taken by the disk.", "class", "stream", "reason")
+	for class := range classes { // from the start; those with a stream's name come with its first
+		for _, reason := range []string{spool.DropFull, spool.DropAge, dropShare, dropSize, dropTopic, dropDisk, dropRefused, dropBad} {
+			m.dropped.WithLabelValues(class.String(), "", reason)
+		}
+	}
 	m.lost = counter("lost_total", "Records lost to damage on disk.")
 	m.bytes = counter("sent_bytes_total", "Payload bytes that the cloud acknowledged.")
 	m.connects = counter("connects_total", "Connections to the cloud.")
