@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -71,10 +72,14 @@ func (e *Engine) load(cfg Config, models map[string]ModelConfig) (map[string]*Mo
 		}
 		var m *Model
 		if err == nil {
+			if _, err := e.library(cfg.Library); err != nil { // for all of them
+				errs = append(errs, fmt.Errorf("infer.library: %w", err))
+				break
+			}
 			m, err = e.newModel(name, cfg, models[name], f)
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("models.%s.file: %w", name, err))
+			errs = append(errs, fmt.Errorf("models.%s.%w", name, place(err)))
 			continue
 		}
 		next[name] = m
@@ -120,6 +125,52 @@ func readFile(cfg ModelConfig) (*file, error) {
 		f.limits = limits
 	}
 	return f, nil
+}
+
+// Inspect reads and checks the files of a model as an Engine does before the
+// runtime sees them, and describes its inputs. Errors begin with the key that
+// names the file: file or labels.
+func Inspect(cfg ModelConfig) ([]TensorInfo, error) {
+	f, err := readFile(cfg)
+	if err != nil {
+		if _, wrong := loadLabels(cfg, nil); wrong != nil {
+			return nil, errors.Join(place(err), place(wrong))
+		}
+		return nil, place(err)
+	}
+	if _, err := loadLabels(cfg, f.model); err != nil {
+		return nil, place(err)
+	}
+	var ins []TensorInfo
+	g := f.model.Main()
+	for _, i := range g.Inputs {
+		t := &g.Tensors[i]
+		in := TensorInfo{Name: t.Name, Type: elemTypeOf(t.Type), Shape: t.Shape}
+		if len(t.Quant.Scale) == 1 {
+			in.Scale = t.Quant.Scale[0]
+		}
+		ins = append(ins, in)
+	}
+	return ins, nil
+}
+
+// elemTypeOf is the element type by the name that both packages give it.
+func elemTypeOf(t model.Type) ElemType {
+	for i, e := range elemTypes {
+		if strings.EqualFold(e.name, t.String()) {
+			return ElemType(i)
+		}
+	}
+	return Unknown
+}
+
+// place puts the key in front that names the file which is to blame.
+func place(err error) error {
+	var labels *labelsError
+	if errors.As(err, &labels) {
+		return labels
+	}
+	return fmt.Errorf("file: %w", err)
 }
 
 // library opens the TensorFlow Lite library once.

@@ -23,24 +23,30 @@ func loadLabels(cfg ModelConfig, m *model.Model) ([]string, error) {
 	return nil, nil
 }
 
-// readLabels reads a file with a label a line.
+// labelsError is what is wrong with a file of labels.
+type labelsError struct{ err error }
+
+func (e *labelsError) Error() string { return "labels: " + e.err.Error() }
+func (e *labelsError) Unwrap() error { return e.err }
+
+// readLabels reads a file with a label a line. Its error is a *labelsError.
 func readLabels(path string) ([]string, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("labels: %w", err)
+		return nil, &labelsError{err}
 	}
 	defer f.Close()
 	const most = 4 << 20
 	text, err := io.ReadAll(io.LimitReader(f, most+1))
 	if err != nil {
-		return nil, fmt.Errorf("labels: %w", err)
+		return nil, &labelsError{err}
 	}
 	if len(text) > most {
-		return nil, fmt.Errorf("labels: %s is larger than %d bytes", path, most)
+		return nil, &labelsError{fmt.Errorf("%s is larger than %d bytes", path, most)}
 	}
 	labels, err := model.ParseLabels(text)
 	if err != nil {
-		return nil, fmt.Errorf("labels: %s: %w", path, err)
+		return nil, &labelsError{fmt.Errorf("%s: %w", path, err)}
 	}
 	return labels, nil
 }

@@ -54,6 +54,13 @@ func (c WindowConfig) Validate() error {
 	return errors.Join(errs...)
 }
 
+// Count is how many readings a window of a checked configuration holds, 0 for
+// one by time.
+func (c WindowConfig) Count() int {
+	n, _, _ := extent(c.Size)
+	return n
+}
+
 // extent reads a count or a duration.
 func extent(s string) (n int, d time.Duration, err error) {
 	if n, err = strconv.Atoi(s); err == nil {

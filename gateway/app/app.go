@@ -56,7 +56,8 @@ const grace = 1500 * time.Millisecond
 
 // New builds a gateway; nothing is global, so that two live in one process.
 // load reads the configuration again when a reload is asked for; trial runs
-// a model's candidates in a child process.
+// a model's candidates in a child process. A configuration that cannot be
+// served is a *ConfigError.
 func New(cfg Config, load func() (Config, error), trial infer.TrialFunc, log zerolog.Logger, reg *prometheus.Registry) (app *App, err error) {
 	a := &App{name: cfg.Gateway, file: cfg.File, log: log, load: load, cfg: cfg}
 	ctx, cut := context.WithCancel(context.Background())
@@ -70,7 +71,10 @@ func New(cfg Config, load func() (Config, error), trial infer.TrialFunc, log zer
 		return nil, err
 	}
 	if a.engine, err = infer.New(cfg.Infer, cfg.Models, a.data.path("delegates"), trial, part(log, "infer"), reg); err != nil {
-		return nil, err
+		return nil, cfg.refused(err)
+	}
+	if err = cfg.fit(inputsOf(a.engine)); err != nil {
+		return nil, cfg.refused(err)
 	}
 	if a.broker, err = broker.New(cfg.Broker, part(log, "broker"), reg); err != nil {
 		return nil, fmt.Errorf("broker: %w", err)
@@ -248,7 +252,11 @@ func (a *App) reload() error {
 	// What can refuse comes first, and touches nothing.
 	models, err := a.engine.Prepare(next.Infer, next.Models)
 	if err != nil {
-		return err
+		return next.refused(err)
+	}
+	if err := next.fit(inputsOf(models)); err != nil {
+		models.Discard()
+		return next.refused(err)
 	}
 	streams, err := a.pipe.Prepare(next.Streams, models)
 	if err != nil {

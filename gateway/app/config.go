@@ -33,7 +33,8 @@ type Config struct {
 	Upstream  map[string]upstream.Config   `yaml:"upstream" desc:"links to cloud brokers by name"`
 	Dashboard dashboard.Config             `yaml:"dashboard" desc:"metrics, health and status by HTTP"`
 
-	File string `yaml:"-"` // where it was read from, absolute
+	File string        `yaml:"-"` // where it was read from, absolute
+	read *configs.File // that file with the places of its keys; nil without
 }
 
 // LogConfig says what is logged.
@@ -81,6 +82,7 @@ func LoadConfig(path string) (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
+	cfg.read = f
 	cfg.resolve(f.Dir())
 	if err := cfg.Validate(); err != nil {
 		return Config{}, f.Locate(err)

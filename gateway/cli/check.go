@@ -13,17 +13,27 @@ import (
 
 func checkCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:     "check FILE...",
-		Short:   "Check configurations without starting anything",
+		Use:   "check FILE...",
+		Short: "Check configurations without starting anything",
+		Long: `Check configurations, and the models and labels that they name, without starting
+anything. A model that is not there is told and is no error here, for it may be
+there where the gateway runs; run refuses it.`,
 		Example: "  edgegateway check configs/demo.yaml",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var errs []error
 			for _, path := range args {
 				cfg, err := app.LoadConfig(path)
+				var absent error
+				if err == nil {
+					absent, err = cfg.CheckFiles()
+				}
 				if err != nil {
 					errs = append(errs, err)
 					continue
+				}
+				if absent != nil {
+					fmt.Fprintf(cmd.ErrOrStderr(), "not looked at, and run refuses it:\n%v\n", absent)
 				}
 				fmt.Fprintf(cmd.OutOrStdout(), "%s: right: gateway %s, %s, %s, %s, %s up\n", path, cfg.Gateway,
 					count(len(cfg.Streams), "stream"), count(len(cfg.Models), "model"), count(len(cfg.Alerts), "alert"), count(len(cfg.Upstream), "link"))

@@ -20,6 +20,8 @@ func TestCommands(t *testing.T) {
 	wrong := write(t, dir, "wrong.yaml", "gateway: hall-7\nstreems: {}\n")
 	text := write(t, dir, "text.tflite", "this is a text and no model at all\n")
 	table := write(t, dir, "table.csv", "date,v\n2024-01-01 00:00:00,1\n")
+	gone := write(t, dir, "gonemodel.yaml", "data: "+dir+"/data\nbroker: {listeners: [{tcp: \"127.0.0.1:0\"}]}\ndashboard: {listen: \"\"}\nmodels: {m: {file: gone.tflite}}\n")
+	broken := write(t, dir, "broken.yaml", "data: "+dir+"/data\nmodels:\n  m: {file: text.tflite}\n")
 	empty := t.TempDir()
 	nobody := testkit.FreeAddr(t)
 	const ok, failed, usage, invalid = 0, 1, 2, 3
@@ -44,6 +46,9 @@ func TestCommands(t *testing.T) {
 		{"check", usage, "at least 1 arg"},
 		{"run", invalid, "--config names another file"},
 		{"run --config " + wrong, invalid, "wrong.yaml:2:1"},
+		{"run --config " + gone, invalid, "gonemodel.yaml:4:14: models.m.file: open " + dir + "/gone.tflite: no such file"},
+		{"run --config " + broken, invalid, "broken.yaml:3:7: models.m.file: text.tflite: not a valid .tflite file"},
+		{"check " + broken, invalid, "broken.yaml:3:7: models.m.file: text.tflite: not a valid .tflite file"},
 		{"schema", ok, `"$schema"`},
 
 		{"sub --broker " + nobody, failed, nobody + ": nobody listens there"},
@@ -89,6 +94,20 @@ func TestCommands(t *testing.T) {
 				t.Errorf("and on stderr: %s", other)
 			}
 		})
+	}
+}
+
+// A check tells of a model that is not there: it may be where the gateway runs.
+func TestCheckTellsOfAbsentModels(t *testing.T) {
+	dir := t.TempDir()
+	got := run(t, "", "check", write(t, dir, "hall.yaml", "models: {m: {file: gone.tflite, labels: gone.txt}}\n"))
+	for _, want := range []string{"hall.yaml:1:14: models.m.file: ", "hall.yaml:1:33: models.m.labels: ", "run refuses"} {
+		if !strings.Contains(got.stderr, want) {
+			t.Errorf("no %q in %s", want, got.stderr)
+		}
+	}
+	if got.code != 0 || !strings.Contains(got.stdout, "right: ") {
+		t.Errorf("%d: %s", got.code, got.stdout)
 	}
 }
 

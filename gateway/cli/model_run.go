@@ -61,7 +61,7 @@ func (f *modelFlags) open(file, dir string, trial infer.TrialFunc) (*infer.Engin
 	name := filepath.Base(file)
 	e, err := infer.New(cfg, map[string]infer.ModelConfig{name: mc}, dir, trial, zerolog.Nop(), prometheus.NewRegistry())
 	if err != nil {
-		return nil, nil, invalid(plain(err, "models."+name+".file: "))
+		return nil, nil, invalid(plain(plain(err, "models."+name+".file: "), "models."+name+"."))
 	}
 	m, err := e.Model(name)
 	return e, m, err

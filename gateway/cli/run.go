@@ -55,6 +55,10 @@ applies it without losing a message; one that is not right changes nothing.`,
 			reg := prometheus.NewRegistry()
 			reg.MustRegister(buildInfo(version), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 			a, err := app.New(cfg, load, trial, log, reg)
+			var wrong *app.ConfigError
+			if errors.As(err, &wrong) {
+				return invalid(err)
+			}
 			if err != nil {
 				return err
 			}

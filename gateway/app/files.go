@@ -1,0 +1,84 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+
+	"edgegateway/infer"
+)
+
+// ConfigError says that the configuration, or a model or another file that it
+// names, is not right: to start again is no help.
+type ConfigError struct{ err error }
+
+func (e *ConfigError) Error() string { return e.err.Error() }
+func (e *ConfigError) Unwrap() error { return e.err }
+
+// refused is the error of a configuration that cannot be served; it names file,
+// line and column. It keeps nil.
+func (c Config) refused(err error) error {
+	if err == nil {
+		return nil
+	}
+	if c.read != nil {
+		err = c.read.Locate(err)
+	}
+	return &ConfigError{err}
+}
+
+// CheckFiles reads the models and labels that a checked configuration names,
+// without the runtime, and holds the streams against what the models take.
+// What is not there is told apart: it may be so on the gateway's own machine.
+func (c Config) CheckFiles() (absent, err error) {
+	var gone, errs []error
+	inputs := map[string][]infer.TensorInfo{}
+	for _, name := range slices.Sorted(maps.Keys(c.Models)) {
+		ins, err := infer.Inspect(c.Models[name])
+		for _, e := range flatten(err) {
+			if e = fmt.Errorf("models.%s.%w", name, e); errors.Is(e, fs.ErrNotExist) {
+				gone = append(gone, e)
+			} else {
+				errs = append(errs, e)
+			}
+		}
+		if err == nil {
+			inputs[name] = ins
+		}
+	}
+	errs = append(errs, c.fit(func(name string) []infer.TensorInfo { return inputs[name] }))
+	return c.refused(errors.Join(gone...)), c.refused(errors.Join(errs...))
+}
+
+// fit holds the streams against what their models take; inputs gives nil for
+// a model that is not known.
+func (c Config) fit(inputs func(model string) []infer.TensorInfo) error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(c.Streams)) {
+		s := c.Streams[name]
+		if s.Model == "" {
+			continue
+		}
+		if in := inputs(s.Model); len(in) > 0 {
+			if err := s.Fits(in); err != nil {
+				errs = append(errs, fmt.Errorf("streams.%s.%w", name, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// inputsOf are the inputs of loaded models.
+func inputsOf(models interface {
+	Model(name string) (*infer.Model, error)
+}) func(string) []infer.TensorInfo {
+	return func(name string) []infer.TensorInfo {
+		m, err := models.Model(name)
+		if err != nil {
+			return nil
+		}
+		return m.Inputs()
+	}
+}
