@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -99,6 +100,11 @@ func (c Config) Validate() error {
 			bad(path, "%w", err)
 			continue
 		}
+		for k, before := range c.Listeners[:i] {
+			if l.same(before) {
+				bad(path+"."+kind, "%s is where listeners[%d] listens already", addr, k)
+			}
+		}
 		if l.TLS != nil {
 			if _, err := l.TLS.load(); err != nil {
 				bad(path+".tls", "%w", err)
@@ -127,8 +133,10 @@ func (c Config) Validate() error {
 		if name == "" {
 			bad("users", "a user has no name")
 		}
-		if _, err := u.secret(); err != nil {
+		if secret, err := u.secret(); err != nil {
 			bad(path+".password_file", "%w", err)
+		} else if secret == "" && !c.asksForCertificates() {
+			bad(path, "has neither password_file nor password, and no listener asks for client certificates (tls.client_ca): this user could never come in")
 		}
 		filters(path+".publish", u.Publish)
 		filters(path+".subscribe", u.Subscribe)
@@ -148,6 +156,11 @@ func (c Config) Validate() error {
 		bad("limits.max_packet_bytes", "%d, MQTT allows 268435460", l.MaxPacketBytes)
 	}
 	return errors.Join(errs...)
+}
+
+// asksForCertificates says whether a user can come without a password.
+func (c Config) asksForCertificates() bool {
+	return slices.ContainsFunc(c.Listeners, func(l ListenerConfig) bool { return l.TLS != nil && l.TLS.ClientCA != "" })
 }
 
 func (l ListenerConfig) kind() (kind, addr string, err error) {

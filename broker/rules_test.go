@@ -169,7 +169,11 @@ func TestPasswords(t *testing.T) {
 		t.Fatal(err)
 	}
 	apache := strings.Replace(string(hash), "$2a$", "$2y$", 1) // as htpasswd -B writes it
-	s, addr := start(t, Config{Users: map[string]UserConfig{
+	// For the user without a password there is a listener that asks for
+	// certificates; by the other one nobody comes in so.
+	a := newAuthority(t).server()
+	listeners := []ListenerConfig{{TCP: "127.0.0.1:0"}, {TCP: "127.0.0.1:0", TLS: &TLSConfig{Cert: a.file("server.pem"), Key: a.file("server.key"), ClientCA: a.file("ca.pem")}}}
+	s, addr := start(t, Config{Listeners: listeners, Users: map[string]UserConfig{
 		"clear":  {PasswordFile: file("clear", "pass word\r\n", 0o600)},
 		"hash":   {PasswordFile: file("hash", string(hash)+"\n", 0o644)},
 		"apache": {PasswordFile: file("apache", apache, 0o644)},
@@ -224,6 +228,11 @@ func TestBadConfig(t *testing.T) {
 		{listen(ListenerConfig{WebSocket: "[::]:9001"}), "listeners[0].websocket: [::]:9001 is open to other machines"},
 		{Config{Listeners: []ListenerConfig{{TCP: "hall:1883"}}, Anonymous: &AnonymousConfig{Publish: []string{"#"}}}, "open to other machines"},
 		{listen(ListenerConfig{TCP: "127.0.0.1:1883", TLS: &TLSConfig{Cert: "gone", Key: "gone"}}), "listeners[0].tls: "},
+		{listen(ListenerConfig{TCP: "127.0.0.1:1883"}, ListenerConfig{TCP: "127.0.0.1:1883"}), "listeners[1].tcp: 127.0.0.1:1883 is where listeners[0] listens already"},
+		{listen(ListenerConfig{TCP: "127.0.0.1:1883"}, ListenerConfig{WebSocket: "localhost:1883"}), "listeners[1].websocket: "},
+		{listen(ListenerConfig{TCP: "[::1]:1883"}, ListenerConfig{TCP: "[0:0::1]:1883"}), "listeners[1].tcp: "},
+		{listen(ListenerConfig{Unix: "a.sock"}, ListenerConfig{Unix: "a.sock"}), "listeners[1].unix: "},
+		{user(UserConfig{Publish: []string{"a"}}), "users.ann: has neither password_file nor password"},
 		{user(UserConfig{PasswordFile: open}), "others may read it: chmod 600 " + open},
 		{user(UserConfig{PasswordFile: empty}), "is empty"},
 		{user(UserConfig{PasswordFile: filepath.Join(dir, "gone")}), "users.ann.password_file: "},
@@ -242,6 +251,10 @@ func TestBadConfig(t *testing.T) {
 		if err := listen(ListenerConfig{TCP: addr}).Validate(); err != nil {
 			t.Errorf("%s: %v", addr, err)
 		}
+	}
+	two := listen(ListenerConfig{TCP: "127.0.0.1:0"}, ListenerConfig{TCP: "127.0.0.1:0"}, ListenerConfig{TCP: "127.0.0.1:1883"}, ListenerConfig{TCP: "[::1]:1883"}, ListenerConfig{Unix: "a"}, ListenerConfig{Unix: "b"})
+	if err := two.Validate(); err != nil {
+		t.Error(err)
 	}
 	far := Config{Listeners: []ListenerConfig{{TCP: "0.0.0.0:1883"}}, Anonymous: &AnonymousConfig{BeyondLoopback: true}}
 	if err := far.Validate(); err != nil {

@@ -116,24 +116,39 @@ func TestEnvironmentKeepsItsTypes(t *testing.T) {
 
 func TestValidate(t *testing.T) {
 	for want, change := range map[string]func(*Config){
-		"stream: ":              func(c *Config) { c.Stream = "" },
-		"when: ":                func(c *Config) { c.When = "" },
-		"for: ":                 func(c *Config) { c.For = "5 of 3" },
-		`for: "0 of 3"`:         func(c *Config) { c.For = "0 of 3" },
-		`for: "1 of 65"`:        func(c *Config) { c.For = "1 of 65" },
-		"hold: ":                func(c *Config) { c.Hold = -1 },
-		"repeat: ":              func(c *Config) { c.Repeat = 1 },
-		"severity: ":            func(c *Config) { c.Severity = "bad" },
-		"message: ":             func(c *Config) { c.Message = "{{.Source" },
-		"clear_message: ":       func(c *Config) { c.Over = "{{" },
-		"publish[0].topic: ":    func(c *Config) { c.Publish = []PublishConfig{{}} },
-		"publish[0].payload: ":  func(c *Config) { c.Publish = []PublishConfig{{Topic: "a", Payload: "{{nosuch}}"}} },
-		"publish[0].on[0]: ":    func(c *Config) { c.Publish = []PublishConfig{{Topic: "a", On: []string{"lit"}}} },
-		"webhook[0].url: ":      func(c *Config) { c.Webhook = []WebhookConfig{{URL: "ftp://a/b"}} },
-		"webhook[0].body: ":     func(c *Config) { c.Webhook = []WebhookConfig{{URL: "http://a/b", Body: "{{"}} },
-		"command[0].run: ":      func(c *Config) { c.Command = []CommandConfig{{}} },
-		"command[0].run[1]: ":   func(c *Config) { c.Command = []CommandConfig{{Run: []string{"a", "{{"}}} },
-		"command[0].timeout: -": func(c *Config) { c.Command = []CommandConfig{{Run: []string{"a"}, Timeout: -1}} },
+		"stream: ":                       func(c *Config) { c.Stream = "" },
+		"when: ":                         func(c *Config) { c.When = "" },
+		"for: ":                          func(c *Config) { c.For = "5 of 3" },
+		`for: "0 of 3"`:                  func(c *Config) { c.For = "0 of 3" },
+		`for: "1 of 65"`:                 func(c *Config) { c.For = "1 of 65" },
+		"hold: ":                         func(c *Config) { c.Hold = -1 },
+		"repeat: ":                       func(c *Config) { c.Repeat = 1 },
+		"severity: ":                     func(c *Config) { c.Severity = "bad" },
+		"message: ":                      func(c *Config) { c.Message = "{{.Source" },
+		"clear_message: ":                func(c *Config) { c.Over = "{{" },
+		"publish[0].topic: ":             func(c *Config) { c.Publish = []PublishConfig{{}} },
+		"publish[0].payload: ":           func(c *Config) { c.Publish = []PublishConfig{{Topic: "a", Payload: "{{nosuch}}"}} },
+		"publish[0].on[0]: ":             func(c *Config) { c.Publish = []PublishConfig{{Topic: "a", On: []string{"lit"}}} },
+		"webhook[0].url: ":               func(c *Config) { c.Webhook = []WebhookConfig{{URL: "ftp://a/b"}} },
+		"webhook[0].url: is no template": func(c *Config) { c.Webhook = []WebhookConfig{{URL: "http://a/{{.Source}}"}} },
+		"webhook[0].headers.X: is no template": func(c *Config) {
+			c.Webhook = []WebhookConfig{{URL: "http://a/b", Headers: map[string]string{"X": "{{.ID}}"}}}
+		},
+		`message: {{.Sorce}}: there is no "Sorce"`:     func(c *Config) { c.Message = "at {{.Sorce}}" },
+		`clear_message: {{.source}}: there is no`:      func(c *Config) { c.Over = "at {{.source}}" },
+		`publish[0].topic: {{.Strem}}: there is no`:    func(c *Config) { c.Publish = []PublishConfig{{Topic: "a/{{.Strem}}"}} },
+		`publish[0].payload: {{.Result.lable}}: there`: func(c *Config) { c.Publish = []PublishConfig{{Topic: "a", Payload: `{{printf "%s" .Result.lable}}`}} },
+		`webhook[0].body: {{$.Sevrity}}: there is`: func(c *Config) {
+			c.Webhook = []WebhookConfig{{URL: "http://a/b", Body: "{{range .Result.top}}{{.label}}{{$.Sevrity}}{{end}}"}}
+		},
+		`command[0].run[0]: {{.Picure}}: there is`: func(c *Config) {
+			c.Command = []CommandConfig{{Run: []string{"{{if .Count}}{{else}}{{.Picure}}{{end}}"}}}
+		},
+		"begins with a dot: {{.Source}}": func(c *Config) { c.Message = "{{Source}}" },
+		"webhook[0].body: ":              func(c *Config) { c.Webhook = []WebhookConfig{{URL: "http://a/b", Body: "{{"}} },
+		"command[0].run: ":               func(c *Config) { c.Command = []CommandConfig{{}} },
+		"command[0].run[1]: ":            func(c *Config) { c.Command = []CommandConfig{{Run: []string{"a", "{{"}}} },
+		"command[0].timeout: -":          func(c *Config) { c.Command = []CommandConfig{{Run: []string{"a"}, Timeout: -1}} },
 	} {
 		if err := rule1(change)["hot"].Validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
@@ -141,6 +156,38 @@ func TestValidate(t *testing.T) {
 	}
 	if err := rule1(nil)["hot"].Validate(); err != nil {
 		t.Error(err)
+	}
+}
+
+// Templates over all that an event has are taken and filled.
+func TestTemplates(t *testing.T) {
+	e := &Event{Alert: "hot", Source: "kitchen", State: Raised, Count: 3, Result: []byte(`{"label":"cat","score":0.25,"seq":7,"features":{"t":31.5,"cpu.mean":0.5},"top":[{"label":"cat","score":0.25}]}`)}
+	for text, want := range map[string]string{
+		"{{.Alert}} {{.State}} at {{.Source}}, {{.Count}}": "hot raised at kitchen, 3",
+		"{{.Result.label}} {{.Result.score}}":              "cat 0.25",
+		"{{.Result.features.t}}":                           "31.5",
+		`{{index .Result.features "cpu.mean"}}`:            "0.5",
+		"{{range .Result.top}}{{.label}}{{end}}":           "cat",
+		"{{with .Result.top}}{{len .}}{{end}}":             "1",
+		"{{.Result.model}}":                                "",
+		"{{json .Source}}":                                 `"kitchen"`,
+		"{{json .Result.top}}":                             `[{"label":"cat","score":0.25}]`,
+		`{{printf "%.1f" .Result.score}}`:                  "0.2",
+		"{{$s := .Source}}{{$s}}":                          "kitchen",
+		`{{if eq .State "raised"}}ON{{else}}OFF{{end}}`:    "ON",
+		`{{define "x"}}{{.any}}{{end}}a`:                   "a",
+	} {
+		if errs := checkTemplate("message", text); errs != nil {
+			t.Errorf("%s: %v", text, errs)
+		}
+		if got, err := render(text, e); err != nil || string(got) != want {
+			t.Errorf("%s gives %q, %v; want %q", text, got, err, want)
+		}
+	}
+	// What shows with an event only is told without the library's words.
+	_, err := render("{{.Result.features.gone}}", e)
+	if want := `a template of the alert: {{.Result.features.gone}}: map has no entry for key "gone"`; err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"text/template"
 	"text/template/parse"
 	"time"
 
@@ -28,8 +27,8 @@ type Config struct {
 	Repeat   time.Duration   `yaml:"repeat" desc:"say it again after this time while it stays raised; 0 for never"`
 	Clear    string          `yaml:"clear" desc:"clears when the condition was false for this long (5s), or when an expression of its own is true; at once where it is empty"`
 	Severity string          `yaml:"severity" enum:"info,warning,critical" desc:"how bad it is"`
-	Message  string          `yaml:"message" desc:"text of the alert, a template over the event: {{.Source}}"`
-	Over     string          `yaml:"clear_message" desc:"text when it clears, a template too; the message and 'is over' where it is empty"`
+	Message  string          `yaml:"message" desc:"text of the alert, a template over the event: {{.Source}}, {{.Result.score}}"`
+	Over     string          `yaml:"clear_message" desc:"text when it clears, a template too; 'cleared: ' and the message where it is empty"`
 	Publish  []PublishConfig `yaml:"publish" desc:"messages to local topics, for appliances"`
 	Webhook  []WebhookConfig `yaml:"webhook" desc:"HTTP requests"`
 	Command  []CommandConfig `yaml:"command" desc:"programs to run, never through a shell"`
@@ -105,9 +104,7 @@ func (c Config) Validate() error {
 		bad("severity: %q is none of info, warning, critical", c.Severity)
 	}
 	text := func(path, s string) {
-		if _, err := parseTemplate(s); err != nil {
-			bad("%s: %w", path, err)
-		}
+		errs = append(errs, checkTemplate(path, s)...)
 	}
 	on := func(path string, states []string) {
 		for i, s := range states {
@@ -136,6 +133,15 @@ func (c Config) Validate() error {
 		path := fmt.Sprintf("webhook[%d]", i)
 		if u, err := url.Parse(w.URL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 			bad("%s.url: is no http:// or https:// address", path)
+		}
+		plain := func(path, s string) {
+			if strings.Contains(s, "{{") {
+				bad("%s: is no template; what changes goes into the body", path)
+			}
+		}
+		plain(path+".url", w.URL)
+		for name, value := range w.Headers {
+			plain(path+".headers."+name, value)
 		}
 		text(path+".body", w.Body)
 		limit(path, w.Timeout)
@@ -216,8 +222,4 @@ func (c Config) Topics() []string {
 		list = append(list, text)
 	}
 	return list
-}
-
-func parseTemplate(s string) (*template.Template, error) {
-	return template.New("").Funcs(template.FuncMap{"json": toJSON}).Option("missingkey=error").Parse(s)
 }

@@ -1,7 +1,6 @@
 package alert
 
 import (
-	"bytes"
 	"encoding/json"
 	"time"
 )
@@ -29,25 +28,4 @@ func (e *Event) JSON() []byte {
 		panic(err)
 	}
 	return b
-}
-
-func toJSON(v any) (string, error) {
-	b, err := json.Marshal(v)
-	return string(b), err
-}
-
-// render fills a template with an event; an empty one gives the event itself.
-func render(text string, e *Event) ([]byte, error) {
-	if text == "" {
-		return e.JSON(), nil
-	}
-	t, err := parseTemplate(text)
-	if err != nil {
-		return nil, err
-	}
-	var b bytes.Buffer
-	if err := t.Execute(&b, e); err != nil {
-		return nil, err
-	}
-	return b.Bytes(), nil
 }

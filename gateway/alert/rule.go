@@ -142,21 +142,21 @@ func (r *rule) say(s *state, what string, now time.Time, js []byte, picture []by
 
 // text is the event's message for people: raised and cleared never read alike.
 func (r *rule) text(e *Event) string {
-	template, after := r.cfg.Message, ""
+	template, before := r.cfg.Message, ""
 	switch {
 	case template == "":
 		template = "{{.Alert}} {{.State}} at {{.Source}}"
 	case e.State == Cleared && r.cfg.Over != "":
 		template = r.cfg.Over
 	case e.State == Cleared:
-		after = ": is over"
+		before = "cleared: "
 	}
 	text, err := render(template, e)
 	if err != nil {
-		r.log.Error().Err(err).Msg("message template")
+		r.log.Warn().Err(err).Str("source", e.Source).Msg("the text of the alert cannot be made; its name stands in its place")
 		return r.name + " " + e.State
 	}
-	return string(text) + after
+	return before + string(text)
 }
 
 // eval runs an expression; one that cannot be answered (a feature that is

@@ -124,7 +124,7 @@ func TestEvents(t *testing.T) {
 		if string(raised.Picture) != "picture of door" || repeated.Picture != nil || cleared.Picture != nil {
 			t.Errorf("pictures: %q %q %q", raised.Picture, repeated.Picture, cleared.Picture)
 		}
-		if raised.Message != "somebody at door" || repeated.Message != raised.Message || cleared.Message != "somebody at door: is over" {
+		if raised.Message != "somebody at door" || repeated.Message != raised.Message || cleared.Message != "cleared: somebody at door" {
 			t.Errorf("messages: %q %q %q", raised.Message, repeated.Message, cleared.Message)
 		}
 		if raised.Count != 1 || repeated.Count != 61 || cleared.Count != 62 {
@@ -139,7 +139,7 @@ func TestEvents(t *testing.T) {
 func TestClearMessage(t *testing.T) {
 	for want, change := range map[string]func(*Config){
 		"hot cleared at a": nil,
-		"m: is over":       func(c *Config) { c.Message = "m" },
+		"cleared: m":       func(c *Config) { c.Message = "m" },
 		"a is cool":        func(c *Config) { c.Message, c.Over = "m", "{{.Source}} is cool" },
 	} {
 		w := &world{}

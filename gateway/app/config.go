@@ -142,12 +142,22 @@ func (c Config) Validate() error {
 	}
 	section := func(path string, err error) {
 		for _, e := range flatten(err) {
-			errs = append(errs, fmt.Errorf("%s.%w", path, e))
+			e = fmt.Errorf("%s.%w", path, e)
+			var unknown *alert.UnknownName
+			if errors.As(e, &unknown) {
+				e = fmt.Errorf("%w%s", e, didYouMean(unknown.Name, unknown.Known))
+			}
+			errs = append(errs, e)
 		}
 	}
 	section("broker", c.Broker.Validate())
 	section("infer", c.Infer.Validate())
 	section("dashboard", c.Dashboard.Validate())
+	for i, l := range c.Broker.Listeners {
+		if broker.SameAddr(l.TCP+l.WebSocket, c.Dashboard.Listen) {
+			bad("dashboard.listen: %s is where broker.listeners[%d] listens", c.Dashboard.Listen, i)
+		}
+	}
 	names := slices.Sorted(maps.Keys(c.Streams))
 	models := slices.Sorted(maps.Keys(c.Models))
 	for _, name := range models {
