@@ -71,3 +71,33 @@ func (f *clientFlags) connect(ctx context.Context) (*link.Conn, error) {
 	}
 	return conn, err
 }
+
+// refused explains why a broker ended the connection at a message of so many
+// bytes. In MQTT 3.1.1 that is its answer to a publish that is not allowed.
+func (f *clientFlags) refused(ctx context.Context, topic string, size int, err error) error {
+	large := size > 256<<10
+	if err == nil || ctx.Err() != nil || !errors.Is(err, link.ErrEnded) && !large {
+		return err
+	}
+	again, away := f.connect(ctx)
+	if away != nil { // it is gone altogether
+		return err
+	}
+	again.Close()
+	why := f.mayNot("publish", topic)
+	if large {
+		why = fmt.Sprintf("perhaps %d bytes are more than the broker takes (broker.limits of a gateway), or %s", size, why)
+	}
+	return fmt.Errorf("publish %s: the broker refused it: %s", topic, why)
+}
+
+// mayNot says who may not publish or subscribe, and what would change that.
+func (f *clientFlags) mayNot(verb, topic string) string {
+	switch {
+	case strings.HasPrefix(topic, "$") && verb == "publish":
+		return "no client publishes to topics that begin with $"
+	case f.user == "":
+		return fmt.Sprintf("a client without a user may not %s there; --user names one, or a gateway's configuration allows it: broker.anonymous.%[1]s: [%q]", verb, topic)
+	}
+	return fmt.Sprintf("user %q may not %s there; a gateway's configuration allows it: broker.users.%[1]s.%[2]s: [%[3]q]", f.user, verb, topic)
+}

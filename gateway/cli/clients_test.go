@@ -87,6 +87,52 @@ func TestPublishAndSub(t *testing.T) {
 	interrupt(t, endless)
 }
 
+// Who may not do what it wants is told so, with its name, the topic and what
+// would change that; not that a connection was lost.
+func TestForbidden(t *testing.T) {
+	dir, broker, ws := t.TempDir(), testkit.FreeAddr(t), testkit.FreeAddr(t)
+	unix := filepath.Join(dir, "mqtt.sock")
+	start(t, "run", "--config", write(t, dir, "gateway.yaml", fmt.Sprintf(`data: %s/data
+broker:
+  listeners: [{tcp: %q}, {websocket: %q}, {unix: %q}]
+  users: {press7: {password: pw, publish: [factory/#], subscribe: [cmd/#]}}
+  anonymous: {publish: [open]}
+dashboard: {listen: ""}
+`, dir, broker, ws, unix))).Line(` ready `)
+	t.Setenv("EDGEGATEWAY_PASSWORD", "pw")
+	rows := write(t, t.TempDir(), "rows.csv", "1\n2\n3\n")
+	for args, want := range map[string]string{
+		"publish other/x 1 --user press7":                    `publish other/x: the broker refused it: user "press7" may not publish there; a gateway's configuration allows it: broker.users.press7.publish: ["other/x"]`,
+		"publish other/x 1 --user press7 -b ws://" + ws:      `publish other/x: the broker refused it: user "press7"`,
+		"publish other/x 1 --user press7 -b unix://" + unix:  `publish other/x: the broker refused it: user "press7"`,
+		"publish other/x 1":                                  `publish other/x: the broker refused it: a client without a user may not publish there; --user names one, or a gateway's configuration allows it: broker.anonymous.publish: ["other/x"]`,
+		"publish $SYS/x 1 --user press7":                     "publish $SYS/x: the broker refused it: no client publishes to topics that begin with $",
+		"publish --host --every 100ms other/x --user press7": `publish other/x: the broker refused it: user "press7"`,
+		"replay other/x " + rows + " --user press7":          `publish other/x: the broker refused it: user "press7"`,
+		"replay other/x " + rows + " --every 10ms":           `publish other/x: the broker refused it: a client without a user`,
+		"sub results/# --user press7":                        `subscribe results/#: the broker refuses it: user "press7" may not subscribe there; a gateway's configuration allows it: broker.users.press7.subscribe: ["results/#"]`,
+		"sub results/#":                                      `a client without a user may not subscribe there`,
+	} {
+		got := run(t, "", append([]string{strings.Fields(args)[0], "--broker", broker}, strings.Fields(args)[1:]...)...)
+		if got.code != 1 || !strings.Contains(got.stderr, want) {
+			t.Errorf("%s: %d %q, want %q", args, got.code, got.stderr, want)
+		}
+	}
+	done(t, "", "publish", "factory/a", "1", "--user", "press7", "--broker", broker)
+}
+
+// A broker that went away refused nothing.
+func TestBrokerGone(t *testing.T) {
+	p, broker, _ := gateway(t, "}")
+	pub := start(t, "publish", "--host", "--every", "100ms", "--broker", broker, "a")
+	in := watching(t, broker, "a")
+	in.next()
+	p.Kill()
+	if code := pub.Exit(); code != 1 || !strings.Contains(pub.Output(), "connection lost: the broker ended it") || strings.Contains(pub.Output(), "refused it") {
+		t.Errorf("%d %s", code, pub.Output())
+	}
+}
+
 func TestPublishHost(t *testing.T) {
 	_, broker, _ := gateway(t, "}")
 	in := watching(t, broker, "host/#")

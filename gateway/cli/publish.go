@@ -64,13 +64,9 @@ cpu, memory, disk (fractions), net_rx, net_tx (bytes a second), and temperature
 			defer conn.Close()
 			msg := link.Msg{Topic: args[0], Payload: payload, QoS: byte(qos), Retain: retain}
 			if !host {
-				err := conn.Publish(ctx, msg)
-				if err != nil && ctx.Err() == nil && len(payload) > 256<<10 {
-					err = fmt.Errorf("%w; perhaps %d bytes are more than the broker takes (broker.limits of a gateway)", err, len(payload))
-				}
-				return err
+				return c.refused(ctx, msg.Topic, len(payload), conn.Publish(ctx, msg))
 			}
-			return publishHost(ctx, conn, msg, every)
+			return c.refused(ctx, msg.Topic, 0, publishHost(ctx, conn, msg, every))
 		},
 	}
 	c.add(cmd)

@@ -44,7 +44,8 @@ rows' own times, and without either it goes as fast as the broker takes it.`,
 				return err
 			}
 			defer conn.Close()
-			return r.run(cmd.Context(), conn, args[0], items)
+			size, err := r.run(cmd.Context(), conn, args[0], items)
+			return c.refused(cmd.Context(), args[0], size, err)
 		},
 	}
 	c.add(cmd)
@@ -157,7 +158,8 @@ func (r *replay) rows(list []recorded, path string) ([]recorded, error) {
 // inFlight is how many QoS 1 messages wait for their acknowledgement.
 const inFlight = 64
 
-func (r *replay) run(ctx context.Context, conn *link.Conn, topic string, items []recorded) error {
+// run publishes all; size is the length of the longest message it sent.
+func (r *replay) run(ctx context.Context, conn *link.Conn, topic string, items []recorded) (size int, err error) {
 	bar := progress(len(items), "replay", r.quiet || r.loop)
 	var waits []func(context.Context) error
 	settle := func(keep int) error {
@@ -178,13 +180,14 @@ func (r *replay) run(ctx context.Context, conn *link.Conn, topic string, items [
 			if it.path != "" {
 				var err error
 				if payload, err = os.ReadFile(it.path); err != nil {
-					return err
+					return size, err
 				}
 			}
+			size = max(size, len(payload))
 			waits = append(waits, conn.Start(link.Msg{Topic: topic, Payload: payload, QoS: byte(r.qos)}))
 			sent++
 			if err := settle(inFlight - 1); err != nil {
-				return err
+				return size, err
 			}
 			pause := r.every
 			if !it.at.IsZero() && i+1 < len(items) {
@@ -192,16 +195,16 @@ func (r *replay) run(ctx context.Context, conn *link.Conn, topic string, items [
 			}
 			if pause == 0 {
 				if ctx.Err() != nil {
-					return nil
+					return size, nil
 				}
 				continue
 			}
 			next = next.Add(pause)
 			select {
 			case <-ctx.Done():
-				return nil
+				return size, nil
 			case <-conn.Done():
-				return conn.Err()
+				return size, conn.Err()
 			case <-time.After(time.Until(next)):
 			}
 		}
@@ -210,9 +213,9 @@ func (r *replay) run(ctx context.Context, conn *link.Conn, topic string, items [
 		}
 	}
 	if err := settle(0); err != nil {
-		return err
+		return size, err
 	}
 	bar.Finish()
 	fmt.Fprintf(os.Stderr, "%d messages published\n", sent)
-	return nil
+	return size, nil
 }

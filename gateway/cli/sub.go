@@ -2,8 +2,10 @@ package cli
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 
 	"github.com/spf13/cobra"
@@ -51,6 +53,9 @@ func subCommand() *cobra.Command {
 					close(enough)
 				}
 			})
+			if errors.Is(err, link.ErrRefused) {
+				err = fmt.Errorf("%w: %s", err, c.mayNot("subscribe", strings.Join(args, " ")))
+			}
 			if err != nil {
 				return err
 			}

@@ -44,10 +44,13 @@ type Conn struct {
 	err     error // set before done is closed
 }
 
-// ErrClosed is the error of a connection that Close ended; ErrRefused that of
-// a subscription that the broker does not allow. The connection goes on then.
+// ErrClosed is the error of a connection that Close ended; ErrEnded that of
+// one that the other side did, which is a broker's answer to what it does not
+// allow, where MQTT 3.1.1 has no other; ErrRefused that of a subscription that
+// the broker does not allow. The connection goes on then.
 var (
 	ErrClosed  = errors.New("the connection was closed")
+	ErrEnded   = errors.New("the broker ended it")
 	ErrRefused = errors.New("the broker refuses it")
 )
 
@@ -72,7 +75,12 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 		SetProtocolVersion(4).SetCleanSession(true).SetAutoReconnect(false).SetConnectRetry(false).
 		SetOrderMatters(true).SetMaxResumePubInFlight(0).
 		SetDefaultPublishHandler(func(mqtt.Client, mqtt.Message) {}).
-		SetConnectionLostHandler(func(_ mqtt.Client, err error) { c.end(fmt.Errorf("connection lost: %w", err)) })
+		SetConnectionLostHandler(func(_ mqtt.Client, err error) {
+			if closed(err) {
+				err = fmt.Errorf("%w: %w", ErrEnded, err)
+			}
+			c.end(fmt.Errorf("connection lost: %w", err))
+		})
 	if w := cfg.Will; w != nil {
 		o.SetBinaryWill(w.Topic, w.Payload, w.QoS, w.Retain)
 	}

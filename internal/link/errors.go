@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
+	"github.com/gorilla/websocket"
 )
 
 // explain says what to look at for the usual failures; secure says that TLS
@@ -55,5 +56,6 @@ func explain(err error, secure bool) error {
 }
 
 func closed(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+	var ws *websocket.CloseError
+	return errors.As(err, &ws) || errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }

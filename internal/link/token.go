@@ -98,6 +98,9 @@ func (c *Conn) complete() {
 			select {
 			case <-t.sent.Done():
 				if err := t.sent.Error(); err != nil {
+					if !c.client.IsConnectionOpen() && c.lost() {
+						return // all fail for the reason that it went
+					}
 					t.err = fmt.Errorf("publish %s: %w", t.msg.Topic, err)
 				}
 				close(t.done)
@@ -107,5 +110,16 @@ func (c *Conn) complete() {
 		case <-c.done:
 			return
 		}
+	}
+}
+
+// lost waits for the reason that the library is about to give for the end of
+// the connection; the messages under way it ends first, without one.
+func (c *Conn) lost() bool {
+	select {
+	case <-c.done:
+		return true
+	case <-time.After(c.timeout):
+		return false
 	}
 }
