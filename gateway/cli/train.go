@@ -265,7 +265,7 @@ func (t *training) build() (*train.Network, error) {
 		return nil, err
 	}
 	if t.base == nil {
-		net.Norm = t.learn.LearnNorm()
+		net.Normalise(t.learn)
 	}
 	if t.learn.Labels == nil && spec.Layers[last].Type == "dense" && net.Final() == "none" {
 		net.OutNorm = t.learn.LearnOutNorm()

@@ -215,7 +215,7 @@ func (d *Dataset) stratify(part float64, r *rand.Rand) (a, b []int) {
 }
 
 // LearnNorm gives mean and standard deviation of each feature; a feature that
-// never changes keeps its scale. Pictures need none.
+// never changes keeps its scale. It is nil for pictures.
 func (d *Dataset) LearnNorm() *Norm {
 	if d.Pixels != nil {
 		return nil

@@ -36,7 +36,9 @@ func (n *Network) export(description string, labels []string) (*model.Model, map
 // network appends all of n to the tensor at, and makes its answer the model's.
 func (e *exporter) network(n *Network, at int) error {
 	g, first := e.graph(), at
-	at = e.normalise(at, n.In, n.Norm)
+	if !n.fromBlack() {
+		at = e.normalise(at, n.In, n.Norm)
+	}
 	for i := 0; i < len(n.layers); i++ {
 		var err error
 		if at, i, err = e.layer(n, i, at); err != nil {
@@ -170,6 +172,16 @@ func (e *exporter) layer(n *Network, i, at int) (next, last int, err error) {
 	switch l := n.layers[i].(type) {
 	case *dense:
 		w, b, act, last := n.linear(i, l.w, l.b, false)
+		if i == n.takes() && n.fromBlack() { // (x+1)/2, which is how it learned
+			for o := range b {
+				sum := 0.0
+				for j := range l.in {
+					w[o*l.in+j] /= 2
+					sum += float64(w[o*l.in+j])
+				}
+				b[o] += float32(sum)
+			}
+		}
 		if n.OutNorm != nil && n.lastDense() == i {
 			unscale(w, b, n.OutNorm)
 		}
@@ -223,6 +235,9 @@ func (e *exporter) layer(n *Network, i, at int) (next, last int, err error) {
 	case *observer:
 		if l.seen() {
 			r := Range{l.r.W[0], l.r.W[1]}
+			if i < n.takes() && n.fromBlack() {
+				r = Range{2*r.Low - 1, 2*r.High - 1}
+			}
 			if n.OutNorm != nil && n.lastDense() < i && n.lastDense() >= 0 {
 				r = r.unscale(n.OutNorm)
 			}

@@ -112,10 +112,10 @@ func (p *Param) use() []float32 {
 // flatten makes one row of a picture; the values stay where they are.
 type flatten struct{}
 
-func (flatten) build(in Shape, _ *rand.Rand) (Shape, error)  { return Shape{product(in)}, nil }
-func (flatten) forward(x []float32, _ int, _ bool) []float32 { return x }
-func (flatten) backward(dy []float32, _ int, _ bool) []float32       { return dy }
-func (flatten) params() []*Param                             { return nil }
+func (flatten) build(in Shape, _ *rand.Rand) (Shape, error)    { return Shape{product(in)}, nil }
+func (flatten) forward(x []float32, _ int, _ bool) []float32   { return x }
+func (flatten) backward(dy []float32, _ int, _ bool) []float32 { return dy }
+func (flatten) params() []*Param                               { return nil }
 
 // dropout sets a share of the values to 0 while training and scales the rest,
 // so that nothing is left to do afterwards.

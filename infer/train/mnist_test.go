@@ -56,6 +56,10 @@ func TestTrainDigits(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			net.Normalise(some)
+			if net.fromBlack() != (name == "mlp") {
+				t.Errorf("begins at black: %v", net.fromBlack())
+			}
 			cfg := DefaultConfig()
 			cfg.Epochs, cfg.Batch = 1, 32
 			tr := &Trainer{Net: net, Config: cfg, Train: some, Val: test}
@@ -66,6 +70,20 @@ func TestTrainDigits(t *testing.T) {
 				t.Errorf("accuracy %v after an epoch", a)
 			}
 			agree(t, net, test)
+			if name != "mlp" {
+				return
+			}
+			aware := net.Aware()
+			if err := (&Trainer{Net: aware, Config: cfg, Train: some.first(64)}).Run(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			_, ranges, err := aware.ExportAware("test", some.Classes)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r := ranges["input"]; math.Abs(float64(r.Low)+1) > 0.01 || math.Abs(float64(r.High)-1) > 0.01 {
+				t.Errorf("inputs are from %v to %v, not as pictures are given", r.Low, r.High)
+			}
 		})
 	}
 }
@@ -141,6 +159,7 @@ func BenchmarkEpoch(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	net.Normalise(all)
 	cfg := DefaultConfig()
 	cfg.Epochs = 1
 	b.Log(Kernel())
@@ -165,6 +184,7 @@ func TestDocumentsExample(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		net.Normalise(all)
 		cfg := DefaultConfig()
 		cfg.Seed = seed + 1
 		tr := &Trainer{Net: net, Config: cfg, Train: all}

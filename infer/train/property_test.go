@@ -97,7 +97,7 @@ func TestRandomNetworks(t *testing.T) {
 				refused[err.Error()]++
 				return
 			}
-			n.Norm = d.LearnNorm()
+			n.Normalise(d)
 			if n.linearEnd() {
 				n.OutNorm = d.LearnOutNorm()
 			}
