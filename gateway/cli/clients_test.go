@@ -7,6 +7,7 @@ import (
 	"image/png"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -223,16 +224,53 @@ func TestReplayPictures(t *testing.T) {
 }
 
 func TestWatchAndRun(t *testing.T) {
-	p, broker, web := gateway(t, "}\nstreams: {rows: {topics: [rows/+], input: {json: [v]}}}")
+	dir, broker, web := t.TempDir(), testkit.FreeAddr(t), testkit.FreeAddr(t)
+	file := write(t, dir, "gateway.yaml", fmt.Sprintf("gateway: hall-7\ndata: %s/data\nbroker: {listeners: [{tcp: %q}]}\ndashboard: {listen: %q}\nstreams: {rows: {topics: [rows/+], input: {json: [v]}}}\n", dir, broker, web))
+	p := start(t, "run", "--config", file)
+	p.Line(` ready `)
 	done(t, "", "publish", "--broker", broker, "rows/a", `{"v": 1}`)
-	if got := done(t, "", "watch", "--once", "--url", "http://"+web); !strings.Contains(got, "gateway hall-7") || !strings.Contains(got, "rows") {
+	for _, args := range [][]string{{"--url", "http://" + web}, {"--url", web}, {"--url", "http://" + web + "/"}, {"--config", file}} {
+		got := done(t, "", append([]string{"watch", "--once"}, args...)...)
+		if !regexp.MustCompile(`(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  gateway hall-7, 0 clients, broker tcp://127`).MatchString(got) || !strings.Contains(got, "\nrows ") {
+			t.Errorf("%v: %s", args, got)
+		}
+	}
+	// Into a pipe each table has its time and stands apart from the one before.
+	w := start(t, "watch", "--url", web)
+	w.Line(`^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  gateway hall-7`)
+	w.Line(`^rows +1 +1 +-`)
+	w.Line(`^-{80}$`)
+	w.Line(`^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  gateway hall-7`)
+	w.Line(`^rows +1 +1 +0\.0`)
+	interrupt(t, w)
+	if strings.Contains(w.Output(), "\x1b") {
+		t.Errorf("a terminal is steered where there is none: %q", w.Output())
+	}
+
+	// The file is wrong since; who looks at the gateway wants to know that too.
+	write(t, dir, "gateway.yaml", read(t, file)+"streasm: {}\n")
+	if got := done(t, "", "watch", "--once", "--config", file); !strings.Contains(got, "gateway hall-7") {
 		t.Error(got)
 	}
-	w := start(t, "watch", "--url", "http://"+web)
-	w.Line(`^rows +1 +1 +`)
-	interrupt(t, w)
+	quiet := write(t, dir, "quiet.yaml", fmt.Sprintf("data: %s/quiet\nbroker: {listeners: [{tcp: 127.0.0.1:0}]}\ndashboard: {listen: ''}\n", dir))
+	start(t, "run", "--config", quiet).Line(` ready `)
 	interrupt(t, p)
 	p.Line(`stopped`)
+	for args, want := range map[string]string{
+		"--url ftp://hall":             `2 --url: "ftp://hall" is no address of a dashboard such as http://127.0.0.1:9464 or 127.0.0.1:9464`,
+		"--url http://":                "2 --url: ",
+		"--url 127.0.0.1:x":            "2 --url: ",
+		"--url " + web:                 "1 no gateway answers at http://" + web,
+		"--url " + web + " -c " + file: "2 give --url or --config, not both",
+		"--config " + file:             "1 no gateway runs on the data folder " + dir + "/data",
+		"--config " + dir + "/gone":    "3 configuration: open " + dir + "/gone: no such file",
+		"--config " + quiet:            "has no dashboard: dashboard.listen of its configuration is empty",
+	} {
+		got := run(t, "", append([]string{"watch", "--once"}, strings.Fields(args)...)...)
+		if said := fmt.Sprint(got.code, " ", strings.TrimPrefix(got.stderr, "edgegateway: ")); !strings.Contains(said, want) {
+			t.Errorf("%s: %q, want %q", args, said, want)
+		}
+	}
 }
 
 // Two gateways on one folder of data would spoil it: the second is told who

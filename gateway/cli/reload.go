@@ -39,10 +39,7 @@ why is said here, in the gateway's log and by watch. SIGHUP does the same.`,
 				return err
 			}
 			if g == nil {
-				if dir, err := filepath.Abs(cfg.Data); err == nil && dir != cfg.Data {
-					return fmt.Errorf("no gateway runs on the data folder %s; data: %s counts from the folder that a command runs in", dir, cfg.Data)
-				}
-				return fmt.Errorf("no gateway runs on the data folder %s", cfg.Data)
+				return noGateway(cfg.Data)
 			}
 			if g.Config != "" && !sameFile(g.Config, config) {
 				return &exitError{exitUsage, fmt.Errorf("gateway %s, process %d, runs with %s, and reads no other file; put the change there, or restart it with run --config %s",
@@ -80,6 +77,13 @@ why is said here, in the gateway's log and by watch. SIGHUP does the same.`,
 	cmd.Flags().StringVarP(&config, "config", "c", "edgegateway.yaml", "configuration file of the gateway")
 	completeFiles(cmd, "config", "yaml", "yml")
 	return cmd
+}
+
+func noGateway(data string) error {
+	if dir, err := filepath.Abs(data); err == nil && dir != data {
+		return fmt.Errorf("no gateway runs on the data folder %s; data: %s counts from the folder that a command runs in", dir, data)
+	}
+	return fmt.Errorf("no gateway runs on the data folder %s", data)
 }
 
 // reloadsOf asks a gateway for its last reload; false where it does not say.

@@ -3,9 +3,12 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
+	neturl "net/url"
 	"os"
 	"strings"
 	"text/tabwriter"
@@ -18,41 +21,101 @@ import (
 )
 
 func watchCommand() *cobra.Command {
-	var url string
+	var url, config string
 	var once bool
 	cmd := &cobra.Command{
-		Use:     "watch",
-		Short:   "Show a running gateway's streams, models, alerts and links, each second",
-		Example: "  edgegateway watch --url http://127.0.0.1:9464\n  edgegateway watch --once",
+		Use:   "watch",
+		Short: "Show a running gateway's streams, models, alerts and links, each second",
+		Long: `Show a running gateway's streams, models, alerts and links, anew each second
+until Ctrl-C. The gateway is the one at --url, or that which runs with the data
+folder of --config.`,
+		Example: "  edgegateway watch --config /etc/edgegateway.yaml\n  edgegateway watch --url http://hall-7:9464 --once",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			last := map[string]uint64{}
-			var at time.Time
-			for {
-				s, err := readStatus(cmd.Context(), url)
-				if err != nil {
-					return err
+			address, err := statusAddress(url)
+			if err == nil && config != "" {
+				if cmd.Flags().Changed("url") {
+					return &exitError{exitUsage, errors.New("give --url or --config, not both")}
 				}
-				now := time.Now()
-				if term.IsTerminal(int(os.Stdout.Fd())) && !once {
-					fmt.Print("\x1b[H\x1b[2J")
-				}
-				printStatus(os.Stdout, s, last, now.Sub(at))
-				at = now
-				if once {
-					return nil
-				}
-				select {
-				case <-cmd.Context().Done():
-					return nil
-				case <-time.After(time.Second):
-				}
+				address, err = statusOf(config)
 			}
+			if err != nil {
+				return err
+			}
+			return watch(cmd.Context(), address, once)
 		},
 	}
-	cmd.Flags().StringVar(&url, "url", "http://127.0.0.1:9464", "the gateway's dashboard")
+	cmd.Flags().StringVar(&url, "url", "http://127.0.0.1:9464", "the gateway's dashboard: http://HOST:PORT or HOST:PORT")
+	cmd.Flags().StringVarP(&config, "config", "c", "", "configuration file of a gateway that runs on this machine")
 	cmd.Flags().BoolVar(&once, "once", false, "print once and end")
+	completeFiles(cmd, "config", "yaml", "yml")
 	return cmd
+}
+
+// watch prints the gateway's state each second: on a terminal in place of the
+// one before, elsewhere behind a line that parts them.
+func watch(ctx context.Context, address string, once bool) error {
+	terminal := term.IsTerminal(int(os.Stdout.Fd()))
+	last := map[string]uint64{}
+	var at time.Time
+	for {
+		s, err := readStatus(ctx, address)
+		if err != nil {
+			return err
+		}
+		now := time.Now()
+		switch {
+		case once:
+		case terminal:
+			fmt.Print("\x1b[H\x1b[2J")
+		case !at.IsZero():
+			fmt.Println("\n" + strings.Repeat("-", 80))
+		}
+		printStatus(os.Stdout, s, now, last, now.Sub(at))
+		at = now
+		if once {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// statusAddress makes an address that HTTP takes of --url.
+func statusAddress(text string) (string, error) {
+	full := text
+	if !strings.Contains(full, "://") {
+		full = "http://" + full
+	}
+	u, err := neturl.Parse(full)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return "", &exitError{exitUsage, fmt.Errorf("--url: %q is no address of a dashboard such as http://127.0.0.1:9464 or 127.0.0.1:9464", text)}
+	}
+	return full, nil
+}
+
+// statusOf is the dashboard of the gateway that runs with a configuration.
+func statusOf(config string) (string, error) {
+	cfg, err := app.LoadConfig(config)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", invalid(err)
+	}
+	if err != nil { // it runs with what was right
+		cfg.Data = dataOf(config)
+	}
+	g, err := app.Holder(cfg.Data)
+	switch {
+	case err != nil:
+		return "", err
+	case g == nil:
+		return "", noGateway(cfg.Data)
+	case g.Dashboard == "":
+		return "", fmt.Errorf("gateway %s, process %d, has no dashboard: dashboard.listen of its configuration is empty", g.Gateway, g.Process)
+	}
+	return "http://" + g.Dashboard, nil
 }
 
 func readStatus(ctx context.Context, url string) (s app.Status, err error) {
@@ -73,13 +136,13 @@ func readStatus(ctx context.Context, url string) (s app.Status, err error) {
 	return s, nil
 }
 
-func printStatus(out io.Writer, s app.Status, last map[string]uint64, since time.Duration) {
-	fmt.Fprintf(out, "gateway %s, %d clients, broker %s\n\n", s.Gateway, s.Clients, strings.Join(s.Broker, " "))
+func printStatus(out io.Writer, s app.Status, now time.Time, last map[string]uint64, since time.Duration) {
+	fmt.Fprintf(out, "%s  gateway %s, %s, broker %s\n\n", now.Format(time.DateTime), s.Gateway, count(s.Clients, "client"), strings.Join(s.Broker, " "))
 	w := tabwriter.NewWriter(out, 2, 4, 2, ' ', 0)
 	fmt.Fprintln(w, "STREAM\tMODEL\tIN\tRESULTS\tPER S\tQUEUED\tDROPPED")
 	for _, st := range s.Streams {
 		rate := "-"
-		if before, ok := last[st.Stream]; ok && since > 0 {
+		if before, ok := last[st.Stream]; ok && since > 0 && st.Results >= before { // it counts from its start
 			rate = fmt.Sprintf("%.1f", float64(st.Results-before)/since.Seconds())
 		}
 		last[st.Stream] = st.Results
