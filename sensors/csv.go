@@ -15,7 +15,8 @@ type csvDecoder struct {
 	columns   []string
 	take      []int // columns that are values
 	names     []string
-	time, seq int // -1: none
+	is        []string // of a value that says whether its column is this text; "" of a number
+	time, seq int      // -1: none
 	format    string
 	delimiter byte
 	fields    []string
@@ -33,11 +34,29 @@ func newCSVDecoder(cfg InputConfig) *csvDecoder {
 			taken = slices.Contains(cfg.CSV.Values, name)
 		}
 		if taken {
-			d.take = append(d.take, i)
-			d.names = append(d.names, name)
+			d.take, d.names, d.is = append(d.take, i), append(d.names, name), append(d.is, "")
+		}
+		for _, v := range cfg.CSV.Values {
+			if column, is, ok := oneOf(v); ok && column == name && !slices.Contains(d.columns, v) {
+				d.take, d.names, d.is = append(d.take, i), append(d.names, v), append(d.is, is)
+			}
 		}
 	}
 	return d
+}
+
+// oneOf reads NAME=TEXT, which stands for 1 where NAME is that text and for 0
+// elsewhere: how training makes inputs of a column of text.
+func oneOf(value string) (name, text string, ok bool) {
+	name, text, ok = strings.Cut(value, "=")
+	return name, text, ok && name != "" && text != ""
+}
+
+func truth(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
 }
 
 func (d *csvDecoder) Names() []string { return d.names }
@@ -60,6 +79,10 @@ func (d *csvDecoder) Decode(payload []byte, s *Sample) error {
 		return &Error{badCSV, fmt.Sprintf("the line has %d fields, there are %d columns", len(fields), len(d.columns))}
 	}
 	for k, i := range d.take {
+		if d.is[k] != "" {
+			s.Values = append(s.Values, truth(strings.TrimSpace(fields[i]) == d.is[k]))
+			continue
+		}
 		v, err := parseNumber(unsafe.Slice(unsafe.StringData(fields[i]), len(fields[i])))
 		if err != nil {
 			return &Error{notANumber, fmt.Sprintf("column %s: %v", d.names[k], err)}
@@ -84,9 +107,12 @@ func (d *csvDecoder) Decode(payload []byte, s *Sample) error {
 // becomes a sample, and the other would be lost without a word.
 func (d *csvDecoder) header(line string) error {
 	fields, err := d.split(strings.TrimRight(line, "\r"))
-	for _, i := range d.take {
+	for k, i := range d.take {
 		if err != nil || i >= len(fields) {
 			return err
+		}
+		if d.is[k] != "" {
+			continue
 		}
 		if _, err := strconv.ParseFloat(fields[i], 64); err != nil {
 			return nil

@@ -30,6 +30,9 @@ func TestDecode(t *testing.T) {
 	csv := input(func(c *InputConfig) {
 		c.CSV, c.Time = &CSVConfig{Columns: []string{"date", "a", "-", "b"}}, "date"
 	})
+	texts := input(func(c *InputConfig) {
+		c.CSV = &CSVConfig{Columns: []string{"type", "a"}, Values: []string{"a", "type=H", "type=L"}}
+	})
 	raw := func(form string) InputConfig { return input(func(c *InputConfig) { c.Raw = form }) }
 	for name, c := range map[string]struct {
 		cfg     InputConfig
@@ -40,6 +43,10 @@ func TestDecode(t *testing.T) {
 	}{
 		"json":                {vibration, `{"cpu":0.5,"data":{"temp":"21.5"},"axes":[1,true],"at":1700000000123,"n":7}`, []float64{0.5, 21.5, 1}, "2023-11-14T22:13:20.123Z", ""},
 		"json without field":  {vibration, `{"cpu":0.5}`, nil, "", missingField},
+		"json text":           {input(func(c *InputConfig) { c.JSON = []string{"type=H", "m.type=L", "type=L"} }), `{"type":"L","m":{"type":"H"}}`, []float64{0, 0, 1}, "", ""},
+		"json text missing":   {input(func(c *InputConfig) { c.JSON = []string{"type=H"} }), `{"tpye":"H"}`, nil, "", missingField},
+		"csv text":            {texts, "1,date\n L,2.5", []float64{0, 1, 2.5}, "", ""},
+		"csv text last":       {texts, "H,2.5", []float64{1, 0, 2.5}, "", ""},
 		"json null":           {vibration, `{"cpu":null,"data":{"temp":1},"axes":[1,2],"at":1,"n":1}`, nil, "", notANumber},
 		"no json":             {vibration, `{"cpu":0.5`, nil, "", badJSON},
 		"json huge number":    {vibration, `{"cpu":1e999,"data":{"temp":1},"axes":[1,2],"at":1,"n":1}`, nil, "", notANumber},

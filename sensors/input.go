@@ -11,7 +11,7 @@ import (
 // InputConfig says what a stream's payloads are. One of json, csv, raw,
 // number and image is given.
 type InputConfig struct {
-	JSON         []string      `yaml:"json" desc:"paths of the numbers in a JSON payload: [cpu, data.temp, axes[0], samples[*]]"`
+	JSON         []string      `yaml:"json" desc:"paths of the numbers in a JSON payload: [cpu, data.temp, axes[0], samples[*]]; type=L is 1 where the text at type is L, else 0"`
 	CSV          *CSVConfig    `yaml:"csv" desc:"one line of comma-separated values"`
 	Raw          string        `yaml:"raw" desc:"numbers as bytes: f32le, i16be, u8 ...; tensor for bytes that go into the model as they stand"`
 	Channels     []string      `yaml:"channels" desc:"names of the values that follow each other in a raw payload or a JSON array: [x, y, z]; it may hold many readings of them"`
@@ -30,7 +30,7 @@ type InputConfig struct {
 // CSVConfig is the shape of a CSV line.
 type CSVConfig struct {
 	Columns   []string `yaml:"columns" desc:"the columns of a line in order; those named - are skipped"`
-	Values    []string `yaml:"values" desc:"the columns that are taken; all but time and sequence where it is empty"`
+	Values    []string `yaml:"values" desc:"the columns that are taken; all but time and sequence where it is empty; type=L is 1 where the column type is L, else 0"`
 	Delimiter string   `yaml:"delimiter" desc:"one character; a comma where it is empty"`
 }
 
@@ -116,7 +116,7 @@ func (c CSVConfig) validate(in InputConfig) (errs []error) {
 		errs = append(errs, fmt.Errorf("csv.columns: name the columns of a line in order"))
 	}
 	for i, v := range c.Values {
-		if !slices.Contains(c.Columns, v) {
+		if name, _, ok := oneOf(v); !slices.Contains(c.Columns, v) && !(ok && slices.Contains(c.Columns, name)) {
 			errs = append(errs, fmt.Errorf("csv.values[%d]: there is no column %q", i, v))
 		}
 	}

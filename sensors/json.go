@@ -50,6 +50,10 @@ func (d *jsonDecoder) Decode(payload []byte, s *Sample) error {
 		if !v.Exists() {
 			return &Error{missingField, fmt.Sprintf("there is nothing at %q", p.name)}
 		}
+		if p.is != "" {
+			s.Values = append(s.Values, truth(v.String() == p.is))
+			continue
+		}
 		var err error
 		if p.spread {
 			if !v.IsArray() {

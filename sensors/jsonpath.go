@@ -13,7 +13,8 @@ import (
 type path struct {
 	name   string
 	gjson  string
-	spread bool // [*] at the end: all numbers of an array
+	spread bool   // [*] at the end: all numbers of an array
+	is     string // the value is whether the text there is this one; "" for numbers
 }
 
 // parsePath turns the form people write into the library's, in which other
@@ -21,6 +22,9 @@ type path struct {
 func parsePath(p string) (path, error) {
 	out := path{name: p}
 	rest := strings.TrimPrefix(p, "$.")
+	if name, is, ok := oneOf(rest); ok {
+		rest, out.is = name, is
+	}
 	if rest, out.spread = strings.CutSuffix(rest, "[*]"); rest == "" && !out.spread {
 		return out, fmt.Errorf("the path is empty")
 	}
@@ -47,6 +51,9 @@ func parsePath(p string) (path, error) {
 			}
 			index, indexed = strings.CutPrefix(index, "[")
 		}
+	}
+	if out.spread && out.is != "" {
+		return out, fmt.Errorf("%q: an array is no text", p)
 	}
 	if out.gjson = strings.Join(parts, "."); out.gjson == "" {
 		out.gjson = "@this"
@@ -79,7 +86,7 @@ type NamePath struct{ path path }
 // NewNamePath understands the path of one value.
 func NewNamePath(text string) (NamePath, error) {
 	p, err := parsePath(text)
-	if err == nil && p.spread {
+	if err == nil && (p.spread || p.is != "") {
 		err = fmt.Errorf("%q is no path to one value", text)
 	}
 	return NamePath{p}, err

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -23,6 +24,8 @@ type dataSource struct {
 	csv       train.CSVConfig
 	size, fit string
 	samples   int
+
+	from, before string
 }
 
 // add declares the flags. what says what the data is for.
@@ -35,6 +38,8 @@ func (s *dataSource) add(cmd *cobra.Command, what string) {
 	f.BoolVar(&s.csv.Regression, "regression", false, "of a CSV: take a numeric target as values, though it has few of them")
 	f.IntVar(&s.csv.Window, "window", 0, "of a CSV: so many rows are one input")
 	f.IntVar(&s.csv.Ahead, "ahead", 0, "of a CSV: the rows behind the window that are the target, without --target")
+	f.StringVar(&s.before, "before", "", "take what is from before this time alone, such as 2026-05-01 or \"2026-05-01 12:00:00\"")
+	f.StringVar(&s.from, "from", "", "take what is from this time on alone")
 	f.StringVar(&s.size, "size", "", "of pictures: HEIGHTxWIDTH or HEIGHTxWIDTHxCHANNELS; by default what the model takes")
 	f.StringVar(&s.fit, "fit", "letterbox", "of pictures: stretch, letterbox or crop")
 	f.IntVar(&s.samples, "samples", 0, "take at most so many samples, spread evenly over the data; 0: all")
@@ -69,8 +74,23 @@ func (s *dataSource) read(ctx context.Context, shape train.Shape, say io.Writer)
 	if s.samples < 0 {
 		return nil, &exitError{exitUsage, fmt.Errorf("--samples %d is below 0", s.samples)}
 	}
+	for _, bound := range []struct {
+		flag, text string
+		at         *time.Time
+	}{{"from", s.from, &s.csv.From}, {"before", s.before, &s.csv.Before}} {
+		if bound.text == "" {
+			continue
+		}
+		var ok bool
+		if *bound.at, ok = train.ParseTime(bound.text); !ok {
+			return nil, &exitError{exitUsage, fmt.Errorf("--%s %q is no time such as 2026-05-01 or \"2026-05-01 12:00:00\"", bound.flag, bound.text)}
+		}
+	}
 	if pictures, labels, ok := s.idx(); ok {
 		d, err := train.LoadIDX(pictures, labels)
+		if err == nil {
+			d, err = d.Between(s.csv.From, s.csv.Before)
+		}
 		return d, invalid(err)
 	}
 	info, err := os.Stat(s.path)
@@ -132,6 +152,9 @@ func (s *dataSource) recorded(ctx context.Context, shape train.Shape, say io.Wri
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
+	if err == nil {
+		d, err = d.Between(s.csv.From, s.csv.Before)
+	}
 	return d, invalid(err)
 }
 
@@ -168,6 +191,9 @@ func (s *dataSource) pictures(ctx context.Context, shape train.Shape, say io.Wri
 			break
 		}
 		fmt.Fprintf(say, "left out: %s\n", r)
+	}
+	if err == nil {
+		d, err = d.Between(s.csv.From, s.csv.Before)
 	}
 	return d, invalid(err)
 }

@@ -46,7 +46,8 @@ func evaluateCommand() *cobra.Command {
 		Use:   "evaluate MODEL...",
 		Short: "Judge models side by side: right how often, how large, how fast on this box",
 		Long: `Judge models side by side. With --data: accuracy (or error, or the area under
-the ROC curve for anomalies) and agreement with the first model. Always: bytes
+the ROC curve for anomalies) and agreement with the first model; of two classes
+of numbers also what the best threshold on one of them alone gives. Always: bytes
 of the file by part and zipped, multiply-adds, the most bytes of values at one
 time, and the time of every delegate on this box, each tried in a process of
 its own.`,
@@ -102,6 +103,9 @@ func (e *evaluation) run(ctx context.Context, files []string, out, say io.Writer
 			b.end()
 			if err != nil {
 				return e.failed(ctx, path, err)
+			}
+			if one.Quality.Task == compress.Classes {
+				one.Quality.Baseline = compress.OneThreshold(s.Set, s.Set)
 			}
 			if i == 0 {
 				first = file

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -35,6 +36,7 @@ type training struct {
 	cfg              train.Config
 	say              io.Writer
 	learn, hold, off *train.Dataset // learned from, chosen by (nil: none), judged by
+	all              *train.Dataset // as it was read, without what --test named
 	base             *train.Base
 }
 
@@ -137,13 +139,29 @@ func (t *training) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("the exported model: %w", err)
 	}
+	if t.base == nil {
+		q.Baseline = compress.OneThreshold(t.learn, raw)
+	}
+	var alarm *alarm
+	if q.Task == compress.Reconstruction {
+		if alarm, err = t.alarm(rest, file); err != nil {
+			return err
+		}
+	}
 	if err := writeWhole(t.out, file); err != nil {
 		return err
 	}
-	if err := t.report(history, q); err != nil {
+	if err := t.report(history, q, alarm); err != nil {
 		return err
 	}
 	fmt.Fprintf(t.say, "%s: %.1f KB, run on %d samples it was not trained on: %s\n", t.out, float64(len(file))/1000, q.Samples, qualityLine(q))
+	if b := q.Baseline; b != nil {
+		fmt.Fprintf(t.say, "without a model, on the same samples: %q is right in %.2f %%, the order of %s alone has AUC %.4f\n", b.Rule, 100*b.Top1, b.Order, b.AUC)
+	}
+	if alarm != nil {
+		fmt.Fprintf(t.say, "scores (reconstruction errors) of all %d samples: half below %.4g, 99 %% below %.4g, the largest %.4g\n", t.all.Len(), alarm.Scores.Median, alarm.Scores.P99, alarm.Scores.Largest)
+		fmt.Fprintf(t.say, "an alert on what was not among them: when: score > %.4g, clear: score < %.4g\n", alarm.When, alarm.Clear)
+	}
 	if stopped != nil {
 		fmt.Fprintf(t.say, "stopped: this is the best so far; the same command with --resume goes on from %s\n", t.cfg.Checkpoint)
 		return stopped
@@ -177,9 +195,11 @@ func (t *training) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	t.all = d
 	if t.test != "" {
 		other := t.data
-		other.path, other.samples = t.test, 0
+		other.path, other.samples, other.from, other.before = t.test, 0, "", ""
+		other.csv.From, other.csv.Before = time.Time{}, time.Time{}
 		if t.off, err = other.load(ctx, shape, io.Discard); err != nil {
 			return err
 		}
@@ -194,6 +214,15 @@ func (t *training) load(ctx context.Context) error {
 		if t.learn, t.hold, err = t.learn.Split(t.val, t.byTime, t.cfg.Seed); err != nil {
 			return &exitError{exitUsage, fmt.Errorf("--val: %w", err)}
 		}
+	}
+	used := t.learn.Len()
+	for _, d := range []*train.Dataset{t.hold, t.off} {
+		if d != nil && (d != t.off || t.test == "") {
+			used += d.Len()
+		}
+	}
+	if n := d.Len() - used; n > 0 {
+		fmt.Fprintf(t.say, "%d windows left out: they share readings with those that judge\n", n)
 	}
 	return nil
 }
@@ -340,9 +369,29 @@ func (t *training) task() compress.Task {
 	return compress.Regression
 }
 
+// alarm is from where on a reconstruction error is worth an alert: twice the
+// largest of all samples that were given, which are taken for good ones.
+type alarm struct {
+	When   float64          `json:"when_above"`
+	Clear  float64          `json:"clear_below"`
+	Scores *compress.Spread `json:"scores"`
+}
+
+func (t *training) alarm(ctx context.Context, file []byte) (*alarm, error) {
+	q, err := compress.Judge(ctx, file, "", "", compress.Reconstruction, samplesOf{t.all}, nil)
+	if err != nil {
+		return nil, fmt.Errorf("the exported model: %w", err)
+	}
+	return &alarm{2 * q.Scores.Largest, q.Scores.Largest, q.Scores}, nil
+}
+
 func qualityLine(q *compress.Quality) string {
 	if q.Task == compress.Classes {
-		return fmt.Sprintf("%.2f %% right", 100*q.Top1)
+		line := fmt.Sprintf("%.2f %% right", 100*q.Top1)
+		if q.Ranked {
+			line += fmt.Sprintf(", AUC %.4f", q.AUC)
+		}
+		return line
 	}
 	line := fmt.Sprintf("mean absolute error %.4g, root of the squared %.4g", q.MAE, q.RMSE)
 	if q.Task == compress.Forecast {
@@ -352,13 +401,14 @@ func qualityLine(q *compress.Quality) string {
 }
 
 // report writes metrics and figures beside the model.
-func (t *training) report(history []train.Epoch, q *compress.Quality) error {
+func (t *training) report(history []train.Epoch, q *compress.Quality, a *alarm) error {
 	stem := strings.TrimSuffix(t.out, ".tflite")
 	text, err := json.MarshalIndent(struct {
 		Config  train.Config      `json:"config"`
 		History []train.Epoch     `json:"history"`
 		Test    *compress.Quality `json:"test"`
-	}{t.cfg, history, q}, "", "  ")
+		Alert   *alarm            `json:"alert,omitempty"`
+	}{t.cfg, history, q, a}, "", "  ")
 	if err != nil {
 		return err
 	}

@@ -44,6 +44,18 @@ type Quality struct {
 	RMSE        float64
 	R2          float64
 	Persistence float64
+	// Baseline is what one feature alone gives; nil where it was not asked for.
+	Baseline *Baseline
+	// Scores are those of a reconstruction, as results have them: the mean
+	// squared error of each sample.
+	Scores *Spread
+}
+
+// Spread is how numbers lie.
+type Spread struct {
+	Median  float64 `json:"median"`
+	P99     float64 `json:"p99"`
+	Largest float64 `json:"largest"`
 }
 
 // ClassQuality is one class.
@@ -243,6 +255,10 @@ func (j *judge) end() {
 		if j.spread > 0 {
 			q.R2 = 1 - j.sq/j.spread
 		}
+	}
+	if q.Task == Reconstruction && len(j.scores) > 0 {
+		v := slices.Sorted(slices.Values(j.scores))
+		q.Scores = &Spread{v[len(v)/2], v[len(v)*99/100], v[len(v)-1]}
 	}
 	if len(j.scores) > 0 && j.d.Labels != nil && len(j.d.Classes) == 2 {
 		q.AUC, q.PR = ranked(j.scores, j.d.Labels)

@@ -80,6 +80,12 @@ func (q *Quality) MarshalJSON() ([]byte, error) {
 	if q.Task == Classes {
 		v["classes"], v["confusion"] = q.Classes, q.Confused
 	}
+	if q.Baseline != nil {
+		v["baseline"] = q.Baseline
+	}
+	if q.Scores != nil {
+		v["scores"] = q.Scores
+	}
 	return json.Marshal(v)
 }
 
@@ -142,11 +148,36 @@ func Table(list []Evaluation, markdown bool) string {
 		}
 		rows = append(rows, append(row, grouped(e.Cost.Bytes), grouped(e.Cost.Zipped), grouped(e.Cost.Parts.Weights), grouped(e.Cost.MACs), grouped(e.Cost.Peak), best, orDash(on)))
 	}
+	rows = append(rows, baselineRow(list, named, len(rows[0]))...)
 	out := layout(rows, markdown)
 	if delegates := latencyRows(list); len(delegates) > 1 {
 		out += "\n" + layout(delegates, markdown)
 	}
 	return out
+}
+
+// baselineRow is what one threshold gives beside the models, none where nobody
+// asked.
+func baselineRow(list []Evaluation, named []string, width int) [][]string {
+	if len(list) == 0 || list[0].Quality == nil || list[0].Quality.Baseline == nil {
+		return nil
+	}
+	b := list[0].Quality.Baseline
+	row := []string{b.Rule + " (chosen on these samples)"}
+	for _, n := range named {
+		switch n {
+		case "TOP1":
+			row = append(row, Figure{"", b.Top1, true}.text())
+		case "AUC":
+			row = append(row, Figure{"", b.AUC, false}.text()+" by "+b.Order)
+		default:
+			row = append(row, "-")
+		}
+	}
+	for len(row) < width {
+		row = append(row, "-")
+	}
+	return [][]string{row}
 }
 
 func latencyRows(list []Evaluation) [][]string {

@@ -3,8 +3,6 @@ package train
 import (
 	"fmt"
 	"math"
-	"math/rand/v2"
-	"slices"
 	"time"
 )
 
@@ -29,6 +27,7 @@ type Dataset struct {
 	Row      int         // of windows: values a row; 0 elsewhere
 	Times    []time.Time // of the samples, where they have any
 	Groups   []int32     // samples of one group stay on one side of a split; nil: each its own
+	Spans    []Span      // of windows: the readings that each is made of; nil elsewhere
 }
 
 // Len is the number of samples.
@@ -54,8 +53,8 @@ func (d *Dataset) Check() error {
 		return fmt.Errorf("data %s: %d labels for %d samples", d.Name, len(d.Labels), n)
 	case d.Labels == nil && d.Targets != nil && len(d.Targets) != n*d.Width:
 		return fmt.Errorf("data %s: %d targets for %d samples of %d", d.Name, len(d.Targets), n, d.Width)
-	case d.Times != nil && len(d.Times) != n || d.Groups != nil && len(d.Groups) != n:
-		return fmt.Errorf("data %s: times or groups do not fit %d samples", d.Name, n)
+	case d.Times != nil && len(d.Times) != n || d.Groups != nil && len(d.Groups) != n || d.Spans != nil && len(d.Spans) != n:
+		return fmt.Errorf("data %s: times, groups or spans do not fit %d samples", d.Name, n)
 	}
 	for i, l := range d.Labels {
 		if l < 0 || int(l) >= len(d.Classes) {
@@ -120,7 +119,7 @@ func (d *Dataset) load(b *batch, at []int) {
 func (d *Dataset) Subset(at []int) *Dataset {
 	size := product(d.Shape)
 	out := *d
-	out.Pixels, out.Values, out.Labels, out.Targets, out.Times, out.Groups = nil, nil, nil, nil, nil, nil
+	out.Pixels, out.Values, out.Labels, out.Targets, out.Times, out.Groups, out.Spans = nil, nil, nil, nil, nil, nil, nil
 	for _, i := range at {
 		if d.Pixels != nil {
 			out.Pixels = append(out.Pixels, d.Pixels[i*size:(i+1)*size]...)
@@ -139,79 +138,11 @@ func (d *Dataset) Subset(at []int) *Dataset {
 		if d.Groups != nil {
 			out.Groups = append(out.Groups, d.Groups[i])
 		}
+		if d.Spans != nil {
+			out.Spans = append(out.Spans, d.Spans[i])
+		}
 	}
 	return &out
-}
-
-// Split divides the samples, part of them into the second set: stratified by
-// class where there are classes, by the seed, or (by time) the latest.
-func (d *Dataset) Split(part float64, byTime bool, seed uint64) (first, second *Dataset, err error) {
-	if !(part > 0 && part < 1) {
-		return nil, nil, fmt.Errorf("a split of %v: it is a part between 0 and 1", part)
-	}
-	n := d.Len()
-	var a, b []int
-	if byTime {
-		order := make([]int, n)
-		for i := range order {
-			order[i] = i
-		}
-		if d.Times != nil {
-			slices.SortStableFunc(order, func(i, j int) int { return d.Times[i].Compare(d.Times[j]) })
-		}
-		cut := n - int(math.Round(part*float64(n)))
-		a, b = order[:cut], order[cut:]
-	} else {
-		a, b = d.stratify(part, rand.New(rand.NewPCG(seed, 0x73706c)))
-	}
-	if len(a) == 0 || len(b) == 0 {
-		return nil, nil, fmt.Errorf("data %s: %d samples cannot be split at %v", d.Name, n, part)
-	}
-	return d.Subset(a), d.Subset(b), nil
-}
-
-// stratify takes the same part of each class, group by group.
-func (d *Dataset) stratify(part float64, r *rand.Rand) (a, b []int) {
-	type group struct{ at []int }
-	byClass := map[int32][]*group{}
-	groups := map[int32]*group{}
-	for i := range d.Len() {
-		class := int32(0)
-		if d.Labels != nil {
-			class = d.Labels[i]
-		}
-		if d.Groups != nil {
-			if g := groups[d.Groups[i]]; g != nil {
-				g.at = append(g.at, i)
-				continue
-			}
-		}
-		g := &group{[]int{i}}
-		if d.Groups != nil {
-			groups[d.Groups[i]] = g
-		}
-		byClass[class] = append(byClass[class], g)
-	}
-	var classes []int32
-	for c := range byClass {
-		classes = append(classes, c)
-	}
-	slices.Sort(classes)
-	for _, c := range classes {
-		list := byClass[c]
-		r.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
-		cut := int(math.Round(part * float64(len(list))))
-		for i, g := range list {
-			if i < cut {
-				b = append(b, g.at...)
-			} else {
-				a = append(a, g.at...)
-			}
-		}
-	}
-	slices.Sort(a)
-	slices.Sort(b)
-	return a, b
 }
 
 // LearnNorm gives mean and standard deviation of each feature; a feature that

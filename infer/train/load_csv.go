@@ -23,6 +23,8 @@ type CSVConfig struct {
 	// Window gathers so many rows to one input, each a row after the last;
 	// Ahead rows behind it are the targets (a forecast) where Target is empty.
 	Window, Ahead int
+	// From and Before bound the rows by their time; zero for no bound.
+	From, Before time.Time
 }
 
 // Column is what was made of one.
@@ -162,7 +164,9 @@ func delimiter(header []byte) rune {
 // timeLayouts are those that a column is tried with.
 var timeLayouts = []string{"2006-01-02 15:04:05", time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02", "02.01.2006 15:04:05", "1/2/2006 15:04", "1/2/2006"}
 
-func parseTime(s string) (time.Time, bool) {
+// ParseTime reads a time as a column of times may have it; without a zone it is
+// UTC.
+func ParseTime(s string) (time.Time, bool) {
 	for _, l := range timeLayouts {
 		if t, err := time.Parse(l, s); err == nil {
 			return t, true
@@ -195,7 +199,7 @@ func guess(name string, i int, rows [][]string) Column {
 			}
 		}
 		if times {
-			_, times = parseTime(v)
+			_, times = ParseTime(v)
 		}
 		if !numbers && !times && len(seen) > maxCategories {
 			break
@@ -364,12 +368,16 @@ func (t *table) dataset() (*Dataset, error) {
 			}
 		}
 		if when >= 0 {
-			at, ok := parseTime(strings.TrimSpace(row[when]))
+			at, ok := ParseTime(strings.TrimSpace(row[when]))
 			if !ok {
 				return nil, fmt.Errorf("column %q: a row has no time", t.columns[when].Name)
 			}
 			d.Times = append(d.Times, at)
 		}
+	}
+	d, err := d.Between(t.cfg.From, t.cfg.Before)
+	if err != nil {
+		return nil, err
 	}
 	if t.cfg.Window > 0 {
 		return d.windows(t.cfg.Window, t.cfg.Ahead)
@@ -462,6 +470,7 @@ func (d *Dataset) windows(size, ahead int) (*Dataset, error) {
 		if d.Times != nil {
 			out.Times = append(out.Times, d.Times[end-1])
 		}
+		out.Spans = append(out.Spans, Span{0, int64(from), int64(end + ahead - 1)})
 	}
 	return out, out.Check()
 }
