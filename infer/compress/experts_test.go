@@ -5,13 +5,92 @@ import (
 	"image"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"testing"
+	"time"
 
 	"golang.org/x/image/bmp"
 	"golang.org/x/image/draw"
 
+	"edgegateway/infer"
 	"edgegateway/internal/testkit"
 )
+
+// Time beside the official files, in turns, on the kernels that are fastest
+// for both and on the built-in ones: the medians, and how many times the
+// official file's ours is.
+func BenchmarkBesideTheExperts(b *testing.B) {
+	for _, e := range []struct {
+		name, float, official string
+		data                  func() samples
+	}{
+		{"vww", "vww_96_float.tflite", "vww_96_int8.tflite", func() samples {
+			s, _ := pictures(b, "cats", 96, 96, 1.0/255)
+			return s.every(10, 0)
+		}},
+		{"ResNet8", "pretrainedResnet.tflite", "pretrainedResnet_quant.tflite", func() samples {
+			s, _ := pictures(b, "cifar10", 32, 32, 1)
+			return s.every(10, 0)
+		}},
+		{"ad01", "ad01_fp32.tflite", "ad01_int8.tflite", func() samples { return spectra(b, 100) }},
+	} {
+		m, _ := sharedModel(b, e.float)
+		_, official := sharedModel(b, e.official)
+		data := e.data()
+		stats, err := Calibrate(b.Context(), m, "", data, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		out, err := Quantize(m, DefaultConfig(), stats, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		ours, err := out.Model.Write()
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, delegate := range []string{"xnnpack:3", "builtin"} {
+			b.Run(e.name+"/"+delegate, func(b *testing.B) { inTurns(b, delegate, ours, official, data) })
+		}
+	}
+}
+
+// inTurns measures two files in slices of about a millisecond each.
+func inTurns(b *testing.B, delegate string, ours, official []byte, data samples) {
+	var s [2]*infer.Session
+	for k, file := range [][]byte{ours, official} {
+		var err error
+		if s[k], err = infer.OpenSession(file, delegate, ""); err != nil {
+			b.Fatal(err)
+		}
+		defer s[k].Close()
+		if err := data.Fill(s[k].In, 0); err != nil {
+			b.Fatal(err)
+		}
+	}
+	var times [2][]float64
+	for i := 0; b.Loop(); i++ {
+		for k := range s {
+			k = (k + i) % 2
+			begin, n := time.Now(), 0
+			for n == 0 || time.Since(begin) < time.Millisecond {
+				if err := s[k].Invoke(); err != nil {
+					b.Fatal(err)
+				}
+				n++
+			}
+			times[k] = append(times[k], float64(time.Since(begin).Nanoseconds())/1e3/float64(n))
+		}
+	}
+	for k := range times {
+		slices.Sort(times[k])
+	}
+	a, o := times[0][len(times[0])/2], times[1][len(times[1])/2]
+	b.ReportMetric(a, "µs-ours")
+	b.ReportMetric(o, "µs-official")
+	b.ReportMetric(a/o, "times-official")
+	b.ReportMetric(0, "ns/op")
+}
 
 // ResNet8 quantized here beside the official int8 file, on pictures that
 // calibration did not see.
