@@ -19,6 +19,7 @@ const (
 type judge struct {
 	seen  []span    // of each output
 	steps []float64 // of each output: what one step of the numbers behind it is worth, 0 for floats
+	odds  []float64 // of each output that is probabilities: one step of the numbers that they were made of, else 0
 	boxes *detection
 }
 
@@ -32,6 +33,7 @@ func newJudge(m *model.Model) *judge {
 	g := m.Main()
 	for _, o := range g.Outputs {
 		j.steps = append(j.steps, floatStep(g, o))
+		j.odds = append(j.odds, oddsStep(g, o))
 	}
 	if postProcess(m) != nil {
 		none := math.Inf(-1)
@@ -55,6 +57,46 @@ func floatStep(g *model.Subgraph, output int) float64 {
 	return 0
 }
 
+// oddsStep is the step of the quantized numbers that a SOFTMAX or a LOGISTIC
+// made an output of, 0 where there are none.
+func oddsStep(g *model.Subgraph, output int) float64 {
+	for at := output; ; {
+		p := g.Producer(at)
+		if p < 0 || len(g.Ops[p].Inputs) == 0 || g.Ops[p].Inputs[0] < 0 {
+			return 0
+		}
+		op := &g.Ops[p]
+		at = op.Inputs[0]
+		switch op.Code {
+		case "DEQUANTIZE", "QUANTIZE", "RESHAPE", "SQUEEZE":
+			continue
+		case "SOFTMAX", "LOGISTIC":
+			beta := 1.0
+			if o, ok := op.Builtin.(*model.SoftmaxOptions); ok {
+				beta = float64(o.Beta)
+			}
+			if q := g.Tensors[at].Quant; g.Tensors[at].Type != model.Float32 && len(q.Scale) == 1 {
+				return beta * float64(q.Scale[0])
+			}
+			return beta * floatStep(g, at)
+		}
+		return 0
+	}
+}
+
+// oddsAgree is how far a probability may be from p when the number that it was
+// made of is off by so much: kernels give probabilities in steps of 1/256
+// however coarse that number is, and the middle of the curve makes a dozen such
+// steps of one of it.
+func oddsAgree(p, off float64) (below, above float64) {
+	if !(p > 0 && p < 1) {
+		return 0, 0
+	}
+	odds := p / (1 - p)
+	by := math.Exp(off)
+	return p - odds/by/(1+odds/by), odds*by/(1+odds*by) - p
+}
+
 // see takes outputs into the spans.
 func (j *judge) see(outs []Tensor) {
 	for len(j.seen) < len(outs) {
@@ -72,8 +114,9 @@ func (j *judge) see(outs []Tensor) {
 
 // disagree says how the second outputs differ from the first, "" where they
 // agree: floats within a thousandth of the range, quantized ones and what was
-// made of them within six steps, and of a list the same best element, unless
-// the first ones say that two are equally good. Of a detection the objects
+// made of them within six steps, probabilities within what six steps of the
+// quantized number before them make, and of a list the same best element,
+// unless the first ones say that two are equally good. Of a detection the objects
 // count. The first ones were seen before.
 func (j *judge) disagree(ref, got []Tensor) string {
 	if len(ref) != len(got) {
@@ -103,7 +146,12 @@ func (j *judge) disagree(ref, got []Tensor) string {
 		bestA, bestB := 0, 0
 		for i := range a.Len() {
 			x, y := a.Float(i), b.Float(i)
-			if d := math.Abs(x - y); !(d <= tolerance*1.0001) && (finite(x) || finite(y)) {
+			below, above := tolerance, tolerance
+			if k < len(j.odds) && j.odds[k] > 0 {
+				l, h := oddsAgree(x, stepsAgree*j.odds[k])
+				below, above = max(below, l), max(above, h)
+			}
+			if !(y-x <= above*1.0001 && x-y <= below*1.0001) && (finite(x) || finite(y)) {
 				return fmt.Sprintf("element %d of output %d is %v, not %v", i, k, y, x)
 			}
 			if x > a.Float(bestA) {

@@ -179,13 +179,14 @@ inputs are made up, and the ranges that int8 and int16 need are guesses.`,
 	f.Float64Var(&cfg.Keep, "keep", cfg.Keep, "the share of values that --method percentile covers")
 	f.BoolVar(&cfg.FloatIO, "float-io", false, "keep inputs and outputs float32")
 	f.BoolVar(&cfg.Equalise, "equalise", false, "even out the channels of neighbouring layers first (arXiv:1906.04721)")
-	f.BoolVar(&cfg.CorrectBias, "correct-bias", false, "take the mean error of rounded weights out of the biases")
+	f.StringVar(&cfg.CorrectBias, "correct-bias", cfg.CorrectBias, "take the mean error of rounded weights out of the biases: yes, no, or auto, which keeps what is nearer to the float model on the calibration data")
 	f.IntSliceVar(&cfg.Float, "keep-float", nil, "operators that stay float, by their number in `edgegateway sensitivity`")
 	f.StringVar(&out, "out", "", "the file to write; by default MODEL-SCHEME.tflite")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	data.add(cmd, "samples to calibrate and compare with")
 	completeWords(cmd, "scheme", compress.Schemes...)
 	completeWords(cmd, "method", compress.Methods...)
+	completeWords(cmd, "correct-bias", compress.Choices...)
 	return cmd
 }
 

@@ -15,30 +15,36 @@ type Config struct {
 	//	dynamic  weights int8, values float; the runtime quantizes as it goes
 	//	float16  weights float16, widened when the model is loaded
 	Scheme string
-	// Method chooses ranges from what calibration saw: minmax, percentile, mse.
+	// Method chooses ranges from what calibration saw: minmax, percentile, mse,
+	// or auto, by which Shorten makes an int8 model by all three and keeps what
+	// differs least from the float model on the calibration data. Otherwise auto
+	// is minmax.
 	Method string
 	// Keep is the share of values that percentile covers.
 	Keep float64
 	// FloatIO keeps the model's inputs and outputs float32.
 	FloatIO bool
 	// Equalise lets Shorten even out the channels of neighbouring layers first
-	// (arXiv:1906.04721); CorrectBias takes the mean error of rounded weights out
-	// of the biases.
-	Equalise, CorrectBias bool
+	// (arXiv:1906.04721).
+	Equalise bool
+	// CorrectBias says whether the mean error of rounded weights is taken out of
+	// the biases: yes, no, or auto, which Shorten chooses as it does the method.
+	// Otherwise auto is yes.
+	CorrectBias string
 	// Float are operators, by their place, that stay float though they need not.
 	Float []int
 }
 
-// Schemes and Methods are the values that Config takes.
+// Schemes, Methods and, of CorrectBias, Choices are the values that Config takes.
 var (
 	Schemes = []string{"int8", "int16", "dynamic", "float16"}
-	Methods = []string{"minmax", "percentile", "mse"}
+	Methods = []string{"auto", "minmax", "percentile", "mse"}
+	Choices = []string{"auto", "yes", "no"}
 )
 
-// DefaultConfig is full int8 over all that calibration saw, with biases
-// corrected.
+// DefaultConfig is full int8, in the way that calibration shows to be best.
 func DefaultConfig() Config {
-	return Config{Scheme: "int8", Method: "minmax", Keep: 0.9999, CorrectBias: true}
+	return Config{Scheme: "int8", Method: "auto", Keep: 0.9999, CorrectBias: "auto"}
 }
 
 // Validate says what is wrong.
@@ -49,6 +55,9 @@ func (c Config) Validate() error {
 	}
 	if !slices.Contains(Methods, c.Method) {
 		errs = append(errs, fmt.Errorf("method %q is none of %s", c.Method, strings.Join(Methods, ", ")))
+	}
+	if !slices.Contains(Choices, c.CorrectBias) {
+		errs = append(errs, fmt.Errorf("correcting biases: %q is none of %s", c.CorrectBias, strings.Join(Choices, ", ")))
 	}
 	if !(c.Keep > 0.5 && c.Keep <= 1) {
 		errs = append(errs, fmt.Errorf("a share of %v is outside 0.5..1", c.Keep))

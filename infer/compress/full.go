@@ -193,7 +193,7 @@ func (q *quantizer) weights(i, dim int) error {
 	if err != nil {
 		return fmt.Errorf("%s: its bias: %w", q.opName(i), err)
 	}
-	if q.cfg.CorrectBias {
+	if q.cfg.CorrectBias != "no" {
 		if s := q.stats[value]; s != nil {
 			correct(bv, op.Code, &t, v, s.Mean)
 		}

@@ -70,9 +70,12 @@ func trained(t *testing.T, preset string) ([]byte, *train.Network, *train.Datase
 }
 
 // bound is what a scheme may lose: the mean difference as a share of the
-// range, and the share of samples whose first class changes.
+// range, and the share of samples whose first class changes. Beside int16
+// values only the weights are rounded, by 8 bits: 0.0052 of the range was the
+// most (visual wake words, one picture of 40 changes), a third of a hundredth
+// is usual; int8 values add their own rounding in each layer.
 var bound = map[string]struct{ relative, changed float64 }{
-	"int8": {0.03, 0.1}, "int16": {0.03, 0.06}, "dynamic": {0.03, 0.1}, "float16": {0.001, 0.01},
+	"int8": {0.03, 0.1}, "int16": {0.008, 0.03}, "dynamic": {0.03, 0.1}, "float16": {0.001, 0.01},
 }
 
 // Every scheme on every network of train and every float model that is at
@@ -99,7 +102,7 @@ func TestEveryScheme(t *testing.T) {
 	}
 	for _, s := range []subject{
 		{"pretrainedResnet.tflite", nil, cifar.every(25, 0)}, {"vww_96_float.tflite", nil, cats.every(25, 0)},
-		{"ad01_fp32.tflite", nil, Structured{N: 40, Seed: 3}}, {"face_detection_front.tflite", nil, faces.every(40, 0)},
+		{"ad01_fp32.tflite", nil, Structured{N: 40, Seed: 3}}, {"face_detection_front.tflite", nil, faces.every(100, 0)},
 		{"hello_world_float.tflite", nil, angles()},
 	} {
 		_, s.file = sharedModel(t, s.name)
