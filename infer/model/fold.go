@@ -11,7 +11,7 @@ func (m *Model) Fold() (int, error) {
 	for i := 0; i < len(g.Ops); {
 		op := &g.Ops[i]
 		in := g.tensor(op, 0)
-		if op.Custom || in == nil || !in.Constant() || op.Code != "DEQUANTIZE" && op.Code != "DENSIFY" {
+		if op.Custom || in == nil || len(op.Outputs) != 1 || !in.Constant() || op.Code != "DEQUANTIZE" && op.Code != "DENSIFY" {
 			i++
 			continue
 		}

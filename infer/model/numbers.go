@@ -148,6 +148,10 @@ func floatToHalf(f float32) uint16 {
 // maxDense is the most that a sparse constant may unpack to, in bytes.
 const maxDense = 1 << 28
 
+// maxSparse is how many times its stored values a large sparse tensor may be
+// long: a file of a few bytes could otherwise keep a gateway busy for minutes.
+const maxSparse = 1000
+
 // Dense unpacks a sparse constant: the same tensor without Sparsity.
 func (t *Tensor) Dense() (Tensor, error) {
 	out := *t
@@ -160,6 +164,9 @@ func (t *Tensor) Dense() (Tensor, error) {
 	rank := len(t.Shape)
 	if n > maxDense/max(size, 1) {
 		return out, fmt.Errorf("tensor %q: %v of %s are more than %d bytes", t.Name, t.Shape, t.Type, maxDense)
+	}
+	if n > 1<<20 && n*size/maxSparse > len(t.Buffer) {
+		return out, fmt.Errorf("tensor %q: %v of %s from %d bytes: fewer than one in %d is stored", t.Name, t.Shape, t.Type, len(t.Buffer), maxSparse)
 	}
 	if n < 0 || size == 0 || len(s.Dims) != rank+len(s.BlockMap) || len(s.Traversal) != len(s.Dims) {
 		return out, fmt.Errorf("tensor %q: its sparsity does not fit its shape %v", t.Name, t.Shape)

@@ -3,6 +3,7 @@ package model
 import (
 	"encoding/binary"
 	"math"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -107,5 +108,13 @@ func TestDense(t *testing.T) {
 		if _, err := bad.Dense(); err == nil {
 			t.Errorf("%s: no error", name)
 		}
+	}
+	// A few bytes that claim a quarter of a gigabyte would be walked for long.
+	bomb := Tensor{
+		Name: "bomb", Type: Int8, Shape: []int{1 << 14, 1 << 14}, Buffer: []byte{1},
+		Sparsity: &Sparsity{Traversal: []int{0, 1}, Dims: []SparseDim{{Size: 1 << 14}, {Sparse: true, Segments: make([]int32, 1<<14+1), Indices: []int32{0}}}},
+	}
+	if _, err := bomb.Dense(); err == nil || !strings.Contains(err.Error(), "fewer than one in 1000") {
+		t.Errorf("a bomb: %v", err)
 	}
 }
