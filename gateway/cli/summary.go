@@ -54,6 +54,46 @@ func summary(payload []byte, width int) string {
 	return shorten(text, width)
 }
 
+// timeOf is the time that a JSON payload tells by its field "time": RFC 3339,
+// or seconds, milli-, micro- or nanoseconds since 1970. It is zero without.
+func timeOf(payload []byte) time.Time {
+	var p struct {
+		Time any `json:"time"`
+	}
+	if len(payload) == 0 || payload[0] != '{' || json.Unmarshal(payload, &p) != nil {
+		return time.Time{}
+	}
+	switch v := p.Time.(type) {
+	case string:
+		at, err := time.Parse(time.RFC3339, v)
+		if err != nil {
+			return time.Time{}
+		}
+		return at
+	case float64:
+		for v > 1e11 { // seconds of the year 5138
+			v /= 1000
+		}
+		if v > 1e8 { // 1973; what is less is no date
+			return time.UnixMicro(int64(v * 1e6))
+		}
+	}
+	return time.Time{}
+}
+
+// ago is a time that has passed as a person says it.
+func ago(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%d s", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%d min", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d h", int(d.Hours()))
+	}
+	return fmt.Sprintf("%d days", int(d.Hours()/24))
+}
+
 // printable replaces what could steer a terminal.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {

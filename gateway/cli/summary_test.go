@@ -1,8 +1,12 @@
 package cli
 
 import (
+	"fmt"
 	"strings"
 	"testing"
+	"time"
+
+	"edgegateway/internal/link"
 )
 
 // One line says what a result or an alert says, of every kind of output, and
@@ -39,5 +43,36 @@ func TestSummary(t *testing.T) {
 	}
 	if got := printable("a/\x1b]0;b"); got != "a/?]0;b" {
 		t.Errorf("%q", got)
+	}
+}
+
+// A line says when it came, and what the broker had kept says so, and how old
+// it is where it tells its time.
+func TestHeading(t *testing.T) {
+	now := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
+	sent := func(d time.Duration) int64 { return now.Add(-d).UnixNano() }
+	for _, tt := range []struct {
+		payload          string
+		retained, stamps bool
+		want             string
+	}{
+		{`{"time":"2026-01-31T11:59:00Z"}`, false, false, "a/b"},
+		{`{"time":"2026-01-31T11:59:00Z"}`, false, true, "12:00:00 a/b"},
+		{`{"time":"2026-01-31T11:59:48.5Z"}`, true, true, "12:00:00 a/b (retained, 11 s old)"},
+		{`{"time":"2026-01-31T12:03:00+01:00"}`, true, false, "a/b (retained, 57 min old)"},
+		{fmt.Sprintf(`{"time":%d}`, sent(5*time.Hour)/1e9), true, false, "a/b (retained, 5 h old)"},
+		{fmt.Sprintf(`{"time":%d}`, sent(72*time.Hour)/1e6), true, false, "a/b (retained, 3 days old)"},
+		{fmt.Sprintf(`{"time":%d}`, sent(time.Minute)/1e3), true, false, "a/b (retained, 1 min old)"},
+		{fmt.Sprintf(`{"time":%d}`, sent(time.Second)), true, false, "a/b (retained, 1 s old)"},
+		{`{"time":"2026-01-31T12:00:01Z"}`, true, false, "a/b (retained)"}, // another clock
+		{`{"time":"noon"}`, true, false, "a/b (retained)"},
+		{`{"time":12.5}`, true, false, "a/b (retained)"},
+		{`{"time":{"a":1}}`, true, false, "a/b (retained)"},
+		{"ON", true, false, "a/b (retained)"},
+		{"", true, false, "a/b (retained)"},
+	} {
+		if got := heading(link.Msg{Topic: "a/b", Payload: []byte(tt.payload), Retain: tt.retained}, now, tt.stamps); got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.payload, got, tt.want)
+		}
 	}
 }
