@@ -76,7 +76,7 @@ func (t *Tensor) dequantize(v []float32) {
 // slices gives a function from an element's index to that of its scale.
 func (t *Tensor) slices() func(i int) int {
 	n := len(t.Quant.Scale)
-	if n <= 1 || t.Quant.Dim >= len(t.Shape) || t.Shape[t.Quant.Dim] != n {
+	if n <= 1 || t.Quant.Dim < 0 || t.Quant.Dim >= len(t.Shape) || t.Shape[t.Quant.Dim] != n {
 		return func(int) int { return 0 }
 	}
 	inner := 1

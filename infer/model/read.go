@@ -326,11 +326,10 @@ func (r *reader) sparsity(f *schema.SparsityParameters) *Sparsity {
 	s.Dims = make([]SparseDim, r.take(f.DimMetadataLength(), nameCost, "sparse dimensions"))
 	for i := range s.Dims {
 		f.DimMetadata(&d, i)
-		s.Dims[i] = SparseDim{
-			Sparse:   d.Format() == schema.DimensionTypeSPARSE_CSR,
-			Size:     int(d.DenseSize()),
-			Segments: r.sparseIndexes(d.ArraySegmentsType(), d.ArraySegments),
-			Indices:  r.sparseIndexes(d.ArrayIndicesType(), d.ArrayIndices),
+		s.Dims[i] = SparseDim{Sparse: d.Format() == schema.DimensionTypeSPARSE_CSR, Size: int(d.DenseSize())}
+		if s.Dims[i].Sparse { // a dense level has no indexes
+			s.Dims[i].Segments = r.sparseIndexes(d.ArraySegmentsType(), d.ArraySegments)
+			s.Dims[i].Indices = r.sparseIndexes(d.ArrayIndicesType(), d.ArrayIndices)
 		}
 	}
 	return s

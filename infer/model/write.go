@@ -241,7 +241,7 @@ func (w *writer) tensor(t *Tensor) *schema.TensorT {
 	if out.Shape == nil {
 		out.Shape = []int32{} // a scalar
 	}
-	if q := &t.Quant; len(q.Scale) > 0 || len(q.min) > 0 || len(q.max) > 0 || len(q.ZeroPoint) > 0 || q.details != nil {
+	if q := &t.Quant; len(q.Scale) > 0 || len(q.min) > 0 || len(q.max) > 0 || len(q.ZeroPoint) > 0 || q.details != nil || q.Dim != 0 {
 		out.Quantization = &schema.QuantizationParametersT{
 			Min: q.min, Max: q.max, Scale: q.Scale, ZeroPoint: q.ZeroPoint, Details: q.details, QuantizedDimension: int32(q.Dim),
 		}
