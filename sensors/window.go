@@ -191,6 +191,9 @@ func (w *Window) Resets() uint64 { return w.resets }
 // "width" (another number of values) or "too_many" (more readings than Max).
 func (w *Window) ResetReason() string { return w.reason }
 
+// Begin is the time of the first reading; there is one where the window is full.
+func (w *Window) Begin() time.Time { return w.times[w.head] }
+
 // Len is the number of readings.
 func (w *Window) Len() int { return len(w.times) - w.head }
 

@@ -17,13 +17,13 @@ import (
 )
 
 // taskOf is the task that was named, or the one that the data suggests.
-func taskOf(task string, d *train.Dataset) compress.Task {
+func (s *dataSource) taskOf(task string, d *train.Dataset) compress.Task {
 	switch {
 	case task != "auto":
 		return compress.Task(task)
 	case d.Labels != nil:
 		return compress.Classes
-	case d.Row > 0:
+	case s.csv.Ahead > 0:
 		return compress.Forecast
 	case d.Targets != nil && slices.Equal(d.Targets, d.Values):
 		return compress.Reconstruction
@@ -99,7 +99,7 @@ func (e *evaluation) run(ctx context.Context, files []string, out, say io.Writer
 				return err
 			}
 			b := newBar("judging " + one.Name)
-			one.Quality, err = compress.Judge(ctx, file, "", e.data.library, taskOf(e.task, s.Set), s, b.step)
+			one.Quality, err = compress.Judge(ctx, file, "", e.data.library, e.data.taskOf(e.task, s.Set), s, b.step)
 			b.end()
 			if err != nil {
 				return e.failed(ctx, path, err)

@@ -37,7 +37,7 @@ best kept float can then be named: quantize --keep-float.`,
 				if err != nil {
 					return err
 				}
-				kind = taskOf(task, s.Set)
+				kind = data.taskOf(task, s.Set)
 				job.Calibration, job.Judged = s, s
 			} else {
 				fmt.Fprintln(cmd.ErrOrStderr(), "without --data the inputs are made up: the order of layers is a guess")

@@ -135,7 +135,7 @@ func (t *training) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	q, err := compress.Judge(rest, file, "", "", t.task(), samplesOf{raw}, nil)
+	q, err := compress.Judge(rest, file, "", "", t.data.taskOf("auto", t.off), samplesOf{raw}, nil)
 	if err != nil {
 		return fmt.Errorf("the exported model: %w", err)
 	}
@@ -355,18 +355,6 @@ func (t *training) export(ctx context.Context, net *train.Network) ([]byte, erro
 		m = o.Model
 	}
 	return m.Write()
-}
-
-func (t *training) task() compress.Task {
-	switch {
-	case t.learn.Labels != nil:
-		return compress.Classes
-	case t.data.csv.Ahead > 0:
-		return compress.Forecast
-	case len(t.data.csv.Target) == 0:
-		return compress.Reconstruction
-	}
-	return compress.Regression
 }
 
 // alarm is from where on a reconstruction error is worth an alert: twice the

@@ -17,6 +17,7 @@ import (
 // Sample is one of a set.
 type Sample struct {
 	Time    time.Time
+	Begin   time.Time // of a window's first reading; zero elsewhere
 	Source  string
 	ID      string // of the result it was recorded with
 	Label   string // "" for none
@@ -40,6 +41,7 @@ func (h Header) equal(o Header) bool {
 // line is a sample in a log.
 type line struct {
 	Time   time.Time `json:"time"`
+	Begin  time.Time `json:"begin,omitzero"`
 	Source string    `json:"source,omitempty"`
 	ID     string    `json:"id,omitempty"`
 	Label  string    `json:"label,omitempty"`

@@ -31,7 +31,7 @@ func Load(dir string, cfg LoadConfig) (d *train.Dataset, notes []string, err err
 	if err != nil {
 		return nil, nil, err
 	}
-	l := loader{cfg: cfg, left: map[string]int{}}
+	l := loader{cfg: cfg, left: map[string]int{}, sources: map[string]int32{}}
 	l.d = &train.Dataset{Name: dir}
 	var last Header
 	lengths := map[int]int{}
@@ -67,6 +67,9 @@ func Load(dir string, cfg LoadConfig) (d *train.Dataset, notes []string, err err
 		}
 	}
 	slices.Sort(notes)
+	if len(l.d.Spans) != len(l.d.Times) {
+		l.d.Spans = nil // some are from before the stream had a window
+	}
 	if len(l.d.Labels) == 0 && len(l.d.Targets) == 0 {
 		return nil, notes, fmt.Errorf("%s: no sample is left: %s", dir, strings.Join(notes, "; "))
 	}
@@ -83,6 +86,7 @@ type loader struct {
 	decoder  *sensors.ImageDecoder
 	left     map[string]int
 	done     int
+	sources  map[string]int32 // numbered as they come
 }
 
 // begin decides shape, names and classes.
@@ -175,6 +179,14 @@ func (l *loader) take(h Header, s Sample) error {
 		d.Targets = append(d.Targets, d.Values[len(d.Values)-l.width:]...)
 	}
 	d.Times = append(d.Times, s.Time)
+	if !s.Begin.IsZero() {
+		n, ok := l.sources[s.Source]
+		if !ok {
+			n = int32(len(l.sources))
+			l.sources[s.Source] = n
+		}
+		d.Spans = append(d.Spans, train.Span{Source: n, From: s.Begin.UnixNano(), To: s.Time.UnixNano()})
+	}
 	return nil
 }
 

@@ -23,7 +23,7 @@ func Is(dir string) bool { return isSet(dir) }
 // holds is its own.
 func Each(dir string, take func(h Header, s Sample) error) (damaged int, err error) {
 	return scan(dir, func(h Header, l line, folder string) error {
-		s := Sample{Time: l.Time, Source: l.Source, ID: l.ID, Label: l.Label, Values: l.Values}
+		s := Sample{Time: l.Time, Begin: l.Begin, Source: l.Source, ID: l.ID, Label: l.Label, Values: l.Values}
 		if h.Pictures {
 			var err error
 			if s.Picture, err = readPicture(folder, l); err != nil {
@@ -274,7 +274,7 @@ func Newest(dir string, n int) (list []Entry, err error) {
 		return nil, err
 	}
 	for _, l := range last {
-		e := Entry{Sample: Sample{Time: l.Time, Source: l.Source, ID: l.ID, Label: l.Label, Values: l.Values}}
+		e := Entry{Sample: Sample{Time: l.Time, Begin: l.Begin, Source: l.Source, ID: l.ID, Label: l.Label, Values: l.Values}}
 		if l.File != "" {
 			e.File = filepath.Join(l.folder, filepath.Base(l.File))
 			if e.Picture, err = readPicture(l.folder, l.line); err != nil {

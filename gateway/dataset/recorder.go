@@ -198,7 +198,7 @@ func (r *Recorder) Record(res *pipeline.Result, input []float64) {
 		}
 	}
 	w := work{stream: s, bytes: int64(len(res.Picture) + 8*len(input)), sample: Sample{
-		Time: res.Time, Source: res.Source, ID: res.ID, Label: label, Picture: res.Picture,
+		Time: res.Time, Begin: res.Begin, Source: res.Source, ID: res.ID, Label: label, Picture: res.Picture,
 	}}
 	if r.waiting.Add(w.bytes) > queueBytes {
 		r.waiting.Add(-w.bytes)

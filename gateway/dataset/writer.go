@@ -165,7 +165,7 @@ var errTooLarge = errors.New("the sample is larger than max_bytes")
 
 // append writes one sample; evicted are those that left for it.
 func (w *writer) append(h Header, most limits, s *Sample) (evicted int, err error) {
-	l := line{Time: s.Time, Source: s.Source, ID: s.ID, Label: s.Label, Values: s.Values}
+	l := line{Time: s.Time, Begin: s.Begin, Source: s.Source, ID: s.ID, Label: s.Label, Values: s.Values}
 	if h.Pictures {
 		l.Bytes, l.CRC = len(s.Picture), checksum(s.Picture)
 		l.File = "00000000" + extension(s.Picture) // as long as the name will be

@@ -14,6 +14,7 @@ type Result struct {
 	Stream   string
 	Source   string
 	Time     time.Time // of the sample, from the payload where it has one
+	Begin    time.Time // of a window's first reading, whose last one is of Time; zero elsewhere
 	Received time.Time // when the broker had it
 	Seq      uint64
 	// Features are the stream's fields and window features by name

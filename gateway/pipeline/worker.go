@@ -185,6 +185,9 @@ func (w *worker) fail(ctx context.Context, at *slot, err error) {
 func (w *worker) prepare(src *source) error {
 	at := w.slot
 	r := &at.result
+	if src.window != nil {
+		r.Begin = src.window.Begin()
+	}
 	at.input, at.bytes = at.input[:0], w.sample.Bytes
 	switch {
 	case w.images != nil:

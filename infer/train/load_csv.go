@@ -65,6 +65,14 @@ func LoadCSV(path string, cfg CSVConfig) (*Dataset, []Column, error) {
 }
 
 func parseCSV(r io.Reader, cfg CSVConfig) (*Dataset, []Column, error) {
+	switch {
+	case cfg.Window < 0 || cfg.Ahead < 0:
+		return nil, nil, fmt.Errorf("a window of %d rows and %d ahead: neither is negative", cfg.Window, cfg.Ahead)
+	case cfg.Ahead > 0 && cfg.Window == 0:
+		return nil, nil, fmt.Errorf("%d rows ahead of no window: a forecast needs a window", cfg.Ahead)
+	case cfg.Ahead > 0 && len(cfg.Target) > 0:
+		return nil, nil, errors.New("a forecast learns all columns of the rows ahead; it takes no target, drop the columns that do not matter")
+	}
 	names, rows, err := readTable(r)
 	if err != nil {
 		return nil, nil, err
