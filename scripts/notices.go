@@ -39,7 +39,8 @@ type part struct{ name, version, kind, text string }
 
 // runtime is TensorFlow Lite 2.9.0 as the npm package tfjs-tflite-node@0.0.2
 // carries it in cc_deps, and what is linked into it: by the names in its
-// symbols and texts, and by what its sources of that version include.
+// symbols and texts, and by what its sources of that version include. Behind
+// it stands what a module holds under terms of its own.
 var runtime = []struct{ name, version, licence string }{
 	{"TensorFlow Lite, libtensorflowlite_c and libexternal_delegate_obj", "2.9.0", "../LICENSE"},
 	{"FlatBuffers (C++), within TensorFlow Lite", "", "../LICENSE"},
@@ -54,6 +55,7 @@ var runtime = []struct{ name, version, licence string }{
 	{"NEON_2_SSE, within TensorFlow Lite on x86-64", "", "licenses/neon2sse.txt"},
 	{"Eigen, within TensorFlow Lite (its source: https://gitlab.com/libeigen/eigen)", "", "licenses/eigen.txt"},
 	{"fft2d by Takuya Ooura, within TensorFlow Lite", "", "licenses/fft2d.txt"},
+	{"Go Bold, the typeface of labels in pictures, by Bigelow & Holmes", "", "licenses/gofont.txt"},
 }
 
 func main() {

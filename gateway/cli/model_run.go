@@ -4,10 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"image"
-	"image/color"
-	"image/draw"
-	"image/png"
 	"io"
 	"os"
 	"path/filepath"
@@ -179,7 +175,7 @@ input; --csv takes a file's lines as numbers, --raw a file's bytes as they stand
 	f.add(cmd)
 	cmd.Flags().BoolVar(&raw, "raw", false, "inputs are the tensor's bytes as they stand")
 	cmd.Flags().BoolVar(&csv, "csv", false, "inputs are files with a row of numbers a line")
-	cmd.Flags().StringVar(&drawTo, "draw", "", "write the last picture with its boxes to this PNG")
+	cmd.Flags().StringVar(&drawTo, "draw", "", "write the last picture with its boxes and their labels to this PNG")
 	cmd.Flags().StringVar(&fit, "fit", "letterbox", "how a picture is fitted: stretch, letterbox or crop")
 	return cmd
 }
@@ -311,36 +307,4 @@ func (r *modelRun) show(ctx context.Context, name string, fill func([]infer.Tens
 		fmt.Fprintln(r.out)
 	}
 	return nil
-}
-
-// drawBoxes writes the picture with a frame around each object.
-func drawBoxes(from, to string, objects []infer.Object) error {
-	img, err := openPicture(from)
-	if err != nil {
-		return err
-	}
-	b := img.Bounds()
-	out := image.NewRGBA(image.Rect(0, 0, b.Dx(), b.Dy()))
-	draw.Draw(out, out.Bounds(), img, b.Min, draw.Src)
-	ink := image.NewUniform(color.RGBA{0, 220, 80, 255})
-	thick := max(2, b.Dx()/200)
-	for _, o := range objects {
-		x0, y0 := int(o.Box[0]*float64(b.Dx())), int(o.Box[1]*float64(b.Dy()))
-		x1, y1 := int(o.Box[2]*float64(b.Dx())), int(o.Box[3]*float64(b.Dy()))
-		for _, r := range []image.Rectangle{
-			image.Rect(x0, y0, x1, y0+thick), image.Rect(x0, y1-thick, x1, y1),
-			image.Rect(x0, y0, x0+thick, y1), image.Rect(x1-thick, y0, x1, y1),
-		} {
-			draw.Draw(out, r, ink, image.Point{}, draw.Src)
-		}
-	}
-	f, err := os.Create(to)
-	if err != nil {
-		return err
-	}
-	if err := png.Encode(f, out); err != nil {
-		f.Close()
-		return err
-	}
-	return f.Close()
 }
