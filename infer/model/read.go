@@ -24,6 +24,7 @@ func Read(data []byte) (m *Model, err error) {
 	if len(data) > math.MaxInt32 {
 		return nil, fmt.Errorf("%w: %d bytes are more than 2 GB", ErrFormat, len(data))
 	}
+	data = data[:len(data):len(data)] // a slice of bytes may else be taken from what lies behind
 	r := reader{data: data, budget: 1<<20 + 16*len(data)}
 	// The accessors index the slice with the file's own offsets, and an offset
 	// that leads outside panics; what they yield is copied before Read returns.

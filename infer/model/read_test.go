@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -140,4 +141,17 @@ func FuzzRead(f *testing.F) {
 		_ = m.Notices()
 		_ = m.Inspect()
 	})
+}
+
+// What is read ends where the file ends, though the slice's array goes on.
+func TestReadWithinFile(t *testing.T) {
+	for _, e := range encodings {
+		for n := range e.file {
+			_, part := Read(e.file[:n])
+			_, alone := Read(slices.Clip(e.file[:n]))
+			if (part == nil) != (alone == nil) {
+				t.Fatalf("%s, the first %d bytes: %v, and with nothing behind them: %v", e.name, n, part, alone)
+			}
+		}
+	}
 }
