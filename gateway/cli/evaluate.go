@@ -33,11 +33,12 @@ func (s *dataSource) taskOf(task string, d *train.Dataset) compress.Task {
 
 // evaluation is what the command was told.
 type evaluation struct {
-	data   judgedData
-	task   string
-	format string
-	plot   string
-	quick  bool
+	data     judgedData
+	task     string
+	positive string
+	format   string
+	plot     string
+	quick    bool
 }
 
 func evaluateCommand() *cobra.Command {
@@ -63,6 +64,7 @@ its own.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&e.task, "task", "auto", "what the answers are: auto, classes, regression, forecast, reconstruction")
+	f.StringVar(&e.positive, "positive", "", "of two classes: the one that is looked for, such as broken, in AUC and PR; by default the second")
 	f.StringVar(&e.format, "format", "text", "text, json or markdown")
 	f.StringVar(&e.plot, "plot", "", "draw accuracy against size and time: PLOT-size.svg, PLOT-time.svg and the same as .png")
 	f.BoolVar(&e.quick, "no-latency", false, "do not try the delegates")
@@ -97,6 +99,9 @@ func (e *evaluation) run(ctx context.Context, files []string, out, say io.Writer
 			s, err := e.data.samples(ctx, m, notes)
 			if err != nil {
 				return err
+			}
+			if s.Set.Positive = e.positive; e.positive != "" && !slices.Contains(s.Set.Classes, e.positive) {
+				return &exitError{exitUsage, fmt.Errorf("--positive: there is no class %q; there are %s", e.positive, strings.Join(s.Set.Classes, ", "))}
 			}
 			b := newBar("judging " + one.Name)
 			one.Quality, err = compress.Judge(ctx, file, "", e.data.library, e.data.taskOf(e.task, s.Set), s, b.step)

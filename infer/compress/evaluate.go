@@ -261,7 +261,17 @@ func (j *judge) end() {
 		q.Scores = &Spread{v[len(v)/2], v[len(v)*99/100], v[len(v)-1]}
 	}
 	if len(j.scores) > 0 && j.d.Labels != nil && len(j.d.Classes) == 2 {
-		q.AUC, q.PR = ranked(j.scores, j.d.Labels)
+		scores, labels := j.scores, j.d.Labels
+		if j.d.Positive == j.d.Classes[0] {
+			labels = make([]int32, len(labels))
+			for i, l := range j.d.Labels {
+				labels[i] = 1 - l
+				if q.Task == Classes { // the score is that of the second class
+					scores[i] = -scores[i]
+				}
+			}
+		}
+		q.AUC, q.PR = ranked(scores, labels)
 		q.Ranked = q.AUC == q.AUC
 		if !q.Ranked {
 			q.AUC, q.PR = 0, 0

@@ -22,6 +22,9 @@ type Dataset struct {
 	Classes []string
 	Targets []float32
 	Width   int
+	// Positive is the one of two classes that is looked for, in the area under
+	// the ROC curve and in precision and recall; "" for the second.
+	Positive string
 
 	Features []string    // names of the inputs, where they have any
 	Row      int         // of windows: values a row; 0 elsewhere
