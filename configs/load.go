@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"sort"
 	"strings"
 
@@ -84,7 +85,7 @@ func Parse(name string, data []byte, into any) (_ *File, err error) {
 	w := walker{file: f}
 	body := w.value(tree.Docs[0].Body, reflect.TypeOf(into), "", nil)
 	if len(w.errs) > maxErrors {
-		w.errs = append(w.errs[:maxErrors], fmt.Errorf("%s: and %d errors more", name, len(w.errs)-maxErrors))
+		w.errs = append(w.errs[:maxErrors], fmt.Errorf("%s: and %d more", name, len(w.errs)-maxErrors))
 	}
 	if len(w.errs) > 0 {
 		return nil, errors.Join(w.errs...)
@@ -179,22 +180,68 @@ func parentPath(p string) string {
 	return ""
 }
 
-// describe turns an error of the YAML library into one of ours: position and
-// what is wrong, never the line itself, which may hold a password.
+// describe turns an error of the YAML library into one of ours: position, what
+// is wrong and the way out, never the line itself, which may hold a password.
 func (f *File) describe(err error) error {
 	var y yaml.Error
-	if errors.As(err, &y) {
-		text := y.GetMessage()
-		if strings.HasPrefix(text, "invalid header option") {
-			text = `a value that begins with | or > stands in quotes; only a block of lines begins so without`
-		}
-		if strings.Contains(text, "must be specified") && variableBefore(y.GetToken()) {
-			text += "; within braces and brackets ${NAME} stands in quotes"
-		}
-		return f.errorAt(y.GetToken(), text)
+	if !errors.As(err, &y) {
+		return fmt.Errorf("%s: %w", f.name, err)
 	}
-	return fmt.Errorf("%s: %w", f.name, err)
+	text := y.GetMessage()
+	for _, h := range hints {
+		if strings.Contains(text, h.of) {
+			text = h.says
+			break
+		}
+	}
+	if strings.Contains(text, "must be specified") && variableBefore(y.GetToken()) {
+		text += "; within braces and brackets ${NAME} stands in quotes"
+	} else if hint := f.comment(y.GetToken()); hint != "" && unfinished.MatchString(text) {
+		text += hint
+	} else if strings.Contains(text, "must be specified") {
+		text += "; text with a bracket or brace in it stands in quotes: ['samples[*]']"
+	}
+	return f.errorAt(y.GetToken(), text)
 }
+
+// hints are what the YAML library says, and what helps its reader.
+var hints = []struct{ of, says string }{
+	{"invalid header option", "a value that begins with | or > stands in quotes; only a block of lines begins so without"},
+	{`'\t' that cannot start`, "a tab stands here; lines are indented with spaces"},
+	{"found character '\t'", "a tab stands here; lines are indented with spaces"},
+	{"sequence end token ']' not found", "the list that begins here has no ] at its end"},
+	{"flow mapping end token '}'", "the map that begins here has no } at its end"},
+	{"could not find flow map content", "a value that begins with { stands in quotes where it is text, such as '{{.Source}} is hot'"},
+	{"end character of double-quoted", `a text that begins with " has none at its end`},
+	{"end character of single-quoted", "a text that begins with ' has none at its end"},
+	{"is a reserved character", "a value that begins with @ or ` stands in quotes"},
+	{"unexpected directive value", "a value that begins with % stands in quotes"},
+	{"mapping value is not allowed", "a second value begins here; text with a colon and a space in it stands in quotes, and keys that belong together stand below each other"},
+}
+
+// unfinished are the errors that a comment within brackets brings about.
+var unfinished = regexp.MustCompile(`must be specified|at its end`)
+
+// comment says that a # began one, where one stands in a line from the token's
+// on, as far as brackets reach that are not closed.
+func (f *File) comment(t *token.Token) string {
+	if t == nil || t.Position == nil {
+		return ""
+	}
+	for p := t; p != nil && p.Position != nil && p.Position.Line >= t.Position.Line-1; p = p.Prev {
+		if p.Type == token.CommentType {
+			return commentHint
+		}
+	}
+	for p := t; p != nil && p.Position != nil && p.Position.Line <= t.Position.Line+1; p = p.Next {
+		if p.Type == token.CommentType {
+			return commentHint
+		}
+	}
+	return ""
+}
+
+const commentHint = `; # begins a comment here, a filter such as "#" stands in quotes`
 
 // variableBefore says whether ${ stands on the token's line without quotes.
 func variableBefore(t *token.Token) bool {

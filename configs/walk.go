@@ -77,7 +77,11 @@ func (w *walker) value(n ast.Node, t reflect.Type, path string, key *token.Token
 		for i, e := range v.Values {
 			at := fmt.Sprintf("%s[%d]", path, i)
 			if e == nil || e.Type() == ast.NullType {
-				w.fail(v.GetToken(), at, "is empty")
+				hint := ""
+				if elem != nil && elem.Kind() == reflect.String {
+					hint = `; # begins a comment, a filter "#" stands in quotes`
+				}
+				w.fail(v.GetToken(), at, "is empty%s", hint)
 				continue
 			}
 			v.Values[i] = w.value(e, elem, at, nil)
@@ -104,7 +108,17 @@ func (w *walker) fits(n ast.Node, t reflect.Type, path string, own bool, kinds .
 }
 
 func (w *walker) wanted(n ast.Node, t reflect.Type, path string) {
-	w.fail(n.GetToken(), path, "wanted %s, found %s", kindName(t), nodeName(n))
+	hint := ""
+	switch {
+	case path == "" && nodeName(n) == "text":
+		hint = "; behind a key stand a colon and a space"
+	case kindName(t) == nodeName(n):
+		w.fail(n.GetToken(), path, "the number is out of range")
+		return
+	case kindName(t) == "a list":
+		hint = "; even one entry stands in brackets: [a]"
+	}
+	w.fail(n.GetToken(), path, "wanted %s, found %s%s", kindName(t), nodeName(n), hint)
 }
 
 func (w *walker) mapping(pairs []*ast.MappingValueNode, t reflect.Type, path string) {

@@ -121,7 +121,7 @@ func TestDecode(t *testing.T) {
 func TestValidate(t *testing.T) {
 	for want, c := range map[string]InputConfig{
 		"one of json":         DefaultInputConfig(),
-		`given: ["json" "ra`:  input(func(c *InputConfig) { c.JSON, c.Raw = []string{"a"}, "u8" }),
+		"raw: json is given":  input(func(c *InputConfig) { c.JSON, c.Raw = []string{"a"}, "u8" }),
 		"json[0]":             input(func(c *InputConfig) { c.JSON = []string{"a["} }),
 		"f32le or f32be":      input(func(c *InputConfig) { c.Raw = "f32" }),
 		"no number of 12":     input(func(c *InputConfig) { c.Raw = "i12le" }),

@@ -63,8 +63,11 @@ func (c InputConfig) Validate() error {
 			kinds = append(kinds, k.name)
 		}
 	}
-	if len(kinds) != 1 {
-		bad("json: give one of json, csv, raw, number and image; given: %q", kinds)
+	switch {
+	case len(kinds) == 0:
+		bad("json: give one of json, csv, raw, number and image, for example input: {json: [temperature]}")
+	case len(kinds) > 1:
+		bad("%s: %s is given too; give one of json, csv, raw, number and image", kinds[1], kinds[0])
 	}
 	for i, p := range c.JSON {
 		if _, err := parsePath(p); err != nil {

@@ -172,7 +172,11 @@ func (a *App) Run(ctx context.Context) error {
 		select {
 		case <-a.broker.Ready():
 			a.ready.Store(watch.Err() == nil)
-			a.log.Info().Strs("broker", a.broker.Addrs()).Str("dashboard", a.DashboardAddr()).Msg("ready")
+			line := a.log.Info().Strs("broker", a.broker.Addrs())
+			if addr := a.DashboardAddr(); addr != "" {
+				line = line.Str("dashboard", addr)
+			}
+			line.Msg("ready")
 			<-watch.Done()
 		case <-watch.Done():
 		}

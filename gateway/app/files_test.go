@@ -50,7 +50,7 @@ func TestModelFilesAreHeldAgainstStreams(t *testing.T) {
 		"picture fits":   {config: "models: {m: {file: person.tflite}}\nstreams: {s: {topics: [a], input: {image: jpeg}, model: m}}\n"},
 		"one number":     {"models: {m: {file: noise.tflite}}\nstreams: {s: {topics: [a], input: {number: true}, model: m}}\n", false, []string{"takes 640 numbers (1x640 float32), a message gives 1; window: {size: 640} fits"}},
 		"csv":            {"models: {m: {file: sine.tflite}}\nstreams: {s: {topics: [a], input: {csv: {columns: [x, y]}}, model: m}}\n", false, []string{"takes 1 number (1x1 float32), a message gives 2"}},
-		"window":         {"models: {m: {file: noise.tflite}}\nstreams: {s: {topics: [a], input: {json: [x, y]}, window: {size: 64}, model: m}}\n", false, []string{"a window of 64 readings gives 128; window: {size: 320} fits"}},
+		"window":         {"models: {m: {file: noise.tflite}}\nstreams: {s: {topics: [a], input: {json: [x, y]}, window: {size: 64}, model: m}}\n", false, []string{"a window of size 64 gives 128; window: {size: 320} fits"}},
 		"window fits":    {config: "models: {m: {file: noise.tflite}}\nstreams: {s: {topics: [a], input: {json: [x, y]}, window: {size: 320}, model: m}}\n"},
 		"window by time": {config: "models: {m: {file: noise.tflite}}\nstreams: {s: {topics: [a], input: {json: [x, y]}, window: {size: 10s}, model: m}}\n"},
 		"features":       {"models: {m: {file: sine.tflite}}\nstreams: {s: {topics: [a], input: {json: [x, y]}, window: {size: 10s}, features: [mean], model: m}}\n", false, []string{"the features of a window are 2"}},

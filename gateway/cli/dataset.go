@@ -199,9 +199,9 @@ func datasetShowCommand() *cobra.Command {
 }
 
 func describe(out io.Writer, in dataset.Info, newest []dataset.Entry) error {
-	fmt.Fprintf(out, "%s: %d samples of %s, %s, %s to %s UTC\nfolder   %s\n", in.Name, in.Samples, in.Kind, sizeText(in.Bytes), timeText(in.First), timeText(in.Last), in.Dir)
+	fmt.Fprintf(out, "%s: %s of %s, %s, %s to %s UTC\nfolder   %s\n", in.Name, count(in.Samples, "sample"), in.Kind, sizeText(in.Bytes), timeText(in.First), timeText(in.Last), in.Dir)
 	if in.Damaged > 0 {
-		fmt.Fprintf(out, "%d lines are damaged and left out\n", in.Damaged)
+		fmt.Fprintf(out, "damaged and left out: %s\n", count(in.Damaged, "line"))
 	}
 	w := tabwriter.NewWriter(out, 2, 4, 2, ' ', 0)
 	fmt.Fprintln(w, "\nCLASS\tSAMPLES\tPART")
@@ -281,7 +281,7 @@ in OUT/unlabelled/: sort them by hand and import them again.`,
 				n, left, err := exportTable(cmd.OutOrStdout(), dir, args[1], next)
 				_ = bar.Finish()
 				if err == nil {
-					fmt.Fprintf(cmd.ErrOrStderr(), "%d rows written, %d left out\n", n, left)
+					fmt.Fprintf(cmd.ErrOrStderr(), "%s written, %d left out\n", count(n, "row"), left)
 				}
 				return err
 			}
@@ -290,7 +290,7 @@ in OUT/unlabelled/: sort them by hand and import them again.`,
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.ErrOrStderr(), "%d pictures written, %d left out\n", n, left)
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s written, %d left out\n", count(n, "picture"), left)
 			return nil
 		},
 	}
@@ -362,7 +362,7 @@ not), with LABELS beside it. What became of each column is shown.`,
 				}
 				return invalid(err)
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s: %d samples in %s\n", args[0], n, dataset.Dir(data, args[0]))
+			fmt.Fprintf(cmd.OutOrStdout(), "%s: %s in %s\n", args[0], count(n, "sample"), dataset.Dir(data, args[0]))
 			return nil
 		},
 	}

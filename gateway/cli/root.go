@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -105,10 +106,29 @@ func refine(cmd *cobra.Command) {
 	}
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		if err := check(cmd, args); err != nil {
-			return usage(cmd, err)
+			return usage(cmd, plainArgs(cmd, args, err))
 		}
 		return nil
 	}
+}
+
+// plainArgs says which arguments a command takes, with an example, in place of
+// what cobra says when their number is not right.
+func plainArgs(cmd *cobra.Command, args []string, err error) error {
+	text := err.Error()
+	if !strings.Contains(text, "arg(s)") && !strings.HasPrefix(text, "unknown command ") {
+		return err
+	}
+	_, takes, ok := strings.Cut(cmd.Use, " ")
+	if !ok {
+		return fmt.Errorf("%s takes no argument, %q is given", cmd.CommandPath(), args[0])
+	}
+	are := "are"
+	if len(args) == 1 {
+		are = "is"
+	}
+	example, _, _ := strings.Cut(strings.TrimSpace(cmd.Example), "\n")
+	return fmt.Errorf("%s takes %s, %s %s given; for example: %s", cmd.CommandPath(), takes, count(len(args), "argument"), are, example)
 }
 
 func unknownCommand(cmd *cobra.Command, args []string) error {

@@ -66,7 +66,7 @@ func (c Config) numbers(wanted int) (given string, fits bool, err error) {
 		return "", true, nil
 	case c.Window != nil:
 		n := c.Window.Count()
-		return fmt.Sprintf("a window of %d readings gives %d", n, n*len(values)), n == 0 || n*len(values) == wanted, nil
+		return fmt.Sprintf("a window of size %d gives %d", n, n*len(values)), n == 0 || n*len(values) == wanted, nil
 	case len(c.Input.Channels) > 0:
 		return fmt.Sprintf("a message gives whole readings of %d", len(values)), wanted%len(values) == 0, nil
 	}

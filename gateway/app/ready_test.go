@@ -1,0 +1,31 @@
+package app
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+)
+
+// A gateway without a dashboard says nothing of one.
+func TestReadyWithoutDashboard(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Data = t.TempDir()
+	cfg.Broker.Listeners[0].TCP = "127.0.0.1:0"
+	cfg.Dashboard.Listen = ""
+	log := &lines{}
+	a, err := New(cfg, nil, nil, zerolog.New(log), prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	until(t, "the line", func() bool { return strings.Contains(log.String(), `"ready"`) })
+	stop()
+	if err := <-done; err != nil || strings.Contains(log.String(), "dashboard") {
+		t.Errorf("%v: %s", err, log)
+	}
+}
