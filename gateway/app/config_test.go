@@ -42,7 +42,7 @@ func TestBadConfigurations(t *testing.T) {
 		"features":      {":2:", "streams.host.features: need a window, for example window: {size: 10s, every: 1s}"},
 		"feature":       {":2:", "streams.host.features: ", `"avg"`},
 		"filter":        {":2:", "streams.host.topics[0]: "},
-		"input":         {":2:", "streams.host.input.json: give one of json, csv, raw, number and image"},
+		"input":         {":2:", "streams.host.input.number: json is given too; give one of json, csv, raw, number and image"},
 		"policy":        {":2:", `"newest"`, "block, drop-oldest, latest"},
 		"streamname":    {":2:3: ", "streams.a/b: the name becomes one level of a topic"},
 		"gateway":       {":1:1: ", `"hall/7"`},

@@ -50,7 +50,7 @@ func schemaCommand() *cobra.Command {
 		Example: "  edgegateway schema > edgegateway.schema.json",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			b, err := configs.Schema(app.DefaultConfig(), "https://edgegateway.invalid/config.schema.json", "Edge Gateway configuration")
+			b, err := configs.Schema(app.DefaultConfig(), "urn:edgegateway:configuration", "Edge Gateway configuration")
 			if err != nil {
 				return err
 			}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -19,9 +18,6 @@ import (
 // defaultBroker is where a gateway listens that is not told otherwise.
 const defaultBroker = "tcp://127.0.0.1:1883"
 
-// schemes of a broker's address.
-var schemes = []string{"tcp", "mqtt", "ssl", "tls", "mqtts", "ws", "wss", "unix"}
-
 // clientFlags are those of every command that is an MQTT client.
 type clientFlags struct {
 	broker, id, user, passwordFile string
@@ -30,7 +26,7 @@ type clientFlags struct {
 
 func (f *clientFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVarP(&f.broker, "broker", "b", defaultBroker, "broker: tcp://, ssl://, ws://, wss:// or unix://")
+	flags.StringVarP(&f.broker, "broker", "b", defaultBroker, "broker: mqtt://, tcp://, with TLS mqtts://, ssl://; ws://, wss://, unix://, or HOST:PORT")
 	flags.StringVar(&f.id, "client-id", "", "client id; a random one where it is empty")
 	flags.StringVarP(&f.user, "user", "u", "", "user name; the password is in --password-file or $EDGEGATEWAY_PASSWORD")
 	flags.StringVar(&f.passwordFile, "password-file", "", "file with the password, mode 0600")
@@ -56,18 +52,15 @@ func (f *clientFlags) connect(ctx context.Context) (*link.Conn, error) {
 	if id == "" {
 		id = fmt.Sprintf("edgegateway-%d-%d", os.Getpid(), time.Now().UnixNano()%1e6)
 	}
-	address := f.broker
-	if !strings.Contains(address, "://") {
-		address = "tcp://" + address
-	}
-	if scheme, _, _ := strings.Cut(address, "://"); !slices.Contains(schemes, scheme) {
-		return nil, &exitError{exitUsage, fmt.Errorf("--broker: %s:// is none of %s://", scheme, strings.Join(schemes, "://, "))}
+	address, _, err := link.Address(f.broker)
+	if err != nil {
+		return nil, &exitError{exitUsage, fmt.Errorf("--broker %w", err)}
 	}
 	conn, err := link.Connect(ctx, link.Config{
 		URL: address, ClientID: id, User: f.user, Password: password, CA: f.ca, Cert: f.cert, Key: f.key,
 	})
 	if errors.Is(err, syscall.ECONNREFUSED) && address == defaultBroker {
-		err = fmt.Errorf("%w; does a gateway run? --broker names another", err)
+		err = fmt.Errorf("%w; --broker names another", err)
 	}
 	return conn, err
 }

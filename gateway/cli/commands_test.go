@@ -52,7 +52,7 @@ func TestCommands(t *testing.T) {
 		{"schema", ok, `"$schema"`},
 
 		{"sub --broker " + nobody, failed, nobody + ": nobody listens there"},
-		{"sub --broker ftp://hall", usage, "ftp:// is none of tcp://"},
+		{"sub --broker ftp://hall", usage, "--broker ftp:// is none of mqtt://"},
 		{"sub --password-file " + dir + "/gone", failed, "gone: no such file"},
 		{"publish a", usage, "a payload or --host"},
 		{"publish --host a b", usage, "a payload or --host"},

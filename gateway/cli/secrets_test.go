@@ -57,7 +57,7 @@ dashboard: {listen: "%s"}
 	note("publish", run(t, "", "publish", "--broker", broker, "--user", "press7", "rows/a", `{"v": 1}`), 0)
 	note("publish with a file", run(t, "", "publish", "--broker", broker, "--user", "press8", "--password-file", file, "rows/a", `{"v": 1}`), 0)
 	note("publish as nobody", run(t, "", "publish", "--broker", broker, "--user", "press9", "rows/a", `{"v": 1}`), 1)
-	note("publish in the address", run(t, "", "publish", "--broker", "tcp://a:"+secret+"@"+testkit.FreeAddr(t), "rows/a", `{"v": 1}`), 1)
+	note("publish in the address", run(t, "", "publish", "--broker", "tcp://a:"+secret+"@"+testkit.FreeAddr(t), "rows/a", `{"v": 1}`), 2)
 	note("watch", run(t, "", "watch", "--once", "--url", "http://"+web), 0)
 	for _, page := range []string{"/", "/metrics", "/api/status", "/healthz", "/readyz"} {
 		resp, err := http.Get("http://" + web + page)

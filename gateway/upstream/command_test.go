@@ -93,7 +93,7 @@ func TestValidate(t *testing.T) {
 	}{
 		{func(c *Config) { c.URL = "" }, "url: is no address"},
 		{func(c *Config) { c.URL = "tcp://cloud" }, "url: tcp://cloud has no port"},
-		{func(c *Config) { c.URL = "http://cloud:80" }, `url: "http" is none of`},
+		{func(c *Config) { c.URL = "http://cloud:80" }, "url: http:// is none of"},
 		{func(c *Config) { c.URL = "tcp://me:s3cret@cloud:1883" }, "url: holds a user"},
 		{func(c *Config) { c.URL = "tcp://me:s3cret@cloud:1883x" }, "url: is no address"},
 		{func(c *Config) { c.Send = []string{"alerts", "all"} }, `send[1]: "all"`},

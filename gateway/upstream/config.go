@@ -9,18 +9,20 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"edgegateway/internal/link"
 )
 
 // Config is one way up: a cloud broker, what goes there, and how much may
 // wait for it.
 type Config struct {
-	URL          string    `yaml:"url" desc:"address of the cloud broker: tcp://, ssl://, ws://, wss:// with host and port, or unix:// with a path"`
+	URL          string    `yaml:"url" desc:"address of the cloud broker: mqtt:// or tcp://, with TLS mqtts:// or ssl://, over WebSocket ws:// or wss://, with host and port; unix:// with a path; host:port alone is tcp://"`
 	Send         []string  `yaml:"send" enum:"alerts,results" desc:"what goes up"`
 	ClientID     string    `yaml:"client_id" desc:"MQTT client id; empty for edgegateway-{gateway}-{link}"`
 	User         string    `yaml:"user" desc:"user name at the cloud broker"`
 	Password     string    `yaml:"password" desc:"password; better in password_file or an environment variable"`
 	PasswordFile string    `yaml:"password_file" desc:"file with the password, read at each connect; nobody else may read it"`
-	TLS          TLSConfig `yaml:"tls" desc:"certificates of an ssl:// or wss:// address"`
+	TLS          TLSConfig `yaml:"tls" desc:"certificates of an mqtts://, ssl:// or wss:// address"`
 	Prefix       string    `yaml:"prefix" desc:"topic before all that goes up; {gateway} is replaced"`
 	Commands     bool      `yaml:"commands" desc:"take commands from PREFIX/commands/#"`
 
@@ -80,7 +82,7 @@ func (c *Config) UnmarshalYAML(decode func(any) error) error {
 func (c Config) Validate() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	secure, err := checkURL(c.URL)
+	_, secure, err := link.Address(c.URL)
 	if err != nil {
 		bad("url: %w", err)
 	}
@@ -103,7 +105,7 @@ func (c Config) Validate() error {
 			continue
 		}
 		if !secure && err == nil {
-			bad("tls.%s: the address is not an ssl:// or wss:// one", f.field)
+			bad("tls.%s: the address is none with TLS, such as mqtts://, ssl:// or wss://", f.field)
 			continue
 		}
 		if _, err := os.Stat(f.file); err != nil {
@@ -157,36 +159,13 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// checkURL never repeats the address in its errors where it may hold a
-// password.
-func checkURL(s string) (secure bool, err error) {
-	u, err := url.Parse(s)
-	if err != nil || u.Scheme == "" || u.Host == "" && u.Path == "" {
-		return false, errors.New("is no address such as tcp://host:1883")
-	}
-	if u.User != nil {
-		return false, errors.New("holds a user or password, which would show in logs; give user and password_file")
-	}
-	switch u.Scheme {
-	case "tcp", "mqtt":
-	case "ws", "unix":
-		return false, nil
-	case "ssl", "tls", "mqtts", "tcps":
-		secure = true
-	case "wss":
-		return true, nil
-	default:
-		return false, fmt.Errorf("%q is none of tcp, ssl, ws, wss, unix", u.Scheme)
-	}
-	if u.Hostname() == "" || u.Port() == "" {
-		return false, fmt.Errorf("%s://%s has no port; brokers use 1883, with TLS 8883", u.Scheme, u.Host)
-	}
-	return secure, nil
-}
-
 // address is the URL as it may be shown: a query can hold a token.
 func (c *Config) address() string {
-	u, err := url.Parse(c.URL)
+	full, _, err := link.Address(c.URL)
+	if err != nil {
+		return ""
+	}
+	u, err := url.Parse(full)
 	if err != nil {
 		return ""
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -15,7 +14,7 @@ import (
 
 // Config is one connection to a broker.
 type Config struct {
-	URL            string // tcp:// ssl:// ws:// wss:// or unix:// with a path
+	URL            string // as Address reads it
 	ClientID       string
 	User, Password string
 	CA, Cert, Key  string // PEM files
@@ -62,29 +61,26 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 	if cfg.KeepAlive <= 0 {
 		cfg.KeepAlive = 30 * time.Second
 	}
-	u, err := url.Parse(cfg.URL)
-	if err != nil || u.Scheme == "" {
-		// Not shown: it may hold a password.
-		return nil, errors.New("the broker's address is none such as tcp://host:1883")
+	address, secure, err := Address(cfg.URL)
+	if err != nil {
+		return nil, fmt.Errorf("the broker's address %w", err)
+	}
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, err // Address parsed it
 	}
 	c := &Conn{timeout: cfg.Timeout, done: make(chan struct{}), out: make(chan *Token, 16), flight: make(chan *Token, inFlight)}
-	o := mqtt.NewClientOptions().AddBroker(cfg.URL).SetClientID(cfg.ClientID).
+	o := mqtt.NewClientOptions().AddBroker(address).SetClientID(cfg.ClientID).
 		SetUsername(cfg.User).SetPassword(cfg.Password).
 		SetKeepAlive(cfg.KeepAlive).SetPingTimeout(cfg.Timeout).
 		SetConnectTimeout(cfg.Timeout).SetWriteTimeout(cfg.Timeout).
 		SetProtocolVersion(4).SetCleanSession(true).SetAutoReconnect(false).SetConnectRetry(false).
 		SetOrderMatters(true).SetMaxResumePubInFlight(0).
 		SetDefaultPublishHandler(func(mqtt.Client, mqtt.Message) {}).
-		SetConnectionLostHandler(func(_ mqtt.Client, err error) {
-			if closed(err) {
-				err = fmt.Errorf("%w: %w", ErrEnded, err)
-			}
-			c.end(fmt.Errorf("connection lost: %w", err))
-		})
+		SetConnectionLostHandler(func(_ mqtt.Client, err error) { c.end(fmt.Errorf("connection lost: %w", lost(err))) })
 	if w := cfg.Will; w != nil {
 		o.SetBinaryWill(w.Topic, w.Payload, w.QoS, w.Retain)
 	}
-	secure := slices.Contains([]string{"ssl", "tls", "mqtts", "tcps", "wss"}, u.Scheme)
 	if secure {
 		t, err := tlsConfig(cfg)
 		if err != nil {

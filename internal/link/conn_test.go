@@ -62,21 +62,32 @@ func TestStallAndCut(t *testing.T) {
 	if c.Err() == nil || errors.Is(c.Err(), link.ErrClosed) {
 		t.Errorf("over a cut link: %v", c.Err())
 	}
+	if text := c.Err().Error(); text != "connection lost: the broker ended it" && !strings.Contains(text, "reset") {
+		t.Errorf("over a cut link: %s", text)
+	}
 	if err := c.Publish(t.Context(), msg); err == nil {
 		t.Error("a publish over a cut link gave no error")
 	}
 }
 
 func TestRefused(t *testing.T) {
-	closed := testkit.Mosquitto(t, "allow_anonymous false")
+	closed, nobody := testkit.Mosquitto(t, "allow_anonymous false"), testkit.FreeAddr(t)
 	for _, c := range []struct{ url, want string }{
-		{"tcp://" + closed, "does not let this user"},
-		{"tcp://" + testkit.FreeAddr(t), "nobody listens there"},
-		{"host", "none such as tcp://"},
+		{"tcp://" + closed, "broker tcp://" + closed + ": it refuses the login: it does not let this user or client id in; is"},
+		{nobody, "broker tcp://" + nobody + ": nobody listens there; does a broker run"},
+		{"unix://" + t.TempDir() + "/gone", "there is no such socket"},
+		{"ssl://" + closed, "closed the connection before it answered; does it want a client certificate"},
+		{"tcp://no-such-name.invalid:1883", "its name is not known"},
+		{"host", "tcp://host has no port; brokers use 1883"},
 	} {
 		_, err := link.Connect(t.Context(), link.Config{URL: c.url, ClientID: "c", User: "u", Password: "s3cret", Timeout: 2 * time.Second})
 		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("%s: %v, want %q", c.url, err, c.want)
+		}
+		for _, libraries := range []string{"network Error", "not Authorized", "dial ", "connect:"} {
+			if err != nil && strings.Contains(err.Error(), libraries) {
+				t.Errorf("%s is told in a library's words: %v", c.url, err)
+			}
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
