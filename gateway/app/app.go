@@ -46,7 +46,7 @@ type App struct {
 
 	mu       sync.Mutex // of a reload
 	cfg      Config
-	reloaded atomic.Pointer[ReloadStatus] // nil before the first
+	reloaded atomic.Pointer[ReloadStatus] // its count is 0 before the first
 	reloadOK prometheus.Gauge
 	retiring sync.WaitGroup // models of earlier configurations
 }
@@ -113,13 +113,14 @@ func New(cfg Config, load func() (Config, error), trial infer.TrialFunc, log zer
 		Name: "edgegateway_config_reload_success", Help: "1 while the configuration is as the file was at the last reload, 0 where that was refused.",
 	})
 	a.reloadOK.Set(1)
+	a.reloaded.Store(&ReloadStatus{})
 	if err = reg.Register(a.reloadOK); err != nil {
 		return nil, err
 	}
 	if err = a.data.tell(cfg.File, a.DashboardAddr()); err != nil {
 		return nil, err
 	}
-	a.stages = a.list()
+	a.stages = a.inOrder()
 	return a, nil
 }
 
@@ -142,9 +143,9 @@ func (a *App) newLink(cut context.Context, name string, cfg upstream.Config, reg
 	return l, nil
 }
 
-// list is the stages in the order in which they stop: the order of the
+// inOrder is the stages in the order in which they stop: the order of the
 // journey, then what the journey ran on.
-func (a *App) list() []stage {
+func (a *App) inOrder() []stage {
 	list := []stage{{"intake", a.hold}, {"pipeline", a.pipe.Run}, {"alert", a.alerts.Run}, {"dataset", a.sets.Run}, {"labels", a.answerLabels}}
 	for _, l := range a.out.links {
 		list = append(list, stage{"outbox " + l.name, l.feed}, stage{"upstream " + l.name, l.bridge.Run})
@@ -230,10 +231,7 @@ func (a *App) Reload() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	err := a.reload()
-	last := ReloadStatus{Count: 1}
-	if before := a.reloaded.Load(); before != nil {
-		last.Count = before.Count + 1
-	}
+	last := ReloadStatus{Count: a.reloaded.Load().Count + 1}
 	if err != nil {
 		last.Error = err.Error()
 		a.log.Error().Err(err).Msg("configuration not reloaded; the old one stays")
@@ -340,9 +338,9 @@ func (a *App) command(_ context.Context, name string, payload []byte) ([]byte, e
 		}
 		return []byte(`{"reloaded":true}`), nil
 	case "model/list":
-		return json.Marshal(append([]infer.ModelStatus{}, a.engine.Models()...)) // none is [], not null
+		return json.Marshal(list(a.engine.Models()))
 	case "dataset/list":
-		return json.Marshal(append([]dataset.Status{}, a.sets.Status()...))
+		return json.Marshal(list(a.sets.Status()))
 	case "dataset/label":
 		return a.label("", payload, time.Now())
 	}

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -9,7 +10,8 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// A gateway without a dashboard says nothing of one.
+// A gateway without a dashboard says nothing of one; one without anything has
+// empty lists in its status, and no reload yet.
 func TestReadyWithoutDashboard(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Data = t.TempDir()
@@ -24,6 +26,15 @@ func TestReadyWithoutDashboard(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()
 	until(t, "the line", func() bool { return strings.Contains(log.String(), `"ready"`) })
+	status, err := json.Marshal(a.Status())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`"streams":[]`, `"models":[]`, `"alerts":[]`, `"upstream":[]`, `"reload":{"count":0}`} {
+		if !strings.Contains(string(status), want) {
+			t.Errorf("no %s in %s", want, status)
+		}
+	}
 	stop()
 	if err := <-done; err != nil || strings.Contains(log.String(), "dashboard") {
 		t.Errorf("%v: %s", err, log)

@@ -24,7 +24,7 @@ type Status struct {
 	Alerts  []alert.Event       `json:"alerts"` // those that are raised
 	Links   []LinkStatus        `json:"upstream"`
 	Sets    []dataset.Status    `json:"datasets,omitempty"` // of the streams that record
-	Reload  *ReloadStatus       `json:"reload,omitempty"`
+	Reload  *ReloadStatus       `json:"reload"`
 }
 
 // ReloadStatus is how the last reload of the configuration went.
@@ -45,7 +45,7 @@ type LinkStatus struct {
 func (a *App) Status() any {
 	s := Status{
 		Gateway: a.name, Process: os.Getpid(), Config: a.file, Ready: a.ready.Load(), Broker: a.broker.Addrs(), Clients: a.broker.Clients(),
-		Streams: a.pipe.Status(), Models: a.engine.Models(), Alerts: a.alerts.Active(),
+		Streams: list(a.pipe.Status()), Models: list(a.engine.Models()), Alerts: list(a.alerts.Active()), Links: []LinkStatus{},
 		Reload: a.reloaded.Load(), Sets: a.sets.Status(),
 	}
 	for _, l := range a.out.links {
@@ -56,18 +56,21 @@ func (a *App) Status() any {
 	return s
 }
 
+// list is a list that is [] as JSON where there is nothing, not null.
+func list[T any](l []T) []T { return append([]T{}, l...) }
+
 // Ready says whether the broker accepts.
 func (a *App) Ready() bool { return a.ready.Load() }
 
 // Health lists the parts. A cloud out of reach or a slow delegate is no
 // illness, the gateway is built to go on without; a disk that takes nothing is.
 func (a *App) Health() []dashboard.Health {
-	list := []dashboard.Health{{Part: "broker", OK: a.ready.Load()}}
-	if !list[0].OK {
-		list[0].Detail = "does not accept"
+	all := []dashboard.Health{{Part: "broker", OK: a.ready.Load()}}
+	if !all[0].OK {
+		all[0].Detail = "does not accept"
 	}
 	for _, m := range a.engine.Models() {
-		list = append(list, dashboard.Health{Part: "model " + m.Name, OK: true, Detail: m.Delegate + ": " + m.Why})
+		all = append(all, dashboard.Health{Part: "model " + m.Name, OK: true, Detail: m.Delegate + ": " + m.Why})
 	}
 	for _, l := range a.out.links {
 		st := l.bridge.Status()
@@ -75,11 +78,11 @@ func (a *App) Health() []dashboard.Health {
 		if !st.Connected {
 			detail = "not connected: " + st.LastError
 		}
-		list = append(list, dashboard.Health{Part: "upstream " + l.name, OK: true, Detail: detail})
+		all = append(all, dashboard.Health{Part: "upstream " + l.name, OK: true, Detail: detail})
 		if why := l.failing.Load(); why != nil {
-			list = append(list, dashboard.Health{Part: "outbox " + l.name, Detail: "takes nothing, results are lost: " + *why})
+			all = append(all, dashboard.Health{Part: "outbox " + l.name, Detail: "takes nothing, results are lost: " + *why})
 		} else {
-			list = append(list, dashboard.Health{Part: "outbox " + l.name, OK: true})
+			all = append(all, dashboard.Health{Part: "outbox " + l.name, OK: true})
 		}
 	}
 	for _, s := range a.sets.Status() {
@@ -87,7 +90,7 @@ func (a *App) Health() []dashboard.Health {
 		if !h.OK {
 			h.Detail = "samples are not kept: " + s.Error
 		}
-		list = append(list, h)
+		all = append(all, h)
 	}
-	return list
+	return all
 }

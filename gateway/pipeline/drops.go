@@ -10,7 +10,7 @@ import (
 )
 
 // drops counts what a stream did not turn into a result, by reason, and logs
-// each reason at most once a second.
+// each reason at most once a second, superseded for debugging only.
 type drops struct {
 	stream  string
 	counter *prometheus.CounterVec // labels stream, reason
@@ -61,7 +61,11 @@ func (d *drops) add(log zerolog.Logger, reason string, n int, err error) {
 		r.silent.Add(uint64(n))
 		return
 	}
-	log.Warn().Err(err).Str("reason", reason).Int("count", n).
+	level := zerolog.WarnLevel
+	if reason == superseded { // what full: latest is for, not a fault
+		level = zerolog.DebugLevel
+	}
+	log.WithLevel(level).Err(err).Str("reason", reason).Int("count", n).
 		Uint64("since_last_line", r.silent.Swap(0)).Uint64("total", r.n.Load()).Msg("dropped")
 }
 

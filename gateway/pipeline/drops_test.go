@@ -17,6 +17,21 @@ import (
 	"github.com/rs/zerolog"
 )
 
+// That a newer picture took the place of an older one is counted, and no
+// warning: full: latest asks for it.
+func TestSupersededIsNoWarning(t *testing.T) {
+	var out bytes.Buffer
+	d := newDrops("s", prometheus.NewCounterVec(prometheus.CounterOpts{Name: "n"}, []string{"stream", "reason"}))
+	d.add(zerolog.New(&out).Level(zerolog.InfoLevel), superseded, 1, nil)
+	if out.Len() > 0 {
+		t.Errorf("it says %s", out.String())
+	}
+	d.add(zerolog.New(&out).Level(zerolog.InfoLevel), queueFull, 1, nil)
+	if !bytes.Contains(out.Bytes(), []byte(`"warn"`)) || d.counts()[superseded] != 1 {
+		t.Errorf("%s, %v", out.String(), d.counts())
+	}
+}
+
 // Each reason is logged at most once a second, and the next line says how
 // many were not.
 func TestDropsLoggedOnceASecond(t *testing.T) {
