@@ -91,7 +91,7 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf(path+": "+format, args...))
 	}
 	if len(c.Listeners) == 0 {
-		bad("listeners", "there is none")
+		bad("listeners", "there is none; for example [{tcp: 127.0.0.1:1883}]")
 	}
 	for i, l := range c.Listeners {
 		kind, addr, err := l.kind()
@@ -106,16 +106,21 @@ func (c Config) Validate() error {
 			}
 		}
 		if l.TLS != nil {
-			if _, err := l.TLS.load(); err != nil {
+			if l.TLS.Cert == "" || l.TLS.Key == "" {
+				bad(path+".tls", "names no file for each of cert and key")
+			} else if _, err := l.TLS.load(); err != nil {
 				bad(path+".tls", "%w", err)
 			}
 		}
 		if kind == "unix" {
 			continue
 		}
-		host, _, err := net.SplitHostPort(addr)
+		host, port, err := net.SplitHostPort(addr)
+		if err == nil {
+			_, err = net.LookupPort("tcp", port)
+		}
 		if err != nil {
-			bad(path+"."+kind, "%w", err)
+			bad(path+"."+kind, "%q is no address and port such as 127.0.0.1:1883", addr)
 		} else if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) &&
 			len(c.Users) == 0 && (c.Anonymous == nil || !c.Anonymous.BeyondLoopback) {
 			bad(path+"."+kind, "%s is open to other machines: name `users`, or set `anonymous.beyond_loopback: true`", addr)

@@ -227,6 +227,8 @@ func TestBadConfig(t *testing.T) {
 		{listen(ListenerConfig{TCP: ":1883"}), "open to other machines"},
 		{listen(ListenerConfig{WebSocket: "[::]:9001"}), "listeners[0].websocket: [::]:9001 is open to other machines"},
 		{Config{Listeners: []ListenerConfig{{TCP: "hall:1883"}}, Anonymous: &AnonymousConfig{Publish: []string{"#"}}}, "open to other machines"},
+		{listen(ListenerConfig{TCP: "127.0.0.1:99999"}), "listeners[0].tcp: \"127.0.0.1:99999\" is no address and port"},
+		{listen(ListenerConfig{TCP: "127.0.0.1:1883", TLS: &TLSConfig{Cert: "gone"}}), "listeners[0].tls: names no file for each of cert and key"},
 		{listen(ListenerConfig{TCP: "127.0.0.1:1883", TLS: &TLSConfig{Cert: "gone", Key: "gone"}}), "listeners[0].tls: "},
 		{listen(ListenerConfig{TCP: "127.0.0.1:1883"}, ListenerConfig{TCP: "127.0.0.1:1883"}), "listeners[1].tcp: 127.0.0.1:1883 is where listeners[0] listens already"},
 		{listen(ListenerConfig{TCP: "127.0.0.1:1883"}, ListenerConfig{WebSocket: "localhost:1883"}), "listeners[1].websocket: "},

@@ -188,6 +188,12 @@ func (f *File) describe(err error) error {
 		return fmt.Errorf("%s: %w", f.name, err)
 	}
 	text := y.GetMessage()
+	if m := wrongType.FindStringSubmatch(text); m != nil {
+		return f.errorAt(y.GetToken(), f.pathAt(y.GetToken())+"wanted "+names[m[2]]+", found "+names[m[1]])
+	}
+	if m := doubled.FindStringSubmatch(text); m != nil {
+		return f.errorAt(y.GetToken(), m[1]+" stands here twice, first in line "+m[2])
+	}
 	for _, h := range hints {
 		if strings.Contains(text, h.of) {
 			text = h.says
@@ -217,6 +223,38 @@ var hints = []struct{ of, says string }{
 	{"is a reserved character", "a value that begins with @ or ` stands in quotes"},
 	{"unexpected directive value", "a value that begins with % stands in quotes"},
 	{"mapping value is not allowed", "a second value begins here; text with a colon and a space in it stands in quotes, and keys that belong together stand below each other"},
+}
+
+// What the library says of a value that a section, which reads itself, does
+// not take, and of a key that stands twice; names are those of its types.
+var (
+	wrongType = regexp.MustCompile(`^(string|int|float|boolean|sequence|mapping) was used where (sequence|mapping) is expected$`)
+	doubled   = regexp.MustCompile(`^mapping key ("[^"]*") already defined at \[(\d+):`)
+	names     = map[string]string{"string": "text", "int": "a whole number", "float": "a number", "boolean": "true or false", "sequence": "a list", "mapping": "a map"}
+)
+
+// pathAt is the path of the key in front of a value, with a colon; "" where it
+// is not known.
+func (f *File) pathAt(value *token.Token) string {
+	best, at := "", token.Position{}
+	if value == nil || value.Position == nil {
+		return ""
+	}
+	for path, t := range f.at {
+		p := t.Position
+		if p == nil {
+			continue
+		}
+		if p.Line < value.Position.Line || p.Line == value.Position.Line && p.Column <= value.Position.Column {
+			if p.Line > at.Line || p.Line == at.Line && (p.Column > at.Column || p.Column == at.Column && len(path) > len(best)) {
+				best, at = path, *p
+			}
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return best + ": "
 }
 
 // unfinished are the errors that a comment within brackets brings about.

@@ -156,6 +156,7 @@ func TestBad(t *testing.T) {
 		"hashline":  {`2:3: paints[0]: is empty; # begins a comment, a filter "#" stands in quotes`},
 		"hashspace": {`2:1: ',' or ']' must be specified; # begins a comment here`},
 		"one":       {"1:9: paints: wanted a list, found text; even one entry stands in brackets: [a]"},
+		"own":       {"3:9: rooms.hall: wanted a map, found text"},
 		"open":      {`1:7: a text that begins with " has none at its end`},
 		"path":      {"1:17: ',' or ']' must be specified; text with a bracket or brace in it stands in quotes"},
 		"tab":       {"2:1: a tab stands here; lines are indented with spaces"},
@@ -171,7 +172,7 @@ func TestBad(t *testing.T) {
 		"section":   {"1:9: garden: wanted a map, found a whole number"},
 		"syntax":    {"4:1: ',' or ']' must be specified"},
 		"tag":       {"tags are not used here"},
-		"twice":     {`3:1: mapping key "name" already defined`},
+		"twice":     {`3:1: "name" stands here twice, first in line 1`},
 		"unset":     {"2:23: rooms.NONE_SUCH.colour: the environment variable NONE_SUCH is not set; ${NONE_SUCH:-default}"},
 		"variable":  {"a variable is written ${NAME}"},
 	}

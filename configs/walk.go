@@ -117,6 +117,9 @@ func (w *walker) wanted(n ast.Node, t reflect.Type, path string) {
 		return
 	case kindName(t) == "a list":
 		hint = "; even one entry stands in brackets: [a]"
+		if nodeName(n) == "a map" {
+			hint = "; even one entry stands in brackets: [{...}]"
+		}
 	}
 	w.fail(n.GetToken(), path, "wanted %s, found %s%s", kindName(t), nodeName(n), hint)
 }

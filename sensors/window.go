@@ -31,12 +31,15 @@ func (c *WindowConfig) UnmarshalYAML(decode func(any) error) error {
 func (c WindowConfig) Validate() error {
 	var errs []error
 	n, d, err := extent(c.Size)
-	if err != nil {
+	if c.Size == "" {
+		errs = append(errs, fmt.Errorf("size: is missing: how many readings (64), or what time (10s), make a window"))
+	} else if err != nil {
 		errs = append(errs, fmt.Errorf("size: %w", err))
 	}
 	if c.Every != "" {
 		en, ed, err := extent(c.Every)
 		switch {
+		case len(errs) > 0: // size comes first
 		case err != nil:
 			errs = append(errs, fmt.Errorf("every: %w", err))
 		case (en > 0) != (n > 0):

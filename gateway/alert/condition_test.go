@@ -144,11 +144,14 @@ func TestValidate(t *testing.T) {
 		`command[0].run[0]: {{.Picure}}: there is`: func(c *Config) {
 			c.Command = []CommandConfig{{Run: []string{"{{if .Count}}{{else}}{{.Picure}}{{end}}"}}}
 		},
-		"begins with a dot: {{.Source}}": func(c *Config) { c.Message = "{{Source}}" },
-		"webhook[0].body: ":              func(c *Config) { c.Webhook = []WebhookConfig{{URL: "http://a/b", Body: "{{"}} },
-		"command[0].run: ":               func(c *Config) { c.Command = []CommandConfig{{}} },
-		"command[0].run[1]: ":            func(c *Config) { c.Command = []CommandConfig{{Run: []string{"a", "{{"}}} },
-		"command[0].timeout: -":          func(c *Config) { c.Command = []CommandConfig{{Run: []string{"a"}, Timeout: -1}} },
+		"begins with a dot: {{.Source}}":      func(c *Config) { c.Message = "{{Source}}" },
+		`webhook[0].method: "P OST"`:          func(c *Config) { c.Webhook = []WebhookConfig{{URL: "http://a/b", Method: "P OST"}} },
+		`publish[0].topic: "$SYS/x"`:          func(c *Config) { c.Publish = []PublishConfig{{Topic: "$SYS/x"}} },
+		`publish[0].topic: "a/{{.Source}}/+"`: func(c *Config) { c.Publish = []PublishConfig{{Topic: "a/{{.Source}}/+"}} },
+		"webhook[0].body: ":                   func(c *Config) { c.Webhook = []WebhookConfig{{URL: "http://a/b", Body: "{{"}} },
+		"command[0].run: ":                    func(c *Config) { c.Command = []CommandConfig{{}} },
+		"command[0].run[1]: ":                 func(c *Config) { c.Command = []CommandConfig{{Run: []string{"a", "{{"}}} },
+		"command[0].timeout: -":               func(c *Config) { c.Command = []CommandConfig{{Run: []string{"a"}, Timeout: -1}} },
 	} {
 		if err := rule1(change)["hot"].Validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)

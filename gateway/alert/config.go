@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"text/template/parse"
 	"time"
@@ -126,6 +127,9 @@ func (c Config) Validate() error {
 			bad("%s.topic: is missing", path)
 		}
 		text(path+".topic", p.Topic)
+		if plain := plainParts(p.Topic); strings.ContainsAny(plain, "+#") || strings.HasPrefix(p.Topic, "$") {
+			bad("%s.topic: %q is no topic to publish to: it has a wildcard (+ or #), or begins with $", path, p.Topic)
+		}
 		text(path+".payload", p.Payload)
 		on(path+".on", p.On)
 	}
@@ -142,6 +146,9 @@ func (c Config) Validate() error {
 		plain(path+".url", w.URL)
 		for name, value := range w.Headers {
 			plain(path+".headers."+name, value)
+		}
+		if !methodForm.MatchString(w.Method) {
+			bad("%s.method: %q is none such as POST", path, w.Method)
 		}
 		text(path+".body", w.Body)
 		limit(path, w.Timeout)
@@ -161,6 +168,8 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
+var methodForm = regexp.MustCompile(`^[A-Za-z]*$`)
+
 var ofForm = regexp.MustCompile(`^\s*(\d+)\s+of\s+(\d+)\s*$`)
 
 // parseFor reads "3 of 5".
@@ -171,7 +180,11 @@ func parseFor(s string) (n, of int, err error) {
 		fmt.Sscan(m[2], &of)
 	}
 	if n < 1 || of < n || of > 64 {
-		return 0, 0, fmt.Errorf("%q is not of the form \"3 of 5\", with at most 64", s)
+		hint := ""
+		if _, err := time.ParseDuration(s); err == nil {
+			hint = "; it counts results, hold and clear are times"
+		}
+		return 0, 0, fmt.Errorf("%q is not of the form \"3 of 5\", with at most 64%s", s, hint)
 	}
 	return n, of, nil
 }
@@ -194,6 +207,9 @@ func (c Config) compile(f Fields) (when, clear *vm.Program, after time.Duration,
 	}
 	if d, e := time.ParseDuration(c.Clear); e == nil && d >= 0 {
 		return when, nil, d, nil
+	}
+	if _, e := strconv.ParseFloat(c.Clear, 64); e == nil {
+		return nil, nil, 0, fmt.Errorf("clear: %q has no unit: a time is written %[1]ss", c.Clear)
 	}
 	if clear, err = pipeline.Condition(c.Clear, f); err != nil {
 		return nil, nil, 0, fmt.Errorf("clear: neither a time such as 5s nor a condition: %w", err)

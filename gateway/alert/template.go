@@ -152,6 +152,21 @@ func (c *templateCheck) name(text string, parts []string) {
 	}
 }
 
+// plainParts is what stands in a template as it is, outside of {{}}.
+func plainParts(s string) string {
+	t, err := parseTemplate(s)
+	if err != nil || t.Tree == nil {
+		return ""
+	}
+	var all strings.Builder
+	for _, n := range t.Tree.Root.Nodes {
+		if plain, ok := n.(*parse.TextNode); ok {
+			all.Write(plain.Text)
+		}
+	}
+	return all.String()
+}
+
 func toJSON(v any) (string, error) {
 	b, err := json.Marshal(v)
 	return string(b), err

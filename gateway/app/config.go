@@ -134,11 +134,20 @@ func (c Config) Validate() error {
 	if c.Gateway == "" || topicLevel(c.Gateway) != c.Gateway {
 		bad("gateway: %q is no name: it becomes one level of a topic, without / + # and $", c.Gateway)
 	}
+	if c.Data == "" {
+		bad("data: names no folder; without it the gateway takes ./data")
+	}
 	if _, err := zerolog.ParseLevel(c.Log.Level); err != nil || c.Log.Level == "" {
 		bad("log.level: %q is none of debug, info, warn, error", c.Log.Level)
 	}
 	if c.Log.Format != "console" && c.Log.Format != "json" {
 		bad("log.format: %q is neither console nor json", c.Log.Format)
+	}
+	// Names become levels of topics, and folders.
+	named := func(section, name string) {
+		if name == "" || name == "." || name == ".." || topicLevel(name) != name {
+			bad("%s.%s: %q is no name here: it becomes one level of a topic, without / + # and $", section, name, name)
+		}
 	}
 	section := func(path string, err error) {
 		for _, e := range flatten(err) {
@@ -166,15 +175,14 @@ func (c Config) Validate() error {
 	for _, name := range names {
 		s := c.Streams[name]
 		section("streams."+name, s.Validate())
-		if topicLevel(name) != name {
-			bad("streams.%s: the name becomes one level of a topic, without / + # and $", name)
-		}
+		named("streams", name)
 		if _, ok := c.Models[s.Model]; s.Model != "" && !ok {
 			bad("streams.%s.model: there is no model %q%s", name, s.Model, didYouMean(s.Model, models))
 		}
 		c.loops("streams."+name+".results.topic", s.OutputFilter(name), &errs)
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Alerts)) {
+		named("alerts", name)
 		a := c.Alerts[name]
 		section("alerts."+name, a.Validate())
 		if f, err := c.fields(a.Stream); err != nil {
@@ -188,6 +196,7 @@ func (c Config) Validate() error {
 		c.loops("alerts."+name, "alerts/"+name+"/#", &errs)
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Upstream)) {
+		named("upstream", name)
 		section("upstream."+name, c.Upstream[name].Validate())
 	}
 	return errors.Join(errs...)

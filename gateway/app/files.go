@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"os"
 	"slices"
 
 	"edgegateway/infer"
@@ -46,6 +47,11 @@ func (c Config) CheckFiles() (absent, err error) {
 		}
 		if err == nil {
 			inputs[name] = ins
+		}
+	}
+	if c.Infer.Library != "" && len(c.Models) > 0 {
+		if _, err := os.Stat(c.Infer.Library); err != nil {
+			gone = append(gone, fmt.Errorf("infer.library: %w", err))
 		}
 	}
 	errs = append(errs, c.fit(func(name string) []infer.TensorInfo { return inputs[name] }))

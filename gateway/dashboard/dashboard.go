@@ -29,9 +29,12 @@ func (c Config) Validate() error {
 	if c.Listen == "" {
 		return nil
 	}
-	host, _, err := net.SplitHostPort(c.Listen)
+	host, port, err := net.SplitHostPort(c.Listen)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
 	if err != nil {
-		return fmt.Errorf("listen: %w", err)
+		return fmt.Errorf("listen: %q is no address and port such as 127.0.0.1:9464", c.Listen)
 	}
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) && !c.BeyondLoopback {
 		return fmt.Errorf("listen: %s is open to other machines, without a password: set dashboard.beyond_loopback: true if that is meant", c.Listen)

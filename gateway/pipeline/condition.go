@@ -3,6 +3,7 @@ package pipeline
 import (
 	"fmt"
 	"reflect"
+	"regexp"
 	"strings"
 
 	"github.com/expr-lang/expr"
@@ -35,6 +36,7 @@ func compile(text string, f Fields, kind expr.Option) (*vm.Program, error) {
 	if err != nil {
 		// The library draws the place below the text; a line is enough here.
 		message, _, _ := strings.Cut(err.Error(), "\n")
+		message = explain(message, f)
 		names := known(f)
 		if len(names) > maxNamed {
 			names = append(names[:maxNamed], "...")
@@ -43,6 +45,27 @@ func compile(text string, f Fields, kind expr.Option) (*vm.Program, error) {
 	}
 	return program, nil
 }
+
+var gives = regexp.MustCompile(`^expected bool, but got (\w+)`)
+
+// explain adds to what the library says what was probably meant.
+func explain(message string, f Fields) string {
+	if m := gives.FindStringSubmatch(message); m != nil {
+		return fmt.Sprintf("is a %s and no condition, which is true or false: compare it, for example with >", strings.TrimSuffix(m[1], "64"))
+	}
+	if strings.HasPrefix(message, `unexpected token Operator("=")`) {
+		return message + "; equal is =="
+	}
+	if strings.HasPrefix(message, "unexpected token EOF") {
+		return message + "; it ends too early"
+	}
+	if m := unknown.FindStringSubmatch(message); m != nil && !f.Model && own(m[1], true) {
+		return message + ": the stream has no model"
+	}
+	return message
+}
+
+var unknown = regexp.MustCompile(`^unknown name (\w+)`)
 
 func known(f Fields) []string {
 	names := []string{"stream", "source", "seq"}

@@ -34,8 +34,16 @@ func (c Config) Fits(in []infer.TensorInfo) error {
 		wanted *= d
 	}
 	given, fits, err := c.numbers(wanted)
-	if fits || err != nil {
+	if err != nil {
 		return err
+	}
+	if fits {
+		for name, list := range map[string][]float64{"mean": c.Normalise.Mean, "std": c.Normalise.Std} {
+			if n := len(list); n > 0 && wanted%n != 0 {
+				return fmt.Errorf("normalise.%s: %d numbers do not go into the %d that %q takes: give one, or one for each value", name, n, wanted, c.Model)
+			}
+		}
+		return nil
 	}
 	hint := ""
 	if notPicture == nil {
