@@ -219,7 +219,7 @@ func TestDatasetCommands(t *testing.T) {
 		{"export room -", 0, "time,source,label,a,b=blue,b=red"},
 		{"export room " + dir + "/out", 1, ".csv file"},
 		{"export room " + dir + "/gone/out.csv", 1, "no such file"},
-		{"show", 2, "accepts 1 arg"},
+		{"show", 2, "edgegateway dataset show takes SET"},
 	} {
 		args := append([]string{"dataset"}, strings.Fields(tt.args)...)
 		r := run(t, "", append(args, "--data", data)...)

@@ -91,7 +91,7 @@ func statusAddress(text string) (string, error) {
 		full = "http://" + full
 	}
 	u, err := neturl.Parse(full)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || strings.Trim(u.Host, ":") == "" {
 		return "", &exitError{exitUsage, fmt.Errorf("--url: %q is no address of a dashboard such as http://127.0.0.1:9464 or 127.0.0.1:9464", text)}
 	}
 	return full, nil
