@@ -8,8 +8,9 @@ export CGO_ENABLED ?= 0
 # choose among them at run time, and gonum where it has none of them.
 simd = $(if $(filter amd64,$(1)),GOEXPERIMENT=simd)
 # Debian packages that the tests use: a C compiler, foreign brokers and clients,
-# the target libraries for arm64, the quick JPEG decoder, flatc.
-APT = gcc libc6-dev mosquitto mosquitto-clients qemu-user-static libc6-arm64-cross libstdc++6-arm64-cross libturbojpeg0 flatbuffers-compiler
+# the target libraries for arm64, the quick JPEG decoder, flatc, a reader of
+# videos, the pictures of Fashion-MNIST.
+APT = gcc libc6-dev mosquitto mosquitto-clients qemu-user-static libc6-arm64-cross libstdc++6-arm64-cross libturbojpeg0 flatbuffers-compiler ffmpeg dataset-fashion-mnist
 
 .PHONY: help run test build bench lint fuzz setup cross notices clean
 help: ## list the targets

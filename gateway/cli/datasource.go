@@ -1,12 +1,16 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"image"
+	"image/png"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,6 +28,7 @@ type dataSource struct {
 	csv       train.CSVConfig
 	size, fit string
 	samples   int
+	class     string // this one against the rest
 
 	from, before string
 }
@@ -43,6 +48,7 @@ func (s *dataSource) add(cmd *cobra.Command, what string) {
 	f.StringVar(&s.size, "size", "", "of pictures: HEIGHTxWIDTH or HEIGHTxWIDTHxCHANNELS; by default what the model takes")
 	f.StringVar(&s.fit, "fit", "letterbox", "of pictures: stretch, letterbox or crop")
 	f.IntVar(&s.samples, "samples", 0, "take at most so many samples, spread evenly over the data; 0: all")
+	f.StringVar(&s.class, "class", "", "this class against the rest, in place of all classes; half of --samples are of it")
 	completeWords(cmd, "fit", "stretch", "letterbox", "crop")
 }
 
@@ -56,16 +62,96 @@ func (s *dataSource) load(ctx context.Context, shape train.Shape, say io.Writer)
 	if err := d.Check(); err != nil {
 		return nil, invalid(err)
 	}
-	if n := d.Len(); s.samples > 0 && s.samples < n {
-		// Data often stands class by class: every so manieth of all.
-		at := make([]int, s.samples)
-		for i := range at {
-			at[i] = i * n / s.samples
+	if s.class != "" {
+		if err := s.against(d); err != nil {
+			return nil, err
 		}
-		d = d.Subset(at)
+	}
+	if s.samples > 0 && s.samples < d.Len() {
+		d = s.some(d)
+	}
+	if _, _, idx := s.idx(); idx && len(shape) == 3 && !slices.Equal(d.Shape, shape) {
+		return s.fitted(ctx, d, shape)
 	}
 	return d, nil
 }
+
+// against makes two classes of all: those that are not s.class, and it.
+func (s *dataSource) against(d *train.Dataset) error {
+	at := slices.Index(d.Classes, s.class)
+	if d.Labels == nil || at < 0 {
+		return &exitError{exitUsage, fmt.Errorf("--class %q is none of the classes %q", s.class, d.Classes)}
+	}
+	for i, l := range d.Labels {
+		d.Labels[i] = 0
+		if int(l) == at {
+			d.Labels[i] = 1
+		}
+	}
+	d.Classes = []string{"not " + s.class, s.class}
+	return d.Check()
+}
+
+// some takes s.samples of the data. It often stands class by class: every so
+// manieth of all, or of one class and of the rest.
+func (s *dataSource) some(d *train.Dataset) *train.Dataset {
+	from := [][]int{nil, nil}
+	for i := range d.Len() {
+		k := 0
+		if s.class != "" {
+			k = int(d.Labels[i])
+		}
+		from[k] = append(from[k], i)
+	}
+	take := []int{s.samples, 0}
+	if s.class != "" {
+		take[1] = max(min(s.samples/2, len(from[1])), s.samples-len(from[0]))
+		take[0] = s.samples - take[1]
+	}
+	var at []int
+	for k, n := range take {
+		for i := range n {
+			at = append(at, from[k][i*len(from[k])/n])
+		}
+	}
+	slices.Sort(at)
+	return d.Subset(at)
+}
+
+// fitted makes the pictures of an IDX file as large as a model takes them.
+func (s *dataSource) fitted(ctx context.Context, d *train.Dataset, shape train.Shape) (*train.Dataset, error) {
+	h, w, from := d.Shape[0], d.Shape[1], d.Shape[0]*d.Shape[1]
+	size := shape[0] * shape[1] * shape[2]
+	if d.Shape[2] != 1 || shape[2] != 1 && shape[2] != 3 {
+		return nil, invalid(fmt.Errorf("%s holds pictures of %v, the model takes %v", s.path, []int(d.Shape), []int(shape)))
+	}
+	if d.Len() > maxFitted/size {
+		return nil, &exitError{exitUsage, fmt.Errorf("%d pictures of %v do not fit into memory; --samples %d does", d.Len(), []int(shape), maxFitted/size)}
+	}
+	cfg := sensors.DefaultImageConfig()
+	cfg.Fit = s.fit
+	if err := cfg.Validate(); err != nil {
+		return nil, &exitError{exitUsage, err}
+	}
+	images := sensors.NewImageDecoder()
+	out := *d
+	out.Shape, out.Pixels = slices.Clone(shape), make([]byte, d.Len()*size)
+	var file bytes.Buffer
+	for i := range d.Len() {
+		file.Reset()
+		err := png.Encode(&file, &image.Gray{Pix: d.Pixels[i*from : (i+1)*from], Stride: w, Rect: image.Rect(0, 0, w, h)})
+		if err == nil {
+			_, err = images.Into(file.Bytes(), cfg, sensors.Target{W: shape[1], H: shape[0], C: shape[2], Type: sensors.Uint8, Data: out.Pixels[i*size : (i+1)*size]})
+		}
+		if err = errors.Join(ctx.Err(), err); err != nil {
+			return nil, err
+		}
+	}
+	return &out, out.Check()
+}
+
+// maxFitted is the most bytes of pictures that are made larger.
+const maxFitted = 2 << 30
 
 func (s *dataSource) read(ctx context.Context, shape train.Shape, say io.Writer) (*train.Dataset, error) {
 	if s.path == "" {

@@ -78,6 +78,13 @@ func features(g *model.Subgraph, name string) (int, error) {
 				return i, nil
 			}
 		}
+		// Converters name a tensor after all that was fused into it, joined by
+		// semicolons; the first of them is its own.
+		for i := range g.Tensors {
+			if own, _, fused := strings.Cut(g.Tensors[i].Name, ";"); fused && own == name && !g.Tensors[i].Constant() && g.Producer(i) >= 0 {
+				return i, nil
+			}
+		}
 		return 0, fmt.Errorf("no operator computes a tensor %q; near the end there are %s", name, strings.Join(lastNames(g), ", "))
 	}
 	at := g.Outputs[0]

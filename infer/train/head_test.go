@@ -183,6 +183,10 @@ func TestCutRefuses(t *testing.T) {
 	if err != nil || base.Shape[0] != 256 {
 		t.Fatal(base, err)
 	}
+	// The first of the names that a converter joined is enough.
+	if b, err := Cut(sharedModel(t, "mobilenet_v1_0.25_128_quant.tflite"), "MobilenetV1/MobilenetV1/Conv2d_11_pointwise/Relu6"); err != nil || !slices.Equal(b.Shape, Shape{8, 8, 128}) {
+		t.Errorf("%v %v", b, err)
+	}
 	net, err := New(Spec{[]LayerSpec{{Type: "dense", Units: 2}}}, Shape{255}, 2, 1)
 	if err != nil {
 		t.Fatal(err)
