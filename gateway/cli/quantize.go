@@ -33,6 +33,11 @@ func (s *judgedData) add(cmd *cobra.Command, what string) {
 
 // samples loads the data for a model, with classes in the order of its labels.
 func (s *judgedData) samples(ctx context.Context, m *model.Model, say io.Writer) (*compress.Samples, error) {
+	return s.made(m, func(shape train.Shape) (*train.Dataset, error) { return s.load(ctx, shape, say) })
+}
+
+// made gives the samples that load gives for the model's input.
+func (s *judgedData) made(m *model.Model, load func(train.Shape) (*train.Dataset, error)) (*compress.Samples, error) {
 	low, high, ok := strings.Cut(s.pixels, "..")
 	a, errA := strconv.ParseFloat(low, 64)
 	b, errB := strconv.ParseFloat(high, 64)
@@ -47,7 +52,7 @@ func (s *judgedData) samples(ctx context.Context, m *model.Model, say io.Writer)
 	if in := g.Tensors[g.Inputs[0]].Shape; len(in) > 1 {
 		shape = train.Shape(in[1:])
 	}
-	d, err := s.load(ctx, shape, say)
+	d, err := load(shape)
 	if err != nil {
 		return nil, err
 	}
@@ -111,6 +116,7 @@ func (s *steps) end() {
 
 func quantizeCommand() *cobra.Command {
 	var data judgedData
+	var live streamSource
 	cfg := compress.DefaultConfig()
 	var out string
 	var asJSON bool
@@ -124,6 +130,7 @@ data: half of the samples calibrate, the other half compare. Without --data the
 inputs are made up, and the ranges that int8 and int16 need are guesses.`,
 		Example: `  edgegateway quantize --data cifar10/ --pixels 0..255 pretrainedResnet.tflite
   edgegateway quantize --scheme float16 --out small.tflite model.tflite
+  edgegateway quantize --config gateway.yaml --stream rooms --samples 500 occupancy.tflite
   edgegateway quantize --method mse --data rooms.csv --target Occupancy occupancy.tflite`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -145,8 +152,21 @@ inputs are made up, and the ranges that int8 and int16 need are guesses.`,
 			var show steps
 			defer show.end()
 			job := compress.Job{File: file, Config: cfg, Library: data.library, Progress: show.show}
-			if data.path != "" {
-				s, err := data.samples(cmd.Context(), m, cmd.ErrOrStderr())
+			if data.path != "" && live.name != "" {
+				return &exitError{exitUsage, errors.New("--data and --stream both say what to calibrate with: give one")}
+			}
+			if data.path != "" || live.name != "" {
+				load := func(shape train.Shape) (*train.Dataset, error) {
+					if live.name == "" {
+						return data.load(cmd.Context(), shape, cmd.ErrOrStderr())
+					}
+					n := data.dataSource.samples
+					if n < 1 {
+						n = 200
+					}
+					return live.load(cmd.Context(), shape, n, cmd.ErrOrStderr())
+				}
+				s, err := data.made(m, load)
 				if err != nil {
 					return err
 				}
@@ -184,6 +204,7 @@ inputs are made up, and the ranges that int8 and int16 need are guesses.`,
 	f.StringVar(&out, "out", "", "the file to write; by default MODEL-SCHEME.tflite")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	data.add(cmd, "samples to calibrate and compare with")
+	live.add(cmd)
 	completeWords(cmd, "scheme", compress.Schemes...)
 	completeWords(cmd, "method", compress.Methods...)
 	completeWords(cmd, "correct-bias", compress.Choices...)
