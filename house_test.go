@@ -25,7 +25,7 @@ var house = []struct {
 	{"gateway/app", []string{"configs", "broker", "sensors/...", "infer", "infer/store", "fl", "internal/link", "gateway/pipeline", "gateway/alert", "gateway/upstream", "gateway/dataset", "gateway/dashboard"}, "app composes and has no rule of its own"},
 	{"gateway/pipeline", []string{"broker", "sensors", "infer", "internal/spool"}, "a stream joins broker, sensors and infer and knows no later room"},
 	{"gateway/alert", []string{"gateway/pipeline"}, "rules see results and nothing else"},
-	{"gateway/dataset", []string{"gateway/pipeline", "sensors", "infer/train"}, "a data set is made of results and samples"},
+	{"gateway/dataset", []string{"gateway/pipeline", "broker", "sensors", "infer/train"}, "a data set is made of results and samples, or of messages that a stream takes"},
 	{"gateway/upstream", []string{"internal/spool", "internal/link"}, "the way up is a queue and a link"},
 	{"fl", []string{"infer/model", "infer/train", "infer/compress", "fl/aggregate", "fl/secagg", "fl/privacy"}, "federated learning knows no transport"},
 	{"infer", []string{"infer/tflite", "infer/model/..."}, "models at work know neither broker nor streams"},
