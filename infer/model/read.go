@@ -238,18 +238,43 @@ func (r *reader) op(f *schema.Operator, tensors int) Op {
 // table may serve many operators: what each takes counts.
 func (r *reader) options(f *schema.Operator) (builtin any, more *schema.BuiltinOptions2T) {
 	var t flatbuffers.Table
-	if r.err == nil && f.BuiltinOptions(&t) {
+	if r.err == nil && f.BuiltinOptions(&t) && r.vectors(t, f.BuiltinOptionsType().UnPack(noFields)) {
 		if o := f.BuiltinOptionsType().UnPack(t); o != nil {
 			builtin = o.Value
 			r.take(weight(builtin), 1, "bytes of options")
 		}
 	}
-	if r.err == nil && f.BuiltinOptions2(&t) {
+	if r.err == nil && f.BuiltinOptions2(&t) && r.vectors(t, f.BuiltinOptions2Type().UnPack(noFields)) {
 		if more = f.BuiltinOptions2Type().UnPack(t); more != nil {
 			r.take(weight(more.Value), 1, "bytes of options")
 		}
 	}
 	return builtin, more
+}
+
+// noFields is a table without any.
+var noFields = flatbuffers.Table{Bytes: []byte{4, 0, 4, 0, 4, 0, 0, 0}, Pos: 4}
+
+// vectors reports whether the vectors of a table are within the file: the
+// generated code makes room for as many elements as they claim before it reads
+// one. like is a union with such a table, unpacked: its fields stand in the
+// order of the table's.
+func (r *reader) vectors(t flatbuffers.Table, like any) bool {
+	u := reflect.Indirect(reflect.ValueOf(like))
+	if !u.IsValid() {
+		return true // of a kind that the schema does not know, which is not unpacked
+	}
+	v := reflect.Indirect(u.FieldByName("Value").Elem())
+	for i := 0; v.Kind() == reflect.Struct && i < v.NumField(); i++ {
+		if v.Field(i).Kind() != reflect.Slice {
+			continue
+		}
+		if o := t.Offset(flatbuffers.VOffsetT(4 + 2*i)); o != 0 && t.VectorLen(flatbuffers.UOffsetT(o)) > len(r.data) {
+			r.fail("%d %s are more than the file can hold", t.VectorLen(flatbuffers.UOffsetT(o)), v.Type().Field(i).Name)
+			return false
+		}
+	}
+	return true
 }
 
 // weight is about how much memory an unpacked options table takes.
@@ -299,7 +324,7 @@ func (r *reader) tensor(f *schema.Tensor, index int) Tensor {
 			max:       ints[float32](r, q.MaxLength(), q.Max),
 		}
 		var d flatbuffers.Table
-		if r.err == nil && q.Details(&d) {
+		if r.err == nil && q.Details(&d) && r.vectors(d, q.DetailsType().UnPack(noFields)) {
 			t.Quant.details = q.DetailsType().UnPack(d)
 			r.take(weight(t.Quant.details.Value), 1, "bytes of quantization")
 		}
