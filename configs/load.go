@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"regexp"
 	"sort"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -62,6 +64,10 @@ func Parse(name string, data []byte, into any) (_ *File, err error) {
 	}()
 	if len(data) > maxBytes {
 		return nil, fmt.Errorf("%s: is longer than %d bytes, which is no configuration", name, maxBytes)
+	}
+	data = bytes.TrimPrefix(data, []byte("\ufeff")) // as some editors write it
+	if !utf8.Valid(data) {
+		return nil, fmt.Errorf("%s: is no text in UTF-8", name)
 	}
 	f := &File{name: name, at: map[string]*token.Token{}}
 	tokens := lexer.Tokenize(string(data))

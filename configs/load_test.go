@@ -203,6 +203,19 @@ func TestBad(t *testing.T) {
 	}
 }
 
+// A file as an editor of Windows writes it, and one that is no text.
+func TestEncoding(t *testing.T) {
+	var h house
+	if _, err := Parse("h.yaml", []byte("\ufeffname: a\r\nport: 1\r\n"), &h); err != nil || h.Name != "a" || h.Port != 1 {
+		t.Errorf("%+v, %v", h, err)
+	}
+	for _, text := range []string{"\xff\xfen\x00a\x00", "name: \xe4\n"} {
+		if _, err := Parse("h.yaml", []byte(text), &h); err == nil || err.Error() != "h.yaml: is no text in UTF-8" {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
 func TestManyErrorsAreCut(t *testing.T) {
 	text := strings.Builder{}
 	for i := range 1000 {

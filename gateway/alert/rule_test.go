@@ -140,6 +140,7 @@ func TestClearMessage(t *testing.T) {
 	for want, change := range map[string]func(*Config){
 		"hot cleared at a": nil,
 		"cleared: m":       func(c *Config) { c.Message = "m" },
+		"hot cleared":      func(c *Config) { c.Message = "{{.Result.features.gone}}" }, // it cannot be made
 		"a is cool":        func(c *Config) { c.Message, c.Over = "m", "{{.Source}} is cool" },
 	} {
 		w := &world{}

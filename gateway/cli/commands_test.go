@@ -3,6 +3,7 @@ package cli_test
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -22,6 +23,8 @@ func TestCommands(t *testing.T) {
 	table := write(t, dir, "table.csv", "date,v\n2024-01-01 00:00:00,1\n")
 	gone := write(t, dir, "gonemodel.yaml", "data: "+dir+"/data\nbroker: {listeners: [{tcp: \"127.0.0.1:0\"}]}\ndashboard: {listen: \"\"}\nmodels: {m: {file: gone.tflite}}\n")
 	broken := write(t, dir, "broken.yaml", "data: "+dir+"/data\nmodels:\n  m: {file: text.tflite}\n")
+	used := foreignListener(t)
+	busy := write(t, dir, "busy.yaml", "data: "+dir+"/busy\nbroker: {listeners: [{tcp: \"127.0.0.1:0\"}]}\ndashboard: {listen: \""+used+"\"}\n")
 	empty := t.TempDir()
 	nobody := testkit.FreeAddr(t)
 	const ok, failed, usage, invalid = 0, 1, 2, 3
@@ -49,6 +52,8 @@ func TestCommands(t *testing.T) {
 		{"run --config " + gone, invalid, "gonemodel.yaml:4:14: models.m.file: open " + dir + "/gone.tflite: no such file"},
 		{"run --config " + broken, invalid, "broken.yaml:3:7: models.m.file: text.tflite: not a valid .tflite file"},
 		{"check " + broken, invalid, "broken.yaml:3:7: models.m.file: text.tflite: not a valid .tflite file"},
+		{"run " + right, usage, "; a configuration is named by --config; see: "},
+		{"run --config " + busy, failed, "dashboard.listen: listen tcp " + used + ": bind: address already in use; another gateway or program listens there"},
 		{"schema", ok, `"$schema"`},
 
 		{"sub --broker " + nobody, failed, nobody + ": nobody listens there"},
@@ -95,6 +100,16 @@ func TestCommands(t *testing.T) {
 			}
 		})
 	}
+}
+
+// foreignListener is an address that somebody else listens on.
+func foreignListener(t *testing.T) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l.Addr().String()
 }
 
 // A check tells of a model that is not there: it may be where the gateway runs.

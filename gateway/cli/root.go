@@ -121,7 +121,11 @@ func plainArgs(cmd *cobra.Command, args []string, err error) error {
 	}
 	_, takes, ok := strings.Cut(cmd.Use, " ")
 	if !ok {
-		return fmt.Errorf("%s takes no argument, %q is given", cmd.CommandPath(), args[0])
+		hint := ""
+		if cmd.Flags().Lookup("config") != nil {
+			hint = "; a configuration is named by --config"
+		}
+		return fmt.Errorf("%s takes no argument, %q is given%s", cmd.CommandPath(), args[0], hint)
 	}
 	are := "are"
 	if len(args) == 1 {

@@ -60,7 +60,7 @@ applies it without losing a message; one that is not right changes nothing.`,
 				return invalid(err)
 			}
 			if err != nil {
-				return err
+				return taken(err)
 			}
 			log.Info().Str("gateway", cfg.Gateway).Str("version", version).Int("process", os.Getpid()).Msg("starting")
 			ctx, stop := context.WithCancel(cmd.Context())
@@ -71,7 +71,7 @@ applies it without losing a message; one that is not right changes nothing.`,
 			defer stop()
 			err = a.Run(cmd.Context())
 			log.Info().Msg("stopped")
-			return err
+			return taken(err)
 		},
 	}
 	cmd.Flags().StringVarP(&config, "config", "c", "edgegateway.yaml", "configuration file")
@@ -85,6 +85,17 @@ func buildInfo(version string) prometheus.Collector {
 		Name: "edgegateway_build_info", Help: "1, with what runs as labels.",
 		ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version(), "goos": runtime.GOOS, "goarch": runtime.GOARCH},
 	}, func() float64 { return 1 })
+}
+
+// taken says what to look at where an address cannot be listened on.
+func taken(err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%w; another gateway or program listens there, give this one an address of its own", err)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("%w; it is no address of this machine", err)
+	}
+	return err
 }
 
 // reloads reads the configuration again at each SIGHUP.
