@@ -19,7 +19,14 @@ func newClasses(cfg ModelConfig, outs []TensorInfo, labels []string) (*classes, 
 		return nil, fmt.Errorf("output %q has the open shape %v; classes need a fixed one", outs[0].Name, outs[0].Shape)
 	}
 	if len(labels) > n {
-		return nil, fmt.Errorf("%d labels for the %d classes of output %q", len(labels), n, outs[0].Name)
+		err := fmt.Errorf("%d labels, and output %q has %d classes", len(labels), outs[0].Name, n)
+		switch {
+		case len(cfg.Classes) > 0:
+			return nil, &labelsError{"label_list", err}
+		case cfg.Labels != "":
+			return nil, &labelsError{"labels", fmt.Errorf("%s: %w", cfg.Labels, err)}
+		}
+		return nil, err
 	}
 	top := cfg.Top
 	if top <= 0 {

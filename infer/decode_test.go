@@ -186,7 +186,7 @@ func TestDecoderRefuses(t *testing.T) {
 		"unknown kind":    {ModelConfig{Output: "boxes"}, nil, one, "boxes"},
 		"no output":       {ModelConfig{}, nil, nil, "no output"},
 		"type":            {ModelConfig{}, nil, []TensorInfo{{Name: "text"}}, `"text"`},
-		"many labels":     {ModelConfig{Output: "classes", Classes: []string{"a", "b", "c"}}, nil, one, "3 labels for the 2 classes"},
+		"many labels":     {ModelConfig{Output: "classes", Classes: []string{"a", "b", "c"}}, nil, one, `label_list: 3 labels, and output "out" has 2 classes`},
 		"no label file":   {ModelConfig{Labels: "/nowhere.txt"}, nil, one, "/nowhere.txt"},
 		"no faces":        {ModelConfig{Output: "blazeface"}, one, one, "896"},
 		"four outputs":    {ModelConfig{Output: "detection"}, one, one, "4 outputs"},

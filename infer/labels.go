@@ -23,30 +23,34 @@ func loadLabels(cfg ModelConfig, m *model.Model) ([]string, error) {
 	return nil, nil
 }
 
-// labelsError is what is wrong with a file of labels.
-type labelsError struct{ err error }
+// labelsError is what is wrong with the labels that a key of the configuration
+// gives: labels or label_list.
+type labelsError struct {
+	key string
+	err error
+}
 
-func (e *labelsError) Error() string { return "labels: " + e.err.Error() }
+func (e *labelsError) Error() string { return e.key + ": " + e.err.Error() }
 func (e *labelsError) Unwrap() error { return e.err }
 
 // readLabels reads a file with a label a line. Its error is a *labelsError.
 func readLabels(path string) ([]string, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, &labelsError{err}
+		return nil, &labelsError{"labels", err}
 	}
 	defer f.Close()
 	const most = 4 << 20
 	text, err := io.ReadAll(io.LimitReader(f, most+1))
 	if err != nil {
-		return nil, &labelsError{err}
+		return nil, &labelsError{"labels", err}
 	}
 	if len(text) > most {
-		return nil, &labelsError{fmt.Errorf("%s is larger than %d bytes", path, most)}
+		return nil, &labelsError{"labels", fmt.Errorf("%s is larger than %d bytes", path, most)}
 	}
 	labels, err := model.ParseLabels(text)
 	if err != nil {
-		return nil, &labelsError{fmt.Errorf("%s: %w", path, err)}
+		return nil, &labelsError{"labels", fmt.Errorf("%s: %w", path, err)}
 	}
 	return labels, nil
 }
