@@ -39,6 +39,7 @@ type evaluation struct {
 	format   string
 	plot     string
 	quick    bool
+	asBytes  bool // no --pixels: integer inputs take pictures as bytes, as in the gateway
 }
 
 func evaluateCommand() *cobra.Command {
@@ -59,6 +60,7 @@ its own.`,
 			if !slices.Contains([]string{"text", "json", "markdown"}, e.format) {
 				return usage(cmd, fmt.Errorf("--format %q is none of text, json, markdown", e.format))
 			}
+			e.asBytes = !cmd.Flags().Changed("pixels")
 			return e.run(cmd.Context(), args, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
@@ -99,6 +101,9 @@ func (e *evaluation) run(ctx context.Context, files []string, out, say io.Writer
 			s, err := e.data.samples(ctx, m, notes)
 			if err != nil {
 				return err
+			}
+			if e.asBytes {
+				s.Low, s.High = 0, 0
 			}
 			if s.Set.Positive = e.positive; e.positive != "" && !slices.Contains(s.Set.Classes, e.positive) {
 				return &exitError{exitUsage, fmt.Errorf("--positive: there is no class %q; there are %s", e.positive, strings.Join(s.Set.Classes, ", "))}

@@ -135,7 +135,7 @@ func (t *training) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	q, err := compress.Judge(rest, file, "", "", t.data.taskOf("auto", t.off), samplesOf{raw}, nil)
+	q, err := compress.Judge(rest, file, "", "", t.data.taskOf("auto", t.off), &compress.Samples{Set: raw}, nil)
 	if err != nil {
 		return fmt.Errorf("the exported model: %w", err)
 	}
@@ -242,8 +242,9 @@ func (t *training) extract(ctx context.Context) error {
 	of := func(d *train.Dataset) (*train.Dataset, error) {
 		bar := newBar("features of " + filepath.Base(t.head))
 		defer bar.end()
+		data := compress.Samples{Set: d}
 		return t.base.Extract(ctx, d, func(i int, out []float32) error {
-			if err := (samplesOf{d}).Fill(s.In, i); err != nil {
+			if err := data.Fill(s.In, i); err != nil {
 				return err
 			}
 			if err := s.Invoke(); err != nil {
@@ -344,7 +345,7 @@ func (t *training) export(ctx context.Context, net *train.Network) ([]byte, erro
 		for name, r := range ranges {
 			fixed[name] = [2]float64{float64(r.Low), float64(r.High)}
 		}
-		stats, err := compress.Calibrate(ctx, m, "", samplesOf{t.learn}, nil)
+		stats, err := compress.Calibrate(ctx, m, "", &compress.Samples{Set: t.learn}, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -366,7 +367,7 @@ type alarm struct {
 }
 
 func (t *training) alarm(ctx context.Context, file []byte) (*alarm, error) {
-	q, err := compress.Judge(ctx, file, "", "", compress.Reconstruction, samplesOf{t.all}, nil)
+	q, err := compress.Judge(ctx, file, "", "", compress.Reconstruction, &compress.Samples{Set: t.all}, nil)
 	if err != nil {
 		return nil, fmt.Errorf("the exported model: %w", err)
 	}
@@ -432,38 +433,4 @@ func (t *training) report(history []train.Epoch, q *compress.Quality, a *alarm) 
 		}
 	}
 	return nil
-}
-
-// samplesOf gives a data set to a model as the gateway would: pictures as
-// bytes where the model takes bytes.
-type samplesOf struct{ d *train.Dataset }
-
-func (s samplesOf) Len() int             { return s.d.Len() }
-func (s samplesOf) Data() *train.Dataset { return s.d }
-
-func (s samplesOf) Fill(in []infer.Tensor, i int) error {
-	size := in[0].Len()
-	n := 1
-	for _, d := range s.d.Shape {
-		n *= d
-	}
-	if n != size {
-		return fmt.Errorf("samples of %v, the model takes %v", []int(s.d.Shape), in[0].Shape)
-	}
-	if s.d.Pixels != nil && (in[0].Type == infer.Uint8 || in[0].Type == infer.Int8) {
-		flip := byte(0)
-		if in[0].Type == infer.Int8 {
-			flip = 0x80
-		}
-		for j, b := range s.d.Pixels[i*size : (i+1)*size] {
-			in[0].Data[j] = b ^ flip
-		}
-		return nil
-	}
-	x, v := make([]float32, size), make([]float64, size)
-	s.d.Input(x, i)
-	for j := range x {
-		v[j] = float64(x[j])
-	}
-	return in[0].SetFloats(v)
 }

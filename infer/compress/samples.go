@@ -15,7 +15,8 @@ import (
 type Samples struct {
 	Set *train.Dataset
 	// Low and High are what the bytes 0 and 255 of a picture stand for; both 0:
-	// -1 and 1, as networks of this program and the gateway have it.
+	// -1 and 1, and to integer inputs the bytes as they are, as networks of this
+	// program and the gateway have it.
 	Low, High float64
 
 	row []float64
@@ -45,6 +46,16 @@ func (s *Samples) Fill(in []infer.Tensor, i int) error {
 			s.row = append(s.row, float64(v))
 		}
 		return in[0].SetFloats(s.row)
+	}
+	if s.Low == 0 && s.High == 0 && (in[0].Type == infer.Uint8 || in[0].Type == infer.Int8) {
+		flip := byte(0)
+		if in[0].Type == infer.Int8 {
+			flip = 0x80
+		}
+		for j, b := range s.Set.Pixels[i*size : (i+1)*size] {
+			in[0].Data[j] = b ^ flip
+		}
+		return nil
 	}
 	low, high := s.limits()
 	for _, b := range s.Set.Pixels[i*size : (i+1)*size] {
