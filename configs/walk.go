@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -115,6 +116,10 @@ func (w *walker) wanted(n ast.Node, t reflect.Type, path string) {
 	case kindName(t) == nodeName(n):
 		w.fail(n.GetToken(), path, "the number is out of range")
 		return
+	case t == reflect.TypeFor[time.Duration]() && nodeName(n) == "text":
+		hint = "; units are ms, s, m, h"
+	case kindName(t) == "a whole number":
+		hint = inFull(n.GetToken().Value)
 	case kindName(t) == "a list":
 		hint = "; even one entry stands in brackets: [a]"
 		if nodeName(n) == "a map" {
@@ -122,6 +127,18 @@ func (w *walker) wanted(n ast.Node, t reflect.Type, path string) {
 		}
 	}
 	w.fail(n.GetToken(), path, "wanted %s, found %s%s", kindName(t), nodeName(n), hint)
+}
+
+var sizeForm = regexp.MustCompile(`^(\d{1,9}) ?([kKmMgG])i?[bB]?$`)
+
+// inFull is how a size such as 100MB is written as a whole number.
+func inFull(text string) string {
+	m := sizeForm.FindStringSubmatch(text)
+	if m == nil {
+		return ""
+	}
+	n, _ := strconv.Atoi(m[1]) // digits
+	return fmt.Sprintf("; it is written in full: %d", n<<map[string]int{"k": 10, "m": 20, "g": 30}[strings.ToLower(m[2])])
 }
 
 func (w *walker) mapping(pairs []*ast.MappingValueNode, t reflect.Type, path string) {
@@ -156,6 +173,12 @@ func (w *walker) mapping(pairs []*ast.MappingValueNode, t reflect.Type, path str
 			elem = f.Type
 		} else if t != nil && t.Kind() == reflect.Map {
 			elem = t.Elem()
+			if _, ok := p.Value.(*ast.MappingNode); !ok && p.Value.Type() != ast.MappingValueType && p.Value.Type() != ast.NullType && deref(elem).Kind() == reflect.Struct {
+				if _, ok := fieldOf(deref(elem), name); ok {
+					w.fail(at, below, "stands a level too high: it belongs below a name, as %s: {NAME: {%s: ...}}", path, name)
+					continue
+				}
+			}
 			if d := deref(elem); p.Value.Type() == ast.NullType && d.Kind() == reflect.Struct {
 				// "porch:" alone is a porch with all defaults.
 				p.Value = ast.Mapping(p.Value.GetToken(), true)

@@ -47,7 +47,11 @@ type UnknownName struct {
 }
 
 func (e *UnknownName) Error() string {
-	return fmt.Sprintf("%s: {{%s}}: there is no %q", e.Path, e.Text, e.Name)
+	in := ""
+	if strings.HasPrefix(e.Text, ".Result.") || strings.HasPrefix(e.Text, "$.Result.") {
+		in = " in a result, whose values and features are below .Result.features"
+	}
+	return fmt.Sprintf("%s: {{%s}}: there is no %q%s", e.Path, e.Text, e.Name, in)
 }
 
 func parseTemplate(s string) (*template.Template, error) {
@@ -68,6 +72,9 @@ func templateError(err error) error {
 	text := parsePlace.ReplaceAllString(err.Error(), "")
 	if m := executePlace.FindStringSubmatch(text); m != nil {
 		text = fmt.Sprintf("{{%s}}: %s", m[1], m[2])
+	}
+	if strings.HasSuffix(text, "unexpected EOF") {
+		text = "an {{if}}, {{range}} or {{with}} has no {{end}}"
 	}
 	if strings.HasPrefix(text, "function ") {
 		text += "; a name of the event begins with a dot: {{.Source}}"
@@ -145,7 +152,10 @@ func (c *templateCheck) node(n parse.Node, event bool) {
 // result's.
 func (c *templateCheck) name(text string, parts []string) {
 	known := eventNames()
-	if !slices.Contains(append(known, "Picture"), parts[0]) {
+	low := strings.ToLower(parts[0])
+	if slices.Contains(resultNames, low) && !slices.ContainsFunc(known, func(n string) bool { return strings.EqualFold(n, low) }) {
+		c.errs = append(c.errs, fmt.Errorf("%s: {{%s}}: there is no %q; did you mean .Result.%s?", c.path, text, parts[0], low))
+	} else if !slices.Contains(append(known, "Picture"), parts[0]) {
 		c.errs = append(c.errs, &UnknownName{c.path, text, parts[0], known})
 	} else if parts[0] == "Result" && len(parts) > 1 && !slices.Contains(resultNames, parts[1]) {
 		c.errs = append(c.errs, &UnknownName{c.path, text, parts[1], resultNames})

@@ -185,7 +185,9 @@ func (c Config) Validate() error {
 		named("alerts", name)
 		a := c.Alerts[name]
 		section("alerts."+name, a.Validate())
-		if f, err := c.fields(a.Stream); err != nil {
+		if f, err := c.fields(a.Stream); a.Stream == "" {
+			// Validate said so.
+		} else if err != nil {
 			bad("alerts.%s.stream: %w%s", name, err, didYouMean(a.Stream, names))
 		} else if a.When != "" && c.Streams[a.Stream].Validate() == nil {
 			section("alerts."+name, a.Check(f))

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -100,9 +101,18 @@ func (c Config) Validate() error {
 	}
 	if len(c.Features) > 0 && c.Window == nil {
 		bad("features: need a window, for example window: {size: 10s, every: 1s}")
-	} else if len(c.Features) > 0 && c.Input.Image == "" && c.Input.Validate() == nil {
-		if _, err := c.Fields(); err != nil {
+	} else if c.Input.Image == "" && c.Input.Validate() == nil {
+		names, err := c.Fields()
+		if err != nil {
 			errs = append(errs, err)
+		}
+		seen := map[string]bool{}
+		for _, n := range names {
+			if seen[n] {
+				bad("%s: %q is there twice", map[bool]string{true: "features", false: "input"}[len(c.Features) > 0], n)
+				break
+			}
+			seen[n] = true
 		}
 	}
 	if err := c.Normalise.Validate(); err != nil {
@@ -138,9 +148,13 @@ func (c Config) Validate() error {
 	out := strings.NewReplacer("{stream}", "s", "{source}", "s").Replace(c.Results.Topic)
 	if err := broker.ValidTopic(out); err != nil {
 		bad("results.topic: %w", err)
+	} else if p := placeholder.FindString(out); p != "" {
+		bad("results.topic: there is no %s; there are {stream} and {source}", p)
 	}
 	return errors.Join(errs...)
 }
+
+var placeholder = regexp.MustCompile(`\{[^{}]*\}`)
 
 // Fields are the names of the features in the stream's results, in order.
 func (c Config) Fields() ([]string, error) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -118,6 +119,9 @@ func (c Config) Validate() error {
 	if p := strings.ReplaceAll(c.Prefix, "{gateway}", "g"); checkTopic(p) != nil || strings.HasPrefix(p, "/") || strings.HasSuffix(p, "/") {
 		bad("prefix: %q is no topic such as gateways/{gateway}", c.Prefix)
 	}
+	if p := placeholder.FindString(strings.ReplaceAll(c.Prefix, "{gateway}", "")); p != "" {
+		bad("prefix: there is no %s; there is {gateway}", p)
+	}
 	between := func(field string, d, from, to time.Duration) {
 		if d < from || d > to {
 			bad("%s: %v is not in %v..%v", field, d, from, to)
@@ -171,6 +175,8 @@ func (c *Config) address() string {
 	}
 	return u.Scheme + "://" + u.Host + u.Path
 }
+
+var placeholder = regexp.MustCompile(`\{[^{}]*\}`)
 
 const maxTopic = 65535 // bytes, by MQTT
 
