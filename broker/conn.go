@@ -36,6 +36,7 @@ type conn struct {
 	reason       atomic.Pointer[string]      // why the broker ended it
 	once         sync.Once
 	gone         chan struct{} // closed when the connection is
+	greeted      chan struct{} // closed when the CONNACK is written
 	ended        chan struct{} // closed when nothing of it is left in the library
 	first        []byte        // the first packet's fixed header, while it is not whole
 	flow         flow
@@ -46,7 +47,7 @@ type conn struct {
 
 func newConn(c net.Conn, lim *LimitsConfig) *conn {
 	w := &conn{Conn: c, socket: c, writeTimeout: lim.WriteTimeout, maxConnect: min(maxConnectBytes, lim.MaxPacketBytes),
-		loopback: isLoopback(c.RemoteAddr()), gone: make(chan struct{}), ended: make(chan struct{}), first: make([]byte, 0, 5), flow: newFlow()}
+		loopback: isLoopback(c.RemoteAddr()), gone: make(chan struct{}), greeted: make(chan struct{}), ended: make(chan struct{}), first: make([]byte, 0, 5), flow: newFlow()}
 	if t, ok := c.(*tls.Conn); ok {
 		w.socket = t.NetConn()
 	}

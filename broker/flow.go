@@ -138,6 +138,13 @@ func (c *conn) next(cl *mqtt.Client, pk packets.Packet) (sent bool) {
 		f.unacked.Add(1)
 		return true
 	}
+	// The library finds a new session while it is about to greet it, and a
+	// message for the one before it under its id, too: nothing comes before the
+	// CONNACK.
+	select {
+	case <-c.greeted:
+	case <-c.gone:
+	}
 	sent = true
 	if f.unsent && !c.isGone() {
 		sent = false

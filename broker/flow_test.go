@@ -11,6 +11,9 @@ import (
 	"testing"
 	"time"
 
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+
 	"edgegateway/internal/testkit"
 )
 
@@ -338,20 +341,17 @@ func TestAllRetainedCome(t *testing.T) {
 // id. Messages are under way to the old one, which makes it slow to end.
 func TestBackAtOnce(t *testing.T) {
 	s, addr := start(t, Config{})
-	stop := make(chan struct{})
+	noise := make(chan struct{}, 1) // a burst for each client, no endless loop: it may have the only processor
 	var busy sync.WaitGroup
 	busy.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			default:
+		for range noise {
+			for range 200 {
 				s.Publish("noise", make([]byte, 2000), 1, false)
 			}
 		}
 	})
 	defer busy.Wait()
-	defer close(stop)
+	defer close(noise)
 	for round := range 400 {
 		c := connect(t, addr, hello{id: "panel"})
 		c.send(packet(0x82, 77, "mine", byte(1)), packet(0x82, 78, "noise", byte(0)))
@@ -362,9 +362,16 @@ func TestBackAtOnce(t *testing.T) {
 				break
 			}
 		}
-		if err := s.Publish("mine", []byte{byte(round)}, 1, false); err != nil {
-			t.Fatal(err)
+		select {
+		case noise <- struct{}{}:
+		default:
 		}
+		// Beside the reading: it waits for this client where its queue is full.
+		busy.Go(func() {
+			if err := s.Publish("mine", []byte{byte(round)}, 1, false); err != nil {
+				t.Errorf("round %d: %v", round, err)
+			}
+		})
 		for {
 			first, body, err := c.read()
 			if err != nil {
@@ -380,5 +387,52 @@ func TestBackAtOnce(t *testing.T) {
 		case 1:
 			c.Conn.Close()
 		} // else it is taken over
+	}
+}
+
+// greeter publishes while the library is about to write a CONNACK.
+type greeter struct {
+	mqtt.HookBase
+	s    *Server
+	came chan struct{} // closed when the client has something
+}
+
+func (g *greeter) ID() string           { return "greeter" }
+func (g *greeter) Provides(b byte) bool { return b == mqtt.OnPacketEncode }
+
+func (g *greeter) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	if pk.FixedHeader.Type == packets.Connack && pk.SessionPresent {
+		g.s.Publish("news", []byte("early"), 0, false)
+		select { // what would be wrong comes at once, what is right not before this ends
+		case <-g.came:
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+	return pk
+}
+
+// The first that a client gets is its CONNACK, also where its session has a
+// message for it already.
+func TestNothingBeforeTheConnack(t *testing.T) {
+	s, addr := start(t, Config{})
+	h := hello{id: "panel", keep: true}
+	c := connect(t, addr, h)
+	if code := c.subscribe("news", 0); code != 0 {
+		t.Fatalf("SUBACK %#x", code)
+	}
+	c.Close()
+	g := &greeter{s: s, came: make(chan struct{})}
+	if err := s.mqtt.AddHook(g, nil); err != nil {
+		t.Fatal(err)
+	}
+	c = dial(t, addr)
+	c.send(h.bytes())
+	first, _, err := c.read()
+	close(g.came)
+	if err != nil || first != 0x20 {
+		t.Fatalf("a packet %#x, %v comes first", first, err)
+	}
+	if body := c.want(0x30); !bytes.HasSuffix(body, []byte("early")) {
+		t.Errorf("got %x", body)
 	}
 }

@@ -243,7 +243,12 @@ func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet
 }
 
 func (h *hook) OnPacketSent(cl *mqtt.Client, pk packets.Packet, _ []byte) {
-	if c, ok := cl.Net.Conn.(*conn); ok && pk.FixedHeader.Type == packets.Publish && !pk.FixedHeader.Dup {
+	c, ok := cl.Net.Conn.(*conn)
+	switch {
+	case !ok:
+	case pk.FixedHeader.Type == packets.Connack:
+		close(c.greeted) // a connection has one
+	case pk.FixedHeader.Type == packets.Publish && !pk.FixedHeader.Dup:
 		c.flow.unsent = false
 	}
 }
