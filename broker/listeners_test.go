@@ -190,7 +190,7 @@ func TestClientCertificates(t *testing.T) {
 	}
 	run(t, s)
 	try := func(from *authority, name, user, password string) error {
-		cfg := link.Config{URL: s.Addrs()[0], ClientID: "c", CA: a.file("ca.pem"), User: user, Password: password}
+		cfg := link.Config{URL: s.Addrs()[0], ClientID: name + " as " + user, CA: a.file("ca.pem"), User: user, Password: password}
 		if name != "" {
 			cfg.Cert, cfg.Key = from.file(name+".pem"), from.file(name+".key")
 		}
