@@ -436,3 +436,49 @@ func TestNothingBeforeTheConnack(t *testing.T) {
 		t.Errorf("got %x", body)
 	}
 }
+
+// As many messages as the configuration allows are unacknowledged at a client
+// that names no bound of its own; the next comes with an acknowledgement.
+func TestInflightWindow(t *testing.T) {
+	s, addr := start(t, Config{Limits: LimitsConfig{Inflight: 2}})
+	c := connect(t, addr, hello{id: "slow"})
+	if code := c.subscribe("a", 1); code != 1 {
+		t.Fatalf("SUBACK %#x", code)
+	}
+	for n := range 4 {
+		if err := s.Publish("a", []byte{byte(n)}, 1, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := c.want(0x32)
+	c.want(0x32)
+	c.sync() // a third would come before the answer
+	c.send(packet(0x40, first[3:5]))
+	if third := c.want(0x32); third[len(third)-1] != 2 {
+		t.Errorf("got %x", third)
+	}
+	c.sync()
+}
+
+// A reload that takes a subscription ends the connection: its client learns
+// of it when it comes back, and gets nothing until then.
+func TestReloadTakesSubscriptions(t *testing.T) {
+	cfg := Config{Users: map[string]UserConfig{"ann": {Password: "x", Subscribe: []string{"a/#", "b/#"}}}}
+	s, addr := start(t, cfg)
+	h := hello{id: "panel", user: "ann", password: "x"}
+	c := connect(t, addr, h)
+	if code := c.subscribe("a/#", 0); code != 0 {
+		t.Fatalf("SUBACK %#x", code)
+	}
+	next := s.cfg
+	next.Users = map[string]UserConfig{"ann": {Password: "x", Subscribe: []string{"b/#"}}}
+	if err := s.Reload(next); err != nil {
+		t.Fatal(err)
+	}
+	c.ended()
+	eventually(t, "the cut is not counted", func() bool { return s.cutBy("reload") == 1 })
+	c = connect(t, addr, h)
+	if code := c.subscribe("a/#", 0); code != 0x80 {
+		t.Errorf("SUBACK %#x", code)
+	}
+}
