@@ -349,7 +349,9 @@ func (t *training) export(ctx context.Context, net *train.Network) ([]byte, erro
 		if err != nil {
 			return nil, err
 		}
-		o, err := compress.Quantize(m, compress.DefaultConfig(), stats, fixed)
+		cfg := compress.DefaultConfig()
+		cfg.CorrectBias = "no" // it was trained with the weights as they are rounded
+		o, err := compress.Quantize(m, cfg, stats, fixed)
 		if err != nil {
 			return nil, err
 		}
