@@ -119,6 +119,10 @@ func instrumented(m *model.Model) (look *model.Model, watched []int) {
 	return look, append(watched, g.Outputs...)
 }
 
+// offset says whether values lie within a quarter of what a scale must cover
+// that holds 0.
+func (s *Stats) offset() bool { return s.High-s.Low < (max(s.High, 0)-min(s.Low, 0))/4 }
+
 // first takes the range and the means in.
 func (s *Stats) first(v []float64) error {
 	w := len(s.Mean)

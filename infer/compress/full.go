@@ -108,6 +108,27 @@ func (q *quantizer) scales() {
 		r := find(t)
 		low[r], high[r] = min(low[r], l), max(high[r], h)
 	}
+	// XNNPACK takes no sum with steps of a 256th of a term's: a sum that seems
+	// to be constant covers some more than was seen.
+	for i := range q.g.Ops {
+		op := &q.g.Ops[i]
+		if q.left[i] || op.Code != "ADD" && op.Code != "SUB" {
+			continue
+		}
+		for _, in := range op.Inputs {
+			if !active[in] {
+				continue
+			}
+			term, ok := forced[in]
+			if r := find(in); !ok {
+				term = scaleOf(low[r], high[r], q.wide)
+			}
+			r, least := find(op.Outputs[0]), 2*float64(term.Scale[0])
+			if high[r]-low[r] < least {
+				high[r] = low[r] + least
+			}
+		}
+	}
 	for t := range active {
 		if f, ok := forced[t]; ok {
 			q.quant[t] = f
@@ -291,8 +312,14 @@ func (q *quantizer) operand(op *model.Op, n int) error {
 		low, high = min(low, float64(x)), max(high, float64(x))
 	}
 	t.Quant = scaleOf(low, high, q.wide)
+	out := q.quant[op.Outputs[0]]
+	// XNNPACK takes no term whose steps are a thousandth of the sum's: what is
+	// so small is lost in it anyway.
+	if least := out.Scale[0] / 512; (op.Code == "ADD" || op.Code == "SUB") && t.Quant.Scale[0] < least {
+		t.Quant.Scale[0] = least
+	}
 	if slices.Contains(same, op.Code) {
-		t.Quant = q.quant[op.Outputs[0]]
+		t.Quant = out
 	}
 	t.Type, t.Buffer = q.integers(v, t.Quant)
 	t.Name += "/" + q.cfg.Scheme

@@ -239,20 +239,27 @@ func (q *quantizer) stays(i int) string {
 		}
 		return ""
 	}
-	constants := 0
+	constant, value := false, -1
 	for _, in := range q.floats(op) {
 		if q.g.Tensors[in].Constant() {
-			constants++
+			constant = true
+		} else {
+			value = in
 		}
 	}
-	if constants > 0 && q.atEntry(op) {
-		return "it makes inputs of different scales comparable; one int8 scale for all of them would lose the small ones"
+	if constant && value >= 0 && q.atEntry(op) {
+		if len(q.g.Tensors[value].Shape) != 4 {
+			return "it makes inputs of different scales comparable; one int8 scale for all of them would lose the small ones"
+		}
+		if s := q.stats[value]; s != nil && s.offset() {
+			return "its inputs lie far from 0 and close together; an int8 scale, which holds 0, would not tell them apart"
+		}
 	}
 	return ""
 }
 
 // atEntry says whether an operator with constants works on the model's inputs
-// as they come, one feature beside the other.
+// as they come.
 func (q *quantizer) atEntry(op *model.Op) bool {
 	if !slices.Contains([]string{"ADD", "SUB", "MUL", "DIV"}, op.Code) {
 		return false
@@ -260,9 +267,6 @@ func (q *quantizer) atEntry(op *model.Op) bool {
 	for _, in := range op.Inputs {
 		if in < 0 || q.g.Tensors[in].Constant() {
 			continue
-		}
-		if len(q.g.Tensors[in].Shape) == 4 {
-			return false
 		}
 		if slices.Contains(q.g.Inputs, in) {
 			continue

@@ -98,7 +98,7 @@ func scaleOf(low, high float64, wide bool) model.Quantization {
 	}
 	scale := (high - low) / 255
 	if scale == 0 {
-		return one(1, 0)
+		return one(1.0/128, 0) // a scale of biases as well: not too coarse
 	}
 	zero := math.RoundToEven(-128 - low/scale)
 	return one(scale, int64(min(max(zero, -128), 127)))

@@ -5,14 +5,21 @@ import (
 	"slices"
 )
 
-// Adapt rewrites what today's converters write and this runtime would answer
-// with zeros, where another form of the same computation is right: a
-// FULLY_CONNECTED with per-channel int8 weights becomes a CONV_2D of 1x1
-// between RESHAPEs, which the runtime computes per channel. It says what it
-// rewrote, nil where there was nothing.
+// Adapt rewrites what this runtime would answer wrongly, where another form of
+// the same computation is right: a FULLY_CONNECTED with per-channel int8
+// weights, as today's converters write it, becomes a CONV_2D of 1x1 between
+// RESHAPEs, which the runtime computes per channel; a convolution whose SAME
+// padding leaves the last pixels out, which XNNPACK reads in another place, is
+// padded by a PAD, where there is anything to pad. It says what it rewrote, nil
+// where there was nothing.
 func (m *Model) Adapt() (rewritten []string) {
 	g := m.Main()
 	for i := 0; i < len(g.Ops); i++ {
+		if pad, ok := g.leavesPixelsOut(&g.Ops[i]); ok {
+			rewritten = append(rewritten, fmt.Sprintf("%s with SAME padding leaves pixels out, which XNNPACK computes wrongly: it is padded before", m.opName(0, i)))
+			i += g.padBefore(i, pad)
+			continue
+		}
 		if !g.perChannelDense(&g.Ops[i]) {
 			continue
 		}
@@ -40,6 +47,73 @@ func (m *Model) Adapted(data []byte) (*Model, []byte, []string, error) {
 	}
 	again, err := Read(written)
 	return again, written, rewritten, err
+}
+
+// leavesPixelsOut says whether op is a convolution with SAME padding whose
+// last step ends before the last row or column, as it may where the stride is
+// larger than the kernel, and how many pixels are padded at the top, the bottom,
+// the left and the right.
+func (g *Subgraph) leavesPixelsOut(op *Op) (pad [4]int, ok bool) {
+	var same bool
+	var stride, dilation [2]int
+	switch o := op.Builtin.(type) {
+	case *Conv2DOptions:
+		same, stride, dilation = o.Padding == Same, [2]int{int(o.StrideH), int(o.StrideW)}, [2]int{int(o.DilationHFactor), int(o.DilationWFactor)}
+	case *DepthwiseConv2DOptions:
+		same, stride, dilation = o.Padding == Same, [2]int{int(o.StrideH), int(o.StrideW)}, [2]int{int(o.DilationHFactor), int(o.DilationWFactor)}
+	}
+	if !same || op.Custom || len(op.Inputs) < 2 || len(op.Outputs) != 1 {
+		return pad, false
+	}
+	in, w := g.tensor(op, 0), g.tensor(op, 1)
+	if in == nil || w == nil || len(in.Shape) != 4 || len(w.Shape) != 4 || slices.Contains(in.ShapeSignature[min(1, len(in.ShapeSignature)):], -1) {
+		return pad, false
+	}
+	for d := range 2 {
+		size, kernel := in.Shape[1+d], max(dilation[d], 1)*(w.Shape[1+d]-1)+1
+		if size < 1 || stride[d] < 1 || kernel < 1 {
+			return pad, false
+		}
+		over := ((size+stride[d]-1)/stride[d]-1)*stride[d] + kernel - size
+		ok = ok || over < 0 && kernel > 1
+		pad[2*d], pad[2*d+1] = max(over, 0)/2, max(over, 0)-max(over, 0)/2
+	}
+	return pad, ok
+}
+
+// padBefore makes the padding of the convolution at index at VALID, after a PAD
+// where there is something to pad, and gives how many more operators there are.
+func (g *Subgraph) padBefore(at int, pad [4]int) int {
+	op := &g.Ops[at]
+	switch o := op.Builtin.(type) {
+	case *Conv2DOptions:
+		c := *o
+		c.Padding, op.Builtin = Valid, &c
+	case *DepthwiseConv2DOptions:
+		c := *o
+		c.Padding, op.Builtin = Valid, &c
+	}
+	if pad == [4]int{} {
+		return 0
+	}
+	in := g.Tensors[op.Inputs[0]]
+	by := []int32{0, 0, int32(pad[0]), int32(pad[1]), int32(pad[2]), int32(pad[3]), 0, 0}
+	version := 1
+	if in.Type != Float32 {
+		version = 2
+	}
+	padded := g.Add(Tensor{
+		Name: in.Name + "/padded", Type: in.Type, Quant: in.Quant,
+		Shape: []int{in.Shape[0], in.Shape[1] + pad[0] + pad[1], in.Shape[2] + pad[2] + pad[3], in.Shape[3]},
+	})
+	before := Op{
+		Code: "PAD", Version: version, Outputs: []int{padded},
+		Inputs: []int{op.Inputs[0], g.Add(Tensor{Name: in.Name + "/padding", Type: Int32, Shape: []int{4, 2}, Buffer: Int32Bytes(by...)})},
+	}
+	op.Inputs = slices.Clone(op.Inputs)
+	op.Inputs[0] = padded
+	g.Insert(at, before)
+	return 1
 }
 
 // perChannelDense says whether op is a dense layer that Check would refuse and

@@ -30,6 +30,7 @@ func (n *Network) export(description string, labels []string) (*model.Model, map
 	if err := e.network(n, at); err != nil {
 		return nil, nil, err
 	}
+	e.m.Adapt() // what a runtime may compute wrongly is written in another way
 	return e.m, e.ranges, e.labels(labels)
 }
 
