@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"edgegateway/configs"
 	"edgegateway/gateway/dataset"
 	"edgegateway/infer/train"
 	"edgegateway/sensors"
@@ -175,7 +176,7 @@ func (s *dataSource) read(ctx context.Context, shape train.Shape, say io.Writer)
 	if pictures, labels, ok := s.idx(); ok {
 		d, err := train.LoadIDX(pictures, labels)
 		if err == nil {
-			d, err = d.Between(s.csv.From, s.csv.Before)
+			d, err = s.between(d)
 		}
 		return d, invalid(err)
 	}
@@ -191,7 +192,7 @@ func (s *dataSource) read(ctx context.Context, shape train.Shape, say io.Writer)
 	}
 	d, columns, err := train.LoadCSV(s.path, s.csv)
 	if err != nil {
-		return nil, invalid(err)
+		return nil, invalid(nearestColumn(err))
 	}
 	for _, c := range columns {
 		text := c.Kind
@@ -204,6 +205,26 @@ func (s *dataSource) read(ctx context.Context, shape train.Shape, say io.Writer)
 		fmt.Fprintf(say, "column %-24s %-9s %s\n", c.Name, c.Use, text)
 	}
 	return d, nil
+}
+
+// between takes what --from and --before leave; of a table the loader does.
+func (s *dataSource) between(d *train.Dataset) (*train.Dataset, error) {
+	d, err := d.Between(s.csv.From, s.csv.Before)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", s.path, err)
+	}
+	return d, nil
+}
+
+// nearestColumn adds the column that a mistyped one most likely meant.
+func nearestColumn(err error) error {
+	var c *train.ColumnError
+	if errors.As(err, &c) {
+		if n := configs.Nearest(c.Name, c.Columns); n != "" {
+			return fmt.Errorf("%w; did you mean %q?", err, n)
+		}
+	}
+	return err
 }
 
 // idx says whether --data names an IDX pair. The labels of train-images-idx3-
@@ -239,7 +260,7 @@ func (s *dataSource) recorded(ctx context.Context, shape train.Shape, say io.Wri
 		return nil, ctx.Err()
 	}
 	if err == nil {
-		d, err = d.Between(s.csv.From, s.csv.Before)
+		d, err = s.between(d)
 	}
 	return d, invalid(err)
 }
@@ -279,7 +300,7 @@ func (s *dataSource) pictures(ctx context.Context, shape train.Shape, say io.Wri
 		fmt.Fprintf(say, "left out: %s\n", r)
 	}
 	if err == nil {
-		d, err = d.Between(s.csv.From, s.csv.Before)
+		d, err = s.between(d)
 	}
 	return d, invalid(err)
 }

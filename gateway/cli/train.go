@@ -196,6 +196,9 @@ func (t *training) load(ctx context.Context) error {
 		return err
 	}
 	t.all = d
+	if d.Labels != nil && slices.Min(d.Labels) == slices.Max(d.Labels) {
+		return invalid(fmt.Errorf("%s: every one of its %d samples is of the class %q: there is nothing to tell apart; an autoencoder learns one kind alone (no --target, or samples without labels)", t.data.path, d.Len(), d.Classes[d.Labels[0]]))
+	}
 	if t.test != "" {
 		other := t.data
 		other.path, other.samples, other.from, other.before = t.test, 0, "", ""

@@ -111,6 +111,9 @@ func (l *loader) begin(info Info) error {
 		return nil
 	}
 	if l.width == 0 {
+		if info.Damaged > 0 {
+			return fmt.Errorf("none of its samples is whole: %d are torn or damaged", info.Damaged)
+		}
 		return fmt.Errorf("its samples hold no values")
 	}
 	d.Shape = train.Shape{l.width}

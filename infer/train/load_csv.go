@@ -36,6 +36,19 @@ type Column struct {
 	Low    float64  `json:"low"`
 	High   float64  `json:"high"`
 	Empty  int      `json:"empty,omitempty"`
+
+	hole int    // the first row where it is empty, counted from 1
+	odd  string // of a column of numbers, but for some: where the first of those is
+}
+
+// ColumnError is a column that is not there.
+type ColumnError struct {
+	Name    string
+	Columns []string // those that are
+}
+
+func (e *ColumnError) Error() string {
+	return fmt.Sprintf("there is no column %q; there are %s", e.Name, strings.Join(e.Columns, ", "))
 }
 
 // Bounds of a table.
@@ -99,6 +112,9 @@ func readTable(r io.Reader) (names []string, rows [][]string, err error) {
 		return nil, nil, fmt.Errorf("is larger than %d bytes", maxCSV)
 	}
 	text = bytes.TrimPrefix(text, []byte("\ufeff"))
+	if bytes.IndexByte(text[:min(len(text), 1<<16)], 0) >= 0 {
+		return nil, nil, errors.New("is no table of text; a spreadsheet is saved as CSV (UTF-8) first")
+	}
 	first, _, _ := bytes.Cut(text, []byte("\n"))
 	c := csv.NewReader(bytes.NewReader(text))
 	c.Comma = delimiter(first)
@@ -108,6 +124,7 @@ func readTable(r io.Reader) (names []string, rows [][]string, err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("no header: %w", err)
 	}
+	var lines []int
 	for {
 		row, err := c.Read()
 		if errors.Is(err, io.EOF) {
@@ -117,6 +134,8 @@ func readTable(r io.Reader) (names []string, rows [][]string, err error) {
 			return nil, nil, err
 		}
 		rows = append(rows, row)
+		line, _ := c.FieldPos(0)
+		lines = append(lines, line)
 	}
 	if len(rows) == 0 {
 		return nil, nil, errors.New("has a header and no rows")
@@ -134,7 +153,7 @@ func readTable(r io.Reader) (names []string, rows [][]string, err error) {
 	}
 	for i, row := range rows {
 		if len(row) != len(names) {
-			return nil, nil, fmt.Errorf("row %d has %d fields, the header %d", i+1, len(row), len(names))
+			return nil, nil, fmt.Errorf("row %d, line %d, has %d fields, the header %d: remove it, or put text that holds %q in quotes", i+1, lines[i], len(row), len(names), c.Comma)
 		}
 	}
 	for i, n := range names {
@@ -188,30 +207,38 @@ func guess(name string, i int, rows [][]string) Column {
 	c := Column{Name: name, Kind: "number"}
 	seen := map[string]bool{}
 	numbers, times, first := true, true, true
-	for _, row := range rows {
+	odd := 0 // values that are no numbers
+	for k, row := range rows {
 		v := strings.TrimSpace(row[i])
 		if missing(v) {
-			c.Empty++
+			if c.Empty++; c.hole == 0 {
+				c.hole = k + 1
+			}
 			continue
 		}
 		if len(seen) <= maxCategories {
 			seen[v] = true
 		}
-		if numbers {
-			x, err := strconv.ParseFloat(v, 64)
-			if numbers = err == nil && x-x == 0; numbers {
-				if first {
-					c.Low, c.High = x, x
-				}
-				c.Low, c.High, first = min(c.Low, x), max(c.High, x), false
+		if x, err := strconv.ParseFloat(v, 64); err != nil || x-x != 0 {
+			if odd++; odd == 1 {
+				c.odd = fmt.Sprintf("row %d holds %q", k+1, short(v))
 			}
+			numbers = false
+		} else if numbers {
+			if first {
+				c.Low, c.High = x, x
+			}
+			c.Low, c.High, first = min(c.Low, x), max(c.High, x), false
 		}
 		if times {
 			_, times = ParseTime(v)
 		}
-		if !numbers && !times && len(seen) > maxCategories {
+		if odd > 1+len(rows)/20 && !times && len(seen) > maxCategories {
 			break
 		}
+	}
+	if odd > 1+len(rows)/20 || len(seen) <= maxCategories {
+		c.odd = ""
 	}
 	switch {
 	case len(seen) == 0, numbers:
@@ -230,6 +257,14 @@ func guess(name string, i int, rows [][]string) Column {
 		sortValues(c.Values)
 	}
 	return c
+}
+
+// short is text for an error.
+func short(v string) string {
+	if len(v) > 40 {
+		return strings.ToValidUTF8(v[:40], "") + "…"
+	}
+	return v
 }
 
 func missing(v string) bool {
@@ -270,7 +305,7 @@ func (t *table) names() (list []string) {
 func (t *table) assign() error {
 	for _, n := range slices.Concat(t.cfg.Target, t.cfg.Drop, []string{t.cfg.Time}) {
 		if n != "" && !slices.Contains(t.names(), n) {
-			return fmt.Errorf("there is no column %q; there are %s", n, strings.Join(t.names(), ", "))
+			return &ColumnError{n, t.names()}
 		}
 	}
 	hasTime := t.cfg.Time != ""
@@ -282,6 +317,9 @@ func (t *table) assign() error {
 			c.Use = "dropped"
 		case slices.Contains(t.cfg.Target, c.Name):
 			c.Use = "target"
+			if c.Kind == "text" && c.odd != "" {
+				return fmt.Errorf("target %q is of numbers, but %s: correct it, or remove the row", c.Name, c.odd)
+			}
 			if c.Kind == "text" && c.Values == nil {
 				return fmt.Errorf("target %q is text of more than %d values", c.Name, maxCategories)
 			}
@@ -289,7 +327,7 @@ func (t *table) assign() error {
 				return fmt.Errorf("target %q is a time", c.Name)
 			}
 			if c.Empty > 0 {
-				return fmt.Errorf("target %q is empty in %d rows", c.Name, c.Empty)
+				return fmt.Errorf("target %q is empty in %d rows, the first of them row %d: fill or remove them", c.Name, c.Empty, c.hole)
 			}
 			if len(c.Values) == 1 {
 				return fmt.Errorf("target %q is %s in every row: there is nothing to learn", c.Name, c.Values[0])
@@ -299,11 +337,13 @@ func (t *table) assign() error {
 				return fmt.Errorf("column %q holds no times", c.Name)
 			}
 			if c.Empty > 0 {
-				return fmt.Errorf("the time %q is empty in %d rows", c.Name, c.Empty)
+				return fmt.Errorf("the time %q is empty in %d rows, the first of them row %d: fill or remove them", c.Name, c.Empty, c.hole)
 			}
 			c.Use, hasTime = "time", true
 		case c.Kind == "time", c.Name == rowNumber:
 			c.Use = "dropped"
+		case c.odd != "" && c.Kind == "text":
+			return fmt.Errorf("column %q is of numbers, but %s: correct it, leave it empty, or drop the column", c.Name, c.odd)
 		case c.Kind == "text" && c.Values == nil:
 			c.Use = "dropped" // a name of each row
 		case len(c.Values) < 2 && c.Values != nil || c.Empty == len(t.rows):

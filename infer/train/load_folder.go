@@ -80,7 +80,9 @@ func LoadFolder(dir string, shape Shape, decode func(file, pixels []byte) error,
 		return nil, refused, fmt.Errorf("%s: no picture could be read: %s", dir, refused[0])
 	}
 	if c := slices.Index(counts, 0); c >= 0 {
-		return nil, refused, fmt.Errorf("%s: no picture of the class %q could be read", dir, d.Classes[c])
+		inside := filepath.Join(dir, d.Classes[c]) + string(filepath.Separator)
+		why := refused[slices.IndexFunc(refused, func(r string) bool { return strings.HasPrefix(r, inside) })]
+		return nil, refused, fmt.Errorf("%s: no picture of the class %q could be read: %s", dir, d.Classes[c], why)
 	}
 	return d, refused, d.Check()
 }

@@ -2,6 +2,7 @@ package train
 
 import (
 	"bufio"
+	"compress/flate"
 	"compress/gzip"
 	"encoding/binary"
 	"errors"
@@ -67,13 +68,13 @@ func parseIDX(f io.Reader) (shape []int, data []byte, err error) {
 	if magic, err := r.Peek(2); err == nil && magic[0] == 0x1f && magic[1] == 0x8b {
 		z, err := gzip.NewReader(r)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, unzipped(err)
 		}
 		r = bufio.NewReaderSize(z, 1<<16)
 	}
 	var head [4]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil || head[0] != 0 || head[1] != 0 {
-		return nil, nil, errors.New("is no IDX file")
+		return nil, nil, errors.New("is no IDX file (two zeros, 8, the number of dimensions; gzipped or not)")
 	}
 	if head[2] != 8 {
 		return nil, nil, fmt.Errorf("holds values of type %#x, only bytes (8) are read", head[2])
@@ -96,16 +97,31 @@ func parseIDX(f io.Reader) (shape []int, data []byte, err error) {
 	// Read as it comes: a small file may claim much.
 	data, err = io.ReadAll(io.LimitReader(r, int64(total)))
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, unzipped(err)
 	}
 	if len(data) != total {
-		return nil, nil, fmt.Errorf("holds %d of %d bytes", len(data), total)
+		return nil, nil, fmt.Errorf("holds %d of %d bytes: it was cut short, fetch it again", len(data), total)
 	}
 	// Its end is read too: with it gzip tells whether all was right.
 	if _, err := r.ReadByte(); err == nil {
 		return nil, nil, fmt.Errorf("holds more than the %d bytes of its head", total)
 	} else if !errors.Is(err, io.EOF) {
-		return nil, nil, err
+		return nil, nil, unzipped(err)
 	}
 	return shape, data, nil
+}
+
+// unzipped says what an error of gzip means for who has the file.
+func unzipped(err error) error {
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		return errors.New("its gzip was cut short, fetch it again")
+	}
+	if errors.Is(err, gzip.ErrChecksum) || errors.Is(err, gzip.ErrHeader) {
+		return errors.New("its gzip is damaged, fetch it again")
+	}
+	var corrupt flate.CorruptInputError
+	if errors.As(err, &corrupt) {
+		return errors.New("its gzip is damaged, fetch it again")
+	}
+	return err
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -151,7 +152,13 @@ func TestLoadCSVRefuses(t *testing.T) {
 		"no rows":             {"a,c\n", target, "no rows"},
 		"no header":           {"1,2\n3,4\n", CSVConfig{}, "first line holds numbers alone"},
 		"two of one name":     {"a,b,a,c\n1,2,3,4\n", target, `two columns are called "a"`},
-		"a ragged row":        {"a,b,c\n1,2,3\n1,2\n", target, "row 2 has 2 fields, the header 3"},
+		"a ragged row":        {"a,b,c\n1,2,3\n1,2\n", target, "row 2, line 3, has 2 fields, the header 3"},
+		"an odd number":       {strings.Replace(many.String(), "\n50,name50", "\n5o,name50", 1), CSVConfig{}, `column "a" is of numbers, but row 51 holds "5o"`},
+		"an odd target":       {strings.ReplaceAll(strings.Replace(many.String(), "name50", "x", 1), "name", "1."), target, `target "c" is of numbers, but row 51 holds "x"`},
+		"an infinite value":   {strings.Replace(many.String(), "\n50,", "\n+Inf,", 1), CSVConfig{}, `row 51 holds "+Inf"`},
+		"ahead of nothing":    {"a\n1\n2\n", CSVConfig{Ahead: 1}, "a forecast needs a window"},
+		"ahead with a target": {"a,c\n1,2\n2,3\n3,4\n", CSVConfig{Target: []string{"c"}, Window: 1, Ahead: 1}, "takes no target"},
+		"no time to choose":   {"a,c\n1,2\n2,3\n", CSVConfig{Before: time.Unix(9, 0)}, "no times to choose by"},
 		"an open quote":       {"a,c\n\"1,2\n", target, "quote"},
 		"no such column":      {"a,b\n1,2\n", target, `there is no column "c"; there are a, b`},
 		"an empty target":     {"a,c\n1,2\n2,\n", target, "empty in 1 rows"},
@@ -240,8 +247,8 @@ func TestLoadIDX(t *testing.T) {
 		"a text":            {[]byte("pictures of digits"), right, "no IDX file"},
 		"ends in its head":  {pictures[:9], right, "ends in its head"},
 		"truncated":         {pictures[:len(pictures)-1], right, "holds 11 of 12 bytes"},
-		"truncated gzip":    {zipped(t, pictures)[:30], right, "unexpected EOF"},
-		"a broken gzip":     {broken, right, "checksum"},
+		"truncated gzip":    {zipped(t, pictures)[:30], right, "gzip was cut short"},
+		"a broken gzip":     {broken, right, "gzip is damaged"},
 		"more than it says": {append(slices.Clone(pictures), 0), right, "more than the 12 bytes"},
 		"claims gigabytes":  {idxBytes(8, []uint32{1 << 30, 1 << 30, 1 << 30}, pixels), right, "claims a dimension"},
 		"claims much":       {idxBytes(8, []uint32{1 << 10, 1 << 10, 1 << 10}, pixels), right, "holds 12 of 1073741824"},

@@ -2,6 +2,7 @@ package train
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -194,7 +195,7 @@ func (d *Dataset) Between(from, before time.Time) (*Dataset, error) {
 		return d, nil
 	}
 	if d.Times == nil {
-		return nil, fmt.Errorf("data %s: its samples have no times to choose by", d.Name)
+		return nil, errors.New("the samples have no times to choose by")
 	}
 	var at []int
 	for i, t := range d.Times {
@@ -204,7 +205,7 @@ func (d *Dataset) Between(from, before time.Time) (*Dataset, error) {
 	}
 	if len(at) == 0 {
 		first, last := slices.MinFunc(d.Times, time.Time.Compare), slices.MaxFunc(d.Times, time.Time.Compare)
-		return nil, fmt.Errorf("data %s: no sample is in that time; they are of %s to %s", d.Name, first.Format(time.DateTime), last.Format(time.DateTime))
+		return nil, fmt.Errorf("no sample is in that time; they are of %s to %s", first.Format(time.DateTime), last.Format(time.DateTime))
 	}
 	return d.Subset(at), nil
 }
