@@ -176,7 +176,7 @@ inputs are made up, and the ranges that int8 and int16 need are guesses.`,
 			show.end()
 			if err != nil {
 				if cmd.Context().Err() != nil {
-					return cmd.Context().Err()
+					return fmt.Errorf("stopped before the model was proved: %s is not written", out)
 				}
 				return invalid(fmt.Errorf("%s: %w", args[0], err))
 			}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"text/tabwriter"
@@ -23,7 +24,7 @@ say what the model loses by it: the layers that lose most come first. What is
 best kept float can then be named: quantize --keep-float.`,
 		Example: "  edgegateway sensitivity --data cifar10/ --pixels 0..255 --samples 200 pretrainedResnet.tflite",
 		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			file, m, err := readModel(args[0])
 			if err != nil {
 				return err
@@ -44,11 +45,19 @@ best kept float can then be named: quantize --keep-float.`,
 			}
 			before, layers, err := compress.Sensitivity(cmd.Context(), job, kind)
 			show.end()
-			if err != nil {
-				if cmd.Context().Err() != nil {
-					return cmd.Context().Err()
+			stopped := cmd.Context().Err() != nil
+			if err != nil && (!stopped || len(layers) == 0) {
+				if stopped {
+					return errors.New("stopped before the first layer was judged")
 				}
 				return invalid(fmt.Errorf("%s: %w", args[0], err))
+			}
+			if stopped {
+				defer func() {
+					if err == nil {
+						err = fmt.Errorf("stopped: %d layers were judged, and the others not", len(layers))
+					}
+				}()
 			}
 			slices.SortStableFunc(layers, func(a, b compress.Layer) int { return cmp.Compare(b.Difference, a.Difference) })
 			if asJSON {

@@ -1,9 +1,11 @@
 package compress
 
 import (
+	"bytes"
 	"testing"
 
 	"edgegateway/infer/model"
+	"edgegateway/infer/train"
 )
 
 // A network whose channels were made very unlike one another, which changes
@@ -142,5 +144,114 @@ func TestCost(t *testing.T) {
 	}
 	if c.MACs != 12501632 || c.Peak != 3*32*32*16*4 || c.Zipped >= c.Bytes || c.Parts.Weights != 310832 {
 		t.Errorf("%+v", c)
+	}
+}
+
+// Convolutions that are cut at 6: without data they are left as they are; with
+// it the channels that stay below take part, the network answers as before,
+// and int8 loses less of one whose channels are unlike.
+func TestEqualiseCut(t *testing.T) {
+	_, _, d := trained(t, "lenet5")
+	spec := train.Spec{Layers: []train.LayerSpec{
+		{Type: "conv2d", Filters: 8, Kernel: 3, Activation: "relu6"}, {Type: "max_pool"}, {Type: "conv2d", Filters: 8, Kernel: 3, Activation: "relu6"},
+		{Type: "depthwise", Kernel: 3, Activation: "relu6"}, {Type: "flatten"}, {Type: "dense", Activation: "softmax"}}}
+	n, err := train.New(spec, d.Shape, 3, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Normalise(d)
+	cfg := train.DefaultConfig()
+	cfg.Epochs, cfg.Batch = 3, 32
+	if err := (&train.Trainer{Config: cfg, Net: n, Train: d}).Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// The depthwise convolution's channels get unlike, smaller so that none is cut
+	// that was not; its dense layer evens it out.
+	m, err := n.Export("cut", d.Classes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := m.Main()
+	data := &Samples{Set: d}
+	stats, err := Calibrate(t.Context(), m, "", data, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var at, dense int
+	for i, op := range g.Ops {
+		switch op.Code {
+		case "DEPTHWISE_CONV_2D":
+			at = i
+		case "FULLY_CONNECTED":
+			dense = i
+		}
+	}
+	size := func(c int) float32 {
+		if stats[g.Ops[at].Outputs[0]].Top[c] > 5.9 {
+			return 1
+		}
+		return []float32{1, 0.1, 0.01, 0.003}[c%4]
+	}
+	skewed := 0
+	for c := range 8 {
+		if size(c) < 1 {
+			skewed++
+		}
+	}
+	if skewed < 3 {
+		t.Fatalf("only %d channels stay below 6", skewed)
+	}
+	change := func(tensor int, by func(i int) float32) {
+		v, err := g.Tensors[tensor].Floats()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range v {
+			v[i] *= by(i % 8)
+		}
+		g.Tensors[tensor].Buffer = model.FloatBytes(v)
+	}
+	change(g.Ops[at].Inputs[1], size)
+	change(g.Ops[at].Inputs[2], size)
+	change(g.Ops[dense].Inputs[1], func(i int) float32 { return 1 / size(i) })
+	file, err := m.Write()
+	if err != nil {
+		t.Fatal(err)
+	}
+	blind, notes := Equalise(m, nil)
+	if b, err := blind.Write(); err != nil || !bytes.Equal(b, file) {
+		t.Errorf("equalised without data though it cuts at 6: %v, %v", notes, err)
+	}
+	if stats, err = Calibrate(t.Context(), m, "", data, nil); err != nil {
+		t.Fatal(err)
+	}
+	even, notes := Equalise(m, stats)
+	evened, err := even.Write()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Equal(evened, file) {
+		t.Error("nothing was equalised")
+	}
+	same, err := Compare(t.Context(), file, evened, [2]string{}, "", data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if same.Relative() > 1e-4 {
+		t.Errorf("equalised, the float model differs by %.2g of its range; %v", same.Relative(), notes)
+	}
+	var lost [2]float64
+	for k, equalise := range []bool{false, true} {
+		cfg := DefaultConfig()
+		cfg.Equalise = equalise
+		made, err := Shorten(t.Context(), Job{File: file, Config: cfg, Calibration: data})
+		if err != nil {
+			t.Fatal(err)
+		}
+		lost[k] = made.Builtin.Relative()
+	}
+	t.Logf("int8 loses %.4f of the range as it is, %.4f equalised; %v", lost[0], lost[1], notes)
+	if lost[1] > lost[0]/2 {
+		t.Errorf("equalising helps little: %.4f, without %.4f", lost[1], lost[0])
 	}
 }

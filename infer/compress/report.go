@@ -282,6 +282,7 @@ type Layer struct {
 // Sensitivity quantizes each layer with weights to int8 alone, all others
 // staying float, and says what the model loses by it, in the order of the
 // layers. The first result is the float model's quality, nil without labels.
+// Where ctx ends it gives the layers that are done, and the error.
 func Sensitivity(ctx context.Context, j Job, task Task) (*Quality, []Layer, error) {
 	m, stats, fixed, err := j.prepared(ctx)
 	if err != nil {
@@ -319,22 +320,22 @@ func Sensitivity(ctx context.Context, j Job, task Task) (*Quality, []Layer, erro
 		}
 		out, err := Quantize(m, cfg, stats, fixed)
 		if err != nil {
-			return before, nil, err
+			return before, list, err
 		}
 		file, err := out.Model.Write()
 		if err != nil {
-			return before, nil, err
+			return before, list, err
 		}
 		a, err := Compare(ctx, j.File, file, [2]string{}, j.Library, judged)
 		if err != nil {
-			return before, nil, fmt.Errorf("%s: %w", q.opName(i), err)
+			return before, list, fmt.Errorf("%s: %w", q.opName(i), err)
 		}
 		op := &q.g.Ops[i]
 		l := Layer{Op: i, Code: op.Code, Name: q.g.Tensors[op.Outputs[0]].Name, Weights: q.g.Tensors[op.Inputs[1]].Elements(), Difference: a.Relative(), Top1: a.Top1}
 		if before != nil {
 			after, err := Judge(ctx, file, "", j.Library, task, labelled, nil)
 			if err != nil {
-				return before, nil, err
+				return before, list, err
 			}
 			b, c := before.Figures(), after.Figures()
 			if len(b) > 0 && len(c) > 0 {
