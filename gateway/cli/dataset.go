@@ -350,6 +350,7 @@ not), with LABELS beside it. What became of each column is shown.`,
 				n, refused, err = dataset.ImportFolder(data, args[0], args[1], next)
 			default:
 				n, columns, err = dataset.ImportCSV(data, args[0], args[1], csv, next)
+				err = nearestColumn(err)
 			}
 			done()
 			showColumns(cmd.OutOrStdout(), columns)
