@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -86,7 +85,7 @@ func (c *conn) send(p []byte) error {
 		return err
 	}
 	_, err := c.Conn.Write(p)
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	if isTimeout(err) {
 		c.cut("write_timeout")
 	} else if err != nil {
 		c.Close()
@@ -138,9 +137,9 @@ func (c *conn) cause(err error) string {
 		return *reason
 	case errors.Is(err, packets.ErrPacketTooLarge):
 		return "packet_size"
-	case errors.Is(err, os.ErrDeadlineExceeded) && c.client.Load() == nil:
+	case isTimeout(err) && c.client.Load() == nil:
 		return "connect_timeout"
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case isTimeout(err):
 		return "keepalive"
 	case errors.Is(err, packets.ErrBadUsernameOrPassword), errors.Is(err, packets.ErrNotAuthorized),
 		errors.Is(err, packets.CodeDisconnectWillMessage):
@@ -149,6 +148,13 @@ func (c *conn) cause(err error) string {
 		return "protocol"
 	}
 	return ""
+}
+
+// isTimeout looks for more than os.ErrDeadlineExceeded, which the WebSocket
+// library hides.
+func isTimeout(err error) bool {
+	var n net.Error
+	return errors.As(err, &n) && n.Timeout()
 }
 
 func isLoopback(a net.Addr) bool {

@@ -3,8 +3,12 @@ package broker
 import (
 	"bytes"
 	"slices"
+	"sync"
 	"testing"
 	"time"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
 )
 
 // What the broker library gets wrong, and what is in front of it: each of
@@ -124,6 +128,47 @@ func TestClientIDBelongsToItsUser(t *testing.T) {
 	}
 }
 
+// slowly holds a client up between its password and its session.
+type slowly struct {
+	mqtt.HookBase
+	came, on chan struct{}
+}
+
+func (h *slowly) ID() string           { return "slowly" }
+func (h *slowly) Provides(b byte) bool { return b == mqtt.OnSessionEstablish }
+func (h *slowly) OnSessionEstablish(*mqtt.Client, packets.Packet) {
+	select {
+	case h.came <- struct{}{}:
+	default:
+	}
+	<-h.on
+}
+
+// A client id belongs to its user from the password on, before the library
+// knows the session.
+func TestClientIDBelongsToWhoComes(t *testing.T) {
+	all := UserConfig{Password: "x"}
+	s, addr := start(t, Config{Users: map[string]UserConfig{"ann": all, "bob": all}})
+	h := &slowly{came: make(chan struct{}, 1), on: make(chan struct{})}
+	goOn := sync.OnceFunc(func() { close(h.on) })
+	defer goOn()
+	if err := s.mqtt.AddHook(h, nil); err != nil {
+		t.Fatal(err)
+	}
+	ann := dial(t, addr)
+	ann.send(hello{id: "press", user: "ann", password: "x"}.bytes())
+	<-h.came
+	bob := dial(t, addr)
+	bob.send(hello{id: "press", user: "bob", password: "x"}.bytes())
+	eventually(t, "bob is not refused", func() bool { return s.refusedBy("client_id") == 1 })
+	bob.ended()
+	goOn()
+	if body := ann.want(0x20); body[1] != 0 {
+		t.Errorf("CONNACK %x", body)
+	}
+	ann.sync()
+}
+
 // Sockets that do not say who they are leave in time and are not many.
 func TestSilentSockets(t *testing.T) {
 	s, addr := start(t, Config{Limits: LimitsConfig{Connections: 3, ConnectTimeout: 200 * time.Millisecond}})
@@ -175,6 +220,43 @@ func TestExpiredSessionLeaves(t *testing.T) {
 	if left := s.mqtt.Topics.Subscribers("a/b").Subscriptions; len(left) != 0 {
 		t.Errorf("subscribers of a/b: %v", left)
 	}
+}
+
+// No session is kept for longer than a day, whatever its client asks for when
+// it comes or when it goes.
+func TestSessionExpiryIsCapped(t *testing.T) {
+	s, addr := start(t, Config{})
+	c := dial(t, addr)
+	c.send(hello{version: 5, id: "c", keep: true, props: []byte{0x11, 0xff, 0xff, 0xff, 0xff}}.bytes())
+	day := []byte{0x11, 0, 1, 0x51, 0x80}
+	if body := c.want(0x20); !bytes.Contains(body, day) {
+		t.Errorf("the client is not told of a day: CONNACK %x", body)
+	}
+	c.send(packet(0xe0, byte(0), byte(5), []byte{0x11, 0xff, 0xff, 0xff, 0xff}))
+	c.ended()
+	eventually(t, "the client is still there", func() bool { return s.Clients() == 0 })
+	cl, ok := s.mqtt.Clients.Get("c")
+	if !ok {
+		t.Fatal("the session is gone")
+	}
+	if n := cl.Properties.Props.SessionExpiryInterval; n != 24*60*60 {
+		t.Errorf("the session is kept for %d seconds", n)
+	}
+	if n := s.mqtt.Options.Capabilities.MaximumSessionExpiryInterval; n != 24*60*60 { // of clients of 3.1.1, who name none
+		t.Errorf("sessions are kept for %d seconds", n)
+	}
+}
+
+// MQTT 3.1 is told apart and refused in its own words.
+func TestOldProtocolIsRefused(t *testing.T) {
+	s, addr := start(t, Config{})
+	c := dial(t, addr)
+	c.send(packet(0x10, "MQIsdp", byte(3), byte(2), 60, "old"))
+	if body := c.want(0x20); !bytes.Equal(body, []byte{0, 1}) { // unacceptable protocol version
+		t.Errorf("CONNACK %x", body)
+	}
+	c.ended()
+	eventually(t, "not counted", func() bool { return s.cutBy("protocol") == 1 })
 }
 
 // One and a half times the keep-alive must fit 16 bits.

@@ -131,6 +131,39 @@ func TestReceiveMaximumHolds(t *testing.T) {
 	}
 }
 
+// A session that resumes with messages unacknowledged goes on behind them: the
+// library, which looks at the Receive Maximum again then, holds nothing back.
+func TestReceiveMaximumAfterResume(t *testing.T) {
+	s, addr := start(t, Config{Limits: LimitsConfig{WriteTimeout: patience}})
+	h := hello{version: 5, id: "sub", keep: true, props: []byte{0x21, 0, 2, 0x11, 0, 0, 1, 0}}
+	sub := connect(t, addr, h)
+	sub.send(packet(0x82, 1, byte(0), "a", byte(1)))
+	sub.want(0x90)
+	publish := func(n int) {
+		if err := s.Publish("a", []byte(fmt.Sprint(n)), 1, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	publish(0)
+	sub.want(0x32) // and not acknowledged
+	sub.Close()
+	eventually(t, "the client is still there", func() bool { return s.Clients() == 0 })
+	sub = dial(t, addr)
+	sub.send(h.bytes())
+	if body := sub.want(0x20); body[0] != 1 {
+		t.Fatalf("CONNACK %x: no session", body)
+	}
+	for n := 1; n < 50; n++ {
+		publish(n)
+	}
+	for n := range 50 {
+		if _, got := sub.payload(true); got != fmt.Sprint(n) {
+			t.Fatalf("%s comes, %d is due", got, n)
+		}
+	}
+	sub.sync()
+}
+
 // Real clients of MQTT 5: mosquitto names a Receive Maximum of 20 by itself.
 func TestMosquittoGetsAll(t *testing.T) {
 	for _, version := range []string{"mqttv311", "mqttv5"} {

@@ -70,3 +70,43 @@ func TestHold(t *testing.T) {
 		t.Error("a late message was handed on")
 	}
 }
+
+// Hold returns when what is being handed on is with its taps: a stop then
+// loses none of it. A will counts as any message.
+func TestHoldWaits(t *testing.T) {
+	for name, send := range map[string]func(addr string){
+		"message": func(addr string) { connect(t, addr, hello{id: "c"}).send(packet(0x32, "a", 9)) },
+		"will":    func(addr string) { connect(t, addr, hello{id: "c", will: "a"}).Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, addr := start(t, Config{})
+			at, release := make(chan struct{}), make(chan struct{})
+			if _, err := s.Tap([]string{"a"}, func(Message) { close(at); <-release }); err != nil {
+				t.Fatal(err)
+			}
+			send(addr)
+			<-at
+			held := make(chan struct{})
+			go func() { defer close(held); s.Hold() }()
+			eventually(t, "Hold does not begin", func() bool {
+				select {
+				case <-held:
+					return true
+				default:
+				}
+				if s.intake.TryRLock() {
+					s.intake.RUnlock()
+					return false
+				}
+				return true // it waits
+			})
+			select {
+			case <-held:
+				t.Error("Hold returns while a message is handed on")
+			default:
+			}
+			close(release)
+			<-held
+		})
+	}
+}

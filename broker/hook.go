@@ -205,6 +205,8 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 		if pk.ReasonCode >= packets.ErrUnspecifiedError.Code { // the message ends here
 			c.flow.free()
 		}
+	case packets.Disconnect: // the library caps what CONNECT asks for alone
+		pk.Properties.SessionExpiryInterval = min(pk.Properties.SessionExpiryInterval, sessionSeconds)
 	case packets.Publish, packets.Subscribe, packets.Unsubscribe:
 		// The library lets deep topics through, which cost it dearly, and has no
 		// answer to $SYS: this one is refused like any that is not allowed.

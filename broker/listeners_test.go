@@ -291,6 +291,63 @@ func TestWebSocketRefuses(t *testing.T) {
 	eventually(t, "text is not counted", func() bool { return s.cutBy("protocol") == 1 })
 }
 
+// Who opens a WebSocket and says nothing in it leaves in time too, and so does
+// who reads nothing from it.
+func TestSilentWebSocket(t *testing.T) {
+	s, addr := start(t, Config{Listeners: []ListenerConfig{{WebSocket: "127.0.0.1:0"}}, Limits: LimitsConfig{ConnectTimeout: 200 * time.Millisecond}})
+	w, _, err := websocket.DefaultDialer.Dial(addr, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	(&raw{w.NetConn(), t, bufio.NewReader(w.NetConn())}).ended()
+	eventually(t, "not counted", func() bool { return s.cutBy("connect_timeout") == 1 })
+	stuck, _, err := websocket.DefaultDialer.Dial(addr, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stuck.Close()
+	c := &raw{&wsConn{Conn: stuck}, t, bufio.NewReader(&wsConn{Conn: stuck})}
+	c.send(hello{id: "stuck"}.bytes())
+	c.want(0x20)
+	c.subscribe("big", 0)
+	for s.cutBy("write_timeout") == 0 {
+		if err := s.Publish("big", make([]byte, 512<<10), 0, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A WebSocket message may hold many packets, and a packet may come in many
+// messages: what is bounded is the packet.
+func TestWebSocketMessages(t *testing.T) {
+	s, addr := start(t, Config{Listeners: []ListenerConfig{{WebSocket: "127.0.0.1:0"}}, Limits: LimitsConfig{MaxPacketBytes: 10_000}})
+	w, _, err := websocket.DefaultDialer.Dial(addr, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := &wsConn{Conn: w}
+	defer conn.Close()
+	c := &raw{conn, t, bufio.NewReader(conn)}
+	for _, b := range (hello{id: "c"}).bytes() {
+		c.send([]byte{b})
+	}
+	c.want(0x20)
+	var many []byte
+	for id := range 20 {
+		many = append(many, packet(0x32, "a", id+1, make([]byte, 5000))...)
+	}
+	c.send(many)
+	for id := range 20 {
+		if body := c.want(0x40); body[1] != byte(id+1) {
+			t.Errorf("PUBACK %x", body)
+		}
+	}
+	c.send([]byte{0x30, 0xff, 0xff, 0x7f})
+	c.ended()
+	eventually(t, "the large packet is not counted", func() bool { return s.cutBy("packet_size") == 1 })
+}
+
 // run runs a broker until the test ends.
 func run(t *testing.T, s *Server) {
 	t.Helper()

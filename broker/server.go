@@ -53,6 +53,9 @@ type Server struct {
 	wg    sync.WaitGroup
 }
 
+// sessionSeconds is how long the session of a client that is away is kept.
+const sessionSeconds = 24 * 60 * 60
+
 // New makes a broker that listens once it runs. reg may be nil.
 func New(cfg Config, log zerolog.Logger, reg prometheus.Registerer) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
@@ -85,7 +88,7 @@ func New(cfg Config, log zerolog.Logger, reg prometheus.Registerer) (*Server, er
 	caps.MaximumClientWritesPending = queueLength
 	caps.MaximumQos = 2 // MQTT 3.1.1 cannot be told of less, and a PUBACK is no answer to it
 	caps.TopicAliasMaximum = 0
-	caps.MaximumSessionExpiryInterval = 24 * 60 * 60
+	caps.MaximumSessionExpiryInterval = sessionSeconds
 	caps.MaximumMessageExpiryInterval = 0 // retained messages stay, unless their publisher named a time
 	caps.MinimumProtocolVersion = 4
 	caps.Compatibilities.NoInheritedPropertiesOnAck = true
@@ -257,7 +260,7 @@ func (s *Server) serve(w *conn, ws bool, lim *LimitsConfig) {
 	}
 	w.commonName = name
 	if ws {
-		up, err := upgrade(raw, lim)
+		up, err := upgrade(raw)
 		if err != nil {
 			s.cut.add("websocket", w.about(), err)
 			return
@@ -265,7 +268,7 @@ func (s *Server) serve(w *conn, ws bool, lim *LimitsConfig) {
 		s.mu.Lock()
 		w.Conn = up
 		s.mu.Unlock()
-		if w.SetReadDeadline(deadline) != nil {
+		if w.SetReadDeadline(deadline) != nil { // the upgrade took it away
 			return
 		}
 	}
@@ -275,8 +278,10 @@ func (s *Server) serve(w *conn, ws bool, lim *LimitsConfig) {
 	}
 }
 
-// upgrade answers one WebSocket handshake on a connection that is at hand.
-func upgrade(c net.Conn, lim *LimitsConfig) (*wsConn, error) {
+// upgrade answers one WebSocket handshake on a connection that is at hand. Its
+// messages have no bound in length: they are read as a stream, and one may hold
+// many packets, which have one.
+func upgrade(c net.Conn) (*wsConn, error) {
 	up := websocket.Upgrader{Subprotocols: []string{"mqtt"}} // a browser page of another origin is refused
 	hj, req, err := readUpgrade(c)
 	if err != nil {
@@ -286,7 +291,6 @@ func upgrade(c net.Conn, lim *LimitsConfig) (*wsConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.SetReadLimit(int64(lim.MaxPacketBytes))
 	return &wsConn{Conn: w}, nil
 }
 
