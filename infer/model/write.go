@@ -86,7 +86,12 @@ func (w *writer) model(m *Model) (flatbuffers.UOffsetT, error) {
 	}
 	b := w.b
 	offCodes := tables(b, codes)
-	offGraphs := tables(b, graphs)
+	p := packer{b: b, zeros: map[string]flatbuffers.UOffsetT{}}
+	offsets := make([]flatbuffers.UOffsetT, len(graphs))
+	for i, g := range graphs {
+		offsets[i] = p.graph(g)
+	}
+	offGraphs := vector(b, offsets)
 	description := b.CreateString(m.Description)
 	var data []flatbuffers.UOffsetT
 	for _, d := range w.buffers {

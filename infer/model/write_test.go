@@ -178,3 +178,28 @@ func FuzzWrite(f *testing.F) {
 		Diff(m, again)
 	})
 }
+
+// Zero points that are the same stand in the file once.
+func TestZeroPointsAreShared(t *testing.T) {
+	size := func(second int64) int {
+		zeros := make([]int64, 64)
+		other := append([]int64(nil), zeros...)
+		other[0] = second
+		m := &Model{Version: 3, Subgraphs: []Subgraph{{}}}
+		for i, z := range [][]int64{zeros, other} {
+			m.Main().Add(Tensor{Name: "t", Type: Int8, Shape: []int{64}, Quant: Quantization{Scale: make([]float32, 64), ZeroPoint: z}, Buffer: make([]byte, 64+i)})
+		}
+		again := encode(t, m)
+		if got := again.Main().Tensors[1].Quant.ZeroPoint; !slices.Equal(got, other) {
+			t.Fatalf("%v, want %v", got, other)
+		}
+		b, err := m.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(b)
+	}
+	if shared, apart := size(0), size(1); apart-shared < 8*64 {
+		t.Errorf("%d bytes with shared zero points, %d without", shared, apart)
+	}
+}
