@@ -63,7 +63,7 @@ func (a *Assembler) Add(topic string, payload []byte) (whole []byte, complete bo
 	base, last := cutLast(topic)
 	now := time.Now()
 	under, ok := a.open[base]
-	if late := now.Sub(under.begun); ok && late > a.timeout {
+	if late := now.Sub(under.begun); ok && late >= a.timeout {
 		a.drop(base)
 		err, ok = torn("a picture of %d bytes was begun %v ago and is not complete", len(under.data), late.Round(time.Millisecond)), false
 	}
@@ -107,6 +107,31 @@ func (a *Assembler) Add(topic string, payload []byte) (whole []byte, complete bo
 		err = putErr
 	}
 	return nil, false, err
+}
+
+// Late drops the pictures that were not complete in time and gives an *Error
+// for each; next is when to ask again: none is late sooner.
+func (a *Assembler) Late() (late []error, next time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	next = a.timeout
+	for base, under := range a.open {
+		age := time.Since(under.begun)
+		if age < a.timeout {
+			next = min(next, a.timeout-age)
+			continue
+		}
+		a.drop(base)
+		late = append(late, torn("topic %s: a picture of %d bytes was begun %v ago and is not complete", base, len(under.data), age.Round(time.Millisecond)))
+	}
+	return late, next
+}
+
+// Open is how many pictures are under way.
+func (a *Assembler) Open() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.open)
 }
 
 // announces says whether the payload of a start tells about the picture (a

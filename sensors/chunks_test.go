@@ -85,6 +85,35 @@ func TestChunkTimeout(t *testing.T) {
 	})
 }
 
+// A picture whose rest never comes is found without another word on its topic;
+// one that has time left says when to look again.
+func TestChunksLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := assembler(1000, 10*time.Second)
+		if late, next := a.Late(); late != nil || next != 10*time.Second {
+			t.Errorf("nothing is under way: %v, %v", late, next)
+		}
+		piece := bytes.Repeat([]byte{0xff, 0xd8, 0xff}, 20)
+		a.Add("cam/a/start", piece)
+		time.Sleep(4 * time.Second)
+		a.Add("cam/b/image", piece)
+		if late, next := a.Late(); late != nil || next != 6*time.Second || a.Open() != 2 {
+			t.Errorf("none is late: %v, %v", late, next)
+		}
+		time.Sleep(6 * time.Second)
+		late, next := a.Late()
+		if len(late) != 1 || Reason(late[0]) != tornChunks || next != 4*time.Second {
+			t.Fatalf("one is late: %v, %v", late, next)
+		}
+		if want := "topic cam/a: a picture of 60 bytes was begun 10s ago and is not complete"; late[0].Error() != want {
+			t.Errorf("it says %q, want %q", late[0], want)
+		}
+		if a.held != len(piece) || a.Open() != 1 {
+			t.Errorf("%d bytes in %d pictures are held", a.held, a.Open())
+		}
+	})
+}
+
 // However many cameras begin pictures, what is held stays bounded and the
 // oldest gives way.
 func TestChunkBounds(t *testing.T) {

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"image"
@@ -10,9 +11,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
 
 	"edgegateway/broker"
 	"edgegateway/infer"
@@ -139,6 +143,45 @@ func TestPiecesThatWait(t *testing.T) {
 	if s.sources.byName["a"] == nil || s.sources.byName["b"] == nil {
 		t.Errorf("sources %v", s.sources.byName)
 	}
+}
+
+// A picture whose rest never comes is counted and logged when its time is
+// over, with nothing more said on its topic; one that is under way at the end
+// is counted then.
+func TestTornPictureInTime(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Topics = []string{"cam/#"}
+	cfg.Input.Image, cfg.Input.Chunks, cfg.Input.ChunkTimeout = "jpeg", true, 2*time.Second
+	cfg.Record = &RecordConfig{Every: "1", MaxSamples: 10, MaxBytes: 1 << 20}
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		p, err := New(map[string]Config{"c": cfg}, noModels{}, &kept{}, nil, &tape{}, func() (uint64, error) { return 1, nil }, zerolog.New(&out), prometheus.NewRegistry())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- p.Run(ctx) }()
+		time.Sleep(1500 * time.Millisecond)
+		p.Handle(msg("cam/porch/start", ""))
+		p.Handle(msg("cam/porch/chunk", "0123456789"))
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if s := p.Status()[0]; s.In != 1 || s.Drops["torn_chunks"] != 1 {
+			t.Errorf("%+v", s)
+		}
+		if want := "topic cam/porch: a picture of 10 bytes was begun 2s ago and is not complete"; !strings.Contains(out.String(), want) {
+			t.Errorf("the log is %s", out.String())
+		}
+		p.Handle(msg("cam/hall/start", ""))
+		cancel()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if s := p.Status()[0]; s.In != 2 || s.Drops["torn_chunks"] != 1 || s.Drops["stopping"] != 1 {
+			t.Errorf("%+v", s)
+		}
+	})
 }
 
 // The bound on sources is the stream's, however many workers share them, and

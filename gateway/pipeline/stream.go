@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -162,6 +163,28 @@ func (s *Stream) whole(m *broker.Message) bool {
 	return complete
 }
 
+// tornInTime finds pictures of which the rest did not come, until ended is
+// closed; what is under way then comes to nothing.
+func (s *Stream) tornInTime(ended <-chan struct{}) {
+	const often = 20 * time.Millisecond // of a chunk_timeout that is shorter
+	for {
+		late, next := s.pieces.Late()
+		for _, err := range late {
+			s.in.Add(1)
+			s.drops.add(s.log, sensors.Reason(err), 1, err)
+		}
+		select {
+		case <-time.After(max(next, often)):
+		case <-ended:
+			if n := s.pieces.Open(); n > 0 {
+				s.in.Add(uint64(n))
+				s.drops.add(s.log, "stopping", n, nil)
+			}
+			return
+		}
+	}
+}
+
 // maxSourceBytes and maxSourceLevels bound a source's name, which comes from
 // outside and becomes a part of topics and ids.
 const (
@@ -195,6 +218,11 @@ func (s *Stream) sourceOf(filter string, m *broker.Message) (src string, err err
 // run works until every queue is closed and empty. ctx cuts short what is
 // under way.
 func (s *Stream) run(ctx context.Context) {
+	if s.pieces != nil {
+		ended, done := make(chan struct{}), make(chan struct{})
+		go func() { defer close(done); s.tornInTime(ended) }()
+		defer func() { close(ended); <-done }()
+	}
 	var wg sync.WaitGroup
 	for i, w := range s.workers {
 		wg.Go(func() {
