@@ -61,6 +61,58 @@ func TestStateSurvivesRestart(t *testing.T) {
 	})
 }
 
+// A rule goes on over a restart where it was: what is counted towards `for`,
+// when a repetition is due, what keeps an alert raised and what would clear it.
+func TestRuleGoesOnAfterRestart(t *testing.T) {
+	const s = time.Second
+	for _, c := range []struct {
+		name          string
+		rule, later   func(*Config) // later: the rule after the restart, nil for the same
+		before, after []float64     // one a second; the restart is 4 s after the last
+		want          []string      // after the restart, which comes at 0s; what is told again is left out
+	}{
+		{"for", func(c *Config) { c.For = "3 of 3" }, nil, []float64{11, 11, 11, 1, 11, 11}, []float64{11}, []string{"0s raised a"}},
+		{"for, of another condition", func(c *Config) { c.For = "3 of 3" }, func(c *Config) { c.For, c.When = "3 of 3", "v > 9" },
+			[]float64{11, 11, 11, 1, 11, 11}, []float64{11, 11, 11}, []string{"2s raised a"}},
+		{"repeat", func(c *Config) { c.Repeat = 10 * s }, nil, []float64{11}, nil, []string{"6s repeated a", "16s repeated a"}},
+		{"hold", func(c *Config) { c.Hold = 10 * s }, nil, []float64{11, 1}, nil, []string{"5s cleared a"}},
+		{"clear by time", func(c *Config) { c.Clear = "10s" }, nil, []float64{11, 1}, nil, []string{"6s cleared a"}},
+		{"hysteresis", func(c *Config) { c.Clear = "v < 5" }, nil, []float64{11, 9}, []float64{9, 6, 4}, []string{"2s cleared a"}},
+		{"hysteresis and hold", func(c *Config) { c.Clear, c.Hold = "v < 5", 10*s }, nil, []float64{11, 4}, nil, []string{"5s cleared a"}},
+		{"hysteresis and hold, of another condition", func(c *Config) { c.Clear, c.Hold = "v < 5", 10*s }, func(c *Config) { c.Clear, c.Hold = "v < 3", 10*s },
+			[]float64{11, 4}, nil, []string{}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				e, stop := engine(t, rule1(c.rule), dir, &world{})
+				time.Sleep(50 * time.Millisecond) // between the ticks
+				for _, v := range c.before {
+					feed(e, reading("a", v))
+					time.Sleep(s)
+				}
+				time.Sleep(3 * s)
+				stop()
+				w := &world{begin: time.Now()}
+				if c.later == nil {
+					c.later = c.rule
+				}
+				e, stop = engine(t, rule1(c.later), dir, w)
+				for _, v := range c.after {
+					feed(e, reading("a", v))
+					time.Sleep(s)
+				}
+				time.Sleep(20*s - time.Since(w.begin))
+				stop()
+				got := slices.DeleteFunc(w.log(), func(line string) bool { return strings.HasPrefix(line, "-") })
+				if d := cmp.Diff(c.want, got); d != "" {
+					t.Error(d)
+				}
+			})
+		})
+	}
+}
+
 // What is told is on disk already: who is killed at that moment knows it at
 // the next start, under the same id, whatever was told before and after.
 func TestKeptBeforeTold(t *testing.T) {
@@ -249,6 +301,39 @@ func TestRuleGone(t *testing.T) {
 	if len(third.all()) != 0 {
 		t.Errorf("said twice: %v", third.log())
 	}
+}
+
+// The start writes the state anew: who is killed right after it does not say a
+// second time that a rule is gone, and the journal begins empty.
+func TestStartIsKept(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		e, stop := engine(t, rule1(nil), dir, &world{})
+		feed(e, reading("a", 11))
+		time.Sleep(time.Second)
+		killed := t.TempDir()
+		if err := os.CopyFS(killed, os.DirFS(dir)); err != nil {
+			t.Fatal(err)
+		}
+		stop()
+		for _, want := range []int{1, 0} {
+			w := &world{}
+			_, stop := engine(t, nil, killed, w)
+			synctest.Wait()
+			next := t.TempDir()
+			if err := os.CopyFS(next, os.DirFS(killed)); err != nil {
+				t.Fatal(err)
+			}
+			stop()
+			if n := len(w.all()); n != want {
+				t.Errorf("%d told, want %d: %v", n, want, w.log())
+			}
+			if _, err := os.Stat(filepath.Join(next, journalFile)); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("the journal of the run before goes on: %v", err)
+			}
+			killed = next
+		}
+	})
 }
 
 func TestBrokenState(t *testing.T) {

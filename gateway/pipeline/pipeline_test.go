@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -268,6 +269,32 @@ func TestSourcesBounded(t *testing.T) {
 	}
 	if s := p.Status()[0]; s.Results != 200 || s.Drops["source_evicted"] == 0 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// The number of a result is the payload's where it has one, else it counts on
+// from there; a number that comes twice makes the same id.
+func TestNumberFromThePayload(t *testing.T) {
+	cfg := numbers("n/+")
+	cfg.Input.Seq = "n"
+	p, k, stop := start(t, map[string]Config{"n": cfg})
+	for _, payload := range []string{`{"v":1,"n":41}`, `{"v":1,"n":41}`, `{"v":2,"n":7}`} {
+		p.Handle(msg("n/a", payload))
+	}
+	stop()
+	var got []string
+	for _, js := range k.jsons {
+		var r struct {
+			ID  string
+			Seq uint64
+		}
+		if err := json.Unmarshal([]byte(js), &r); err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, fmt.Sprint(r.ID, " ", r.Seq))
+	}
+	if want := []string{"n/a/5-41 41", "n/a/5-41 41", "n/a/5-7 7"}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"image"
 	"image/jpeg"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -266,5 +267,77 @@ func TestOddSources(t *testing.T) {
 	}
 	if d := p.Status()[0].Drops; d["no_source"] != 5 || d["bad_json"] != 1 {
 		t.Errorf("%v", d)
+	}
+}
+
+// What a stop leaves without a result is counted like any drop: what is queued
+// and cut, who waits for room, and who comes too late.
+func TestStoppingIsCounted(t *testing.T) {
+	const n = 10
+	cfg := numbers("n/+")
+	cfg.Workers, cfg.Queue, cfg.Full = 1, 2, "block"
+	g := &gate{open: make(chan struct{}), got: map[string][]float64{}}
+	p, _, stop := start(t, map[string]Config{"n": cfg}, g)
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() { p.Handle(msg("n/a", fmt.Sprintf(`{"v":%d}`, i))) })
+	}
+	for p.Status()[0].In < n { // each is counted in before it may wait
+		runtime.Gosched()
+	}
+	p.Cut()
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); stop() }()
+	all.Wait() // the stop lets them go
+	close(g.open)
+	<-stopped
+	p.Handle(msg("n/a", `{"v":1}`))
+	s := p.Status()[0]
+	if s.In != n+1 || s.Results+s.Drops["stopping"] != n+1 || s.Drops["stopping"] < n-3 {
+		t.Errorf("%d in, %d results, drops %v", s.In, s.Results, s.Drops)
+	}
+	// A reload that comes now starts nothing.
+	changed := cfg
+	changed.Queue = 3
+	c, err := p.Prepare(map[string]Config{"n": changed}, noModels{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-c.Apply()
+	if p.table.Load().streams["n"].cfg.Queue != 2 {
+		t.Error("a stopped gateway took over new streams")
+	}
+}
+
+// Sources beyond the bound keep their order too, and what is remembered of who
+// works for whom is bounded with them.
+func TestOrderBeyondTheBound(t *testing.T) {
+	const sources, each = 20, 100
+	cfg := numbers("n/+")
+	cfg.Workers, cfg.MaxSources = 4, 5
+	g := &gate{open: make(chan struct{}), got: map[string][]float64{}}
+	close(g.open)
+	p, _, stop := start(t, map[string]Config{"n": cfg}, g)
+	queues := map[string]*queue{}
+	s := p.table.Load().streams["n"]
+	for i := range each {
+		for k := range sources {
+			name := fmt.Sprint(k)
+			p.Handle(msg("n/"+name, fmt.Sprintf(`{"v":%d}`, i)))
+			if q := s.queueOf(name); queues[name] != nil && queues[name] != q {
+				t.Fatalf("source %s goes to another worker", name)
+			} else {
+				queues[name] = q
+			}
+		}
+	}
+	stop()
+	for name, values := range g.got {
+		if len(values) != each || !slices.IsSorted(values) {
+			t.Errorf("source %s: %v", name, values)
+		}
+	}
+	if n := len(s.dealt); len(g.got) != sources || n > cfg.MaxSources {
+		t.Errorf("%d sources told, %d remembered", len(g.got), n)
 	}
 }

@@ -101,6 +101,10 @@ func TestQueueBlocks(t *testing.T) {
 		if q.take(nil) != nil {
 			t.Error("a closed, empty queue gave something")
 		}
+		// Nobody takes it any more: who brings it learns of that, and counts it.
+		if _, ok := q.push(t.Context(), named("a", 5)); ok {
+			t.Error("a closed queue took something")
+		}
 	})
 }
 

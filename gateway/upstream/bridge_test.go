@@ -258,6 +258,18 @@ func TestBridge(t *testing.T) {
 		t.Errorf("%d results came before the alert", c.beforeAlert)
 	}
 
+	// Who comes later sees what is raised: alerts go up retained.
+	late, err := link.Connect(t.Context(), link.Config{URL: "tcp://" + addr, ClientID: "late"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer late.Close()
+	l := listener(t)
+	if err := late.Subscribe(t.Context(), []string{"gateways/+/alerts/#"}, 1, l.take); err != nil {
+		t.Fatal(err)
+	}
+	l.waitMsg("gateways/hall-7/alerts/somebody/porch", "raised")
+
 	for _, cmd := range []struct{ topic, payload, reply string }{
 		{"status", `{"id":7}`, `{"id":7,"ok":true,"result":{"ready":true}}`},
 		{"status", `{"id":7}`, `{"id":7,"ok":true,"result":{"ready":true}}`}, // answered, not executed

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -173,6 +174,122 @@ func TestLimits(t *testing.T) {
 	if o.waiting["loud"] > 1<<20 {
 		t.Errorf("%d bytes counted to the stream", o.waiting["loud"])
 	}
+}
+
+// A stream's share is what it has waiting: what the cloud acknowledged makes
+// room for as much again.
+func TestShareIsGivenBack(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Limits.ResultsBytes = 1 << 20
+	o := newOutbox(t, t.TempDir(), cfg)
+	if err := o.Append(result("quiet", "a", 0, 100)); err != nil {
+		t.Fatal(err)
+	}
+	for round := range 3 {
+		for dropped(o, Results, "loud", dropShare) == round {
+			if err := o.Append(result("loud", "a", 0, 100_000)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := o.waiting["loud"]; n < 400_000 {
+			t.Fatalf("round %d: the share is full with %d bytes", round, n)
+		}
+		r := o.logs[Results].Reader()
+		for {
+			recs, err := r.Try(1000)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(recs) == 0 {
+				break
+			}
+			o.ack(Results, recs)
+		}
+		r.Close()
+		if _, n := o.Pending(); n != 0 || len(o.waiting) != 0 {
+			t.Fatalf("round %d: %d wait, counted as %v", round, n, o.waiting)
+		}
+		if err := o.Append(result("quiet", "a", 0, 100)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Alerts have a bound of their own: the oldest go, counted, the newest stay in
+// order, and results that wait are not touched.
+func TestAlertsBound(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Limits.AlertsBytes = 1 << 20
+	o := newOutbox(t, t.TempDir(), cfg)
+	if err := o.Append(result("host", "a", 0, 100)); err != nil {
+		t.Fatal(err)
+	}
+	const n = 60
+	for i := range n {
+		if err := o.Append(Record{Class: Alerts, Stream: "door", Topic: fmt.Sprint("alerts/door/", i), Payload: make([]byte, 50_000)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left := line(t, o, Alerts)
+	if d := dropped(o, Alerts, "door", spool.DropFull); d+len(left) != n || len(left) < 10 {
+		t.Errorf("%d dropped and %d left of %d", d, len(left), n)
+	}
+	for i, r := range left {
+		if want := fmt.Sprint("alerts/door/", n-len(left)+i); r.Topic != want {
+			t.Fatalf("%s at %d, want %s", r.Topic, i, want)
+		}
+	}
+	if _, bytes := o.logs[Alerts].Len(); bytes > 1<<20 {
+		t.Errorf("%d bytes on disk", bytes)
+	}
+	if _, r := o.Pending(); r != 1 {
+		t.Errorf("%d results wait", r)
+	}
+}
+
+// What waited for longer than limits.max_age is given up, alerts and results,
+// counted to its stream; a bound that shrinks at a reload holds at once.
+func TestHoursBound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Until(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)))
+		cfg := DefaultConfig()
+		cfg.Limits.MaxAge = 8 * time.Hour
+		o, err := openOutbox("/outbox", cfg, zerolog.Nop(), prometheus.NewRegistry(), &spooltest.FS{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer o.Close()
+		both := func() {
+			t.Helper()
+			if err := o.Append(Record{Class: Alerts, Stream: "door", Topic: "alerts/door"}, result("host", "a", 1, 0)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		gone := func(want int) {
+			t.Helper()
+			synctest.Wait()
+			if a, r := dropped(o, Alerts, "door", spool.DropAge), dropped(o, Results, "host", spool.DropAge); a != want || r != want {
+				t.Errorf("%d alerts and %d results given up, want %d", a, r, want)
+			}
+		}
+		both()
+		time.Sleep(7 * time.Hour)
+		gone(0)
+		time.Sleep(2 * time.Hour)
+		gone(1)
+		if len(o.waiting) != 0 {
+			t.Errorf("counted as waiting: %v", o.waiting)
+		}
+		both()
+		time.Sleep(2 * time.Hour)
+		cfg.Limits.MaxAge = time.Hour
+		o.reload(cfg)
+		both()
+		gone(2)
+		if a, r := o.Pending(); a != 1 || r != 1 {
+			t.Errorf("%d alerts and %d results wait", a, r)
+		}
+	})
 }
 
 // Queued means that Append returned: over a file layer that fails at random

@@ -3,12 +3,15 @@ package spool_test
 import (
 	"errors"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"edgegateway/internal/spool"
 	"edgegateway/internal/spool/spooltest"
@@ -254,4 +257,117 @@ func TestAckAfterDrop(t *testing.T) {
 	if got := readAll(t, l); !strings.HasPrefix(got[0], numbered(int(dropped)+2, int(dropped)+2)[0]) {
 		t.Errorf("goes on with %.4s", got[0])
 	}
+}
+
+// An acknowledgement of what is not there yet acknowledges nothing to come.
+func TestAckBeyondTheEnd(t *testing.T) {
+	l := open(t, "/q", spool.Options{FS: &spooltest.FS{}})
+	appendAll(t, l, "1")
+	if _, err := l.Ack(100); err != nil {
+		t.Fatal(err)
+	}
+	appendAll(t, l, "2", "3")
+	if got := readAll(t, l); !slices.Equal(got, []string{"2", "3"}) {
+		t.Errorf("%q", got)
+	}
+}
+
+// A power cut in the middle of writing the acknowledged position leaves the
+// one before: it is kept in two places, written in turn.
+func TestTornPosition(t *testing.T) {
+	for _, slot := range []int{0, 16} {
+		fs := &spooltest.FS{}
+		l := open(t, "/q", spool.Options{FS: fs})
+		appendAll(t, l, numbered(1, 9)...)
+		for _, seq := range []uint64{3, 5} {
+			if _, err := l.Ack(seq); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l.Close()
+		fs.Bytes("/q/ack")[slot] ^= 1
+		if got := readAll(t, open(t, "/q", spool.Options{FS: fs})); !slices.Equal(got, numbered(6, 9)) {
+			t.Errorf("with place %d torn %d are left, want 4", slot/16, len(got))
+		}
+	}
+}
+
+// What a killed process had written and not synced is there at the next start,
+// and what was seen once stays over a power cut.
+func TestSeenIsKept(t *testing.T) {
+	from, to := &spooltest.FS{}, &spooltest.FS{}
+	l := open(t, "/q", spool.Options{FS: from})
+	appendAll(t, l, numbered(1, 3)...)
+	l.Close()
+	open(t, "/q", spool.Options{FS: to}).Close()
+	names, err := from.ReadDir("/q")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		f, err := to.OpenFile("/q/"+name, os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteAt(from.Bytes("/q/"+name), 0); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+	}
+	for _, when := range []string{"after the kill", "after a power cut"} {
+		l := open(t, "/q", spool.Options{FS: to})
+		if got := readAll(t, l); !slices.Equal(got, numbered(1, 3)) {
+			t.Errorf("%s: %q", when, got)
+		}
+		to = to.Kill(nil)
+	}
+}
+
+// While the disk hangs, what waits for it is bounded: the rest stays with its
+// appenders.
+func TestHangingDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := &spooltest.FS{}
+		l := open(t, "/q", spool.Options{FS: fs})
+		hang := make(chan struct{})
+		fs.Fail = func(op, _ string) error {
+			if op == "sync" {
+				<-hang
+			}
+			return nil
+		}
+		before := fs.Syncs()
+		var all sync.WaitGroup
+		for range 16 {
+			all.Go(func() {
+				if err := l.Append(make([]byte, 512<<10)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		close(hang)
+		all.Wait()
+		// 8 MiB in pieces of 1 MiB at most.
+		if n := fs.Syncs() - before; n < 8 {
+			t.Errorf("all of it went to the disk in %d pieces", n)
+		}
+		l.Close()
+	})
+}
+
+// A bound in time that shrinks holds with the next Append.
+func TestSetAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Until(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)))
+		l := open(t, "/q", spool.Options{FS: &spooltest.FS{}})
+		appendAll(t, l, "old")
+		time.Sleep(2 * time.Hour)
+		l.SetLimits(1<<20, time.Hour)
+		appendAll(t, l, "new")
+		if got := readAll(t, l); !slices.Equal(got, []string{"new"}) {
+			t.Errorf("%q", got)
+		}
+		l.Close()
+	})
 }
