@@ -2,6 +2,7 @@ package infer
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -42,21 +43,36 @@ func newDecoder(cfg ModelConfig, ins, outs []TensorInfo, m *model.Model) (decode
 	if kind == "" || kind == "auto" {
 		kind = guessOutput(ins, outs, m, len(labels) > 0)
 	}
+	if t := cfg.Threshold; t != nil && (*t < 0 || *t > 1) {
+		if kind == "blazeface" || kind == "detection" || kind == "classes" && endsInSoftmax(m) {
+			return nil, &keyError{"threshold", fmt.Errorf("%v is not in 0..1, as the scores of this model are", *t)}
+		}
+	}
+	var d decoder
 	switch kind {
 	case "classes":
-		return newClasses(cfg, outs, labels)
+		d, err = newClasses(cfg, outs, labels)
 	case "blazeface":
-		return newBlazeFace(cfg, ins, outs, labels)
+		d, err = newBlazeFace(cfg, ins, outs, labels)
 	case "detection":
-		return newDetection(cfg, outs, labels, m)
+		d, err = newDetection(cfg, outs, labels, m)
 	case "regression":
-		return newNumbers(outs[:1])
+		d, err = newNumbers(outs[:1])
 	case "raw":
-		return newNumbers(outs)
+		d, err = newNumbers(outs)
 	case "reconstruction":
-		return newReconstruction(ins, outs)
+		d, err = newReconstruction(ins, outs)
+	default:
+		err = fmt.Errorf("%q is none of %s", cfg.Output, strings.Join(outputKinds, ", "))
 	}
-	return nil, fmt.Errorf("output: %q is none of %s", cfg.Output, strings.Join(outputKinds, ", "))
+	var key *keyError
+	if err != nil && kind == cfg.Output && !errors.As(err, &key) {
+		err = &keyError{"output", err}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
 }
 
 // guessOutput is the kind of output by what the graph looks like.
@@ -68,7 +84,7 @@ func guessOutput(ins, outs []TensorInfo, m *model.Model, labelled bool) string {
 		return "blazeface"
 	case len(outs) > 1:
 		return "raw"
-	case labelled, endsInSoftmax(m):
+	case isVector(outs[0].Shape) && (labelled || endsInSoftmax(m)):
 		return "classes"
 	case len(ins) == 1 && elements(ins[0].Shape) > 1 && slices.Equal(ins[0].Shape, outs[0].Shape):
 		return "reconstruction"

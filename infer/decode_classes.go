@@ -11,6 +11,7 @@ type classes struct {
 	labels    []string // one for each class
 	top       int
 	threshold *float64 // classes below it are left out
+	warning   string   // of labels that name a part of them
 }
 
 func newClasses(cfg ModelConfig, outs []TensorInfo, labels []string) (*classes, error) {
@@ -18,13 +19,16 @@ func newClasses(cfg ModelConfig, outs []TensorInfo, labels []string) (*classes, 
 	if n == 0 {
 		return nil, fmt.Errorf("output %q has the open shape %v; classes need a fixed one", outs[0].Name, outs[0].Shape)
 	}
+	if !isVector(outs[0].Shape) {
+		return nil, fmt.Errorf("classes need an output with one number a class, output %q is %v; auto or raw takes it", outs[0].Name, outs[0].Shape)
+	}
 	if len(labels) > n {
 		err := fmt.Errorf("%d labels, and output %q has %d classes", len(labels), outs[0].Name, n)
 		switch {
 		case len(cfg.Classes) > 0:
-			return nil, &labelsError{"label_list", err}
+			return nil, &keyError{"label_list", err}
 		case cfg.Labels != "":
-			return nil, &labelsError{"labels", fmt.Errorf("%s: %w", cfg.Labels, err)}
+			return nil, &keyError{"labels", fmt.Errorf("%s: %w", cfg.Labels, err)}
 		}
 		return nil, err
 	}
@@ -32,7 +36,26 @@ func newClasses(cfg ModelConfig, outs []TensorInfo, labels []string) (*classes, 
 	if top <= 0 {
 		top = defaultTop
 	}
-	return &classes{labels: labelTexts(labels, n), top: min(top, n), threshold: cfg.Threshold}, nil
+	return &classes{labels: labelTexts(labels, n), top: min(top, n), threshold: cfg.Threshold, warning: unnamed(cfg, labels, n)}, nil
+}
+
+// isVector says whether all dimensions but one are 1.
+func isVector(shape []int) bool {
+	long := 0
+	for _, d := range shape {
+		if d != 1 {
+			long++
+		}
+	}
+	return long <= 1
+}
+
+// warningOf is what somebody should know of a decoder that works, "" mostly.
+func warningOf(d decoder) string {
+	if c, ok := d.(*classes); ok {
+		return c.warning
+	}
+	return ""
 }
 
 // decode keeps the best classes in order while it reads the scores once; equal

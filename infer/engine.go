@@ -128,31 +128,53 @@ func readFile(cfg ModelConfig) (*file, error) {
 }
 
 // Inspect reads and checks the files of a model as an Engine does before the
-// runtime sees them, and describes its inputs. Errors begin with the key that
-// names the file: file or labels.
-func Inspect(cfg ModelConfig) ([]TensorInfo, error) {
+// runtime sees them, holds its outputs against what they shall mean, and
+// describes its inputs. Errors, and the warning, which is "" mostly, begin
+// with the key that is to blame: file, labels, output, ...
+func Inspect(cfg ModelConfig) (ins []TensorInfo, warning string, err error) {
 	f, err := readFile(cfg)
 	if err != nil {
 		if _, wrong := loadLabels(cfg, nil); wrong != nil {
-			return nil, errors.Join(place(err), place(wrong))
+			return nil, "", errors.Join(place(err), place(wrong))
 		}
-		return nil, place(err)
+		return nil, "", place(err)
 	}
-	if _, err := loadLabels(cfg, f.model); err != nil {
-		return nil, place(err)
-	}
-	var ins []TensorInfo
 	g := f.model.Main()
-	for _, i := range g.Inputs {
-		t := &g.Tensors[i]
-		in := TensorInfo{Name: t.Name, Type: elemTypeOf(t.Type), Shape: t.Shape}
-		if len(t.Quant.Scale) == 1 {
-			in.Scale = t.Quant.Scale[0]
+	ins, outs := inFile(g, g.Inputs), inFile(g, g.Outputs)
+	if !slices.ContainsFunc(outs, openShape) {
+		d, err := newDecoder(cfg, ins, outs, f.model)
+		if err != nil {
+			return nil, "", place(err)
 		}
-		ins = append(ins, in)
+		return ins, warningOf(d), nil
 	}
-	return ins, nil
+	// The runtime alone knows the shapes: what needs none is held against.
+	if _, err := loadLabels(cfg, f.model); err != nil {
+		return nil, "", place(err)
+	}
+	if cfg.Output == "detection" {
+		if _, err := newDecoder(cfg, ins, outs, f.model); err != nil {
+			return nil, "", place(err)
+		}
+	}
+	return ins, "", nil
 }
+
+// inFile describes tensors as the file does.
+func inFile(g *model.Subgraph, tensors []int) (list []TensorInfo) {
+	for _, i := range tensors {
+		t := &g.Tensors[i]
+		info := TensorInfo{Name: t.Name, Type: elemTypeOf(t.Type), Shape: t.Shape}
+		if len(t.Quant.Scale) == 1 {
+			info.Scale = t.Quant.Scale[0]
+		}
+		list = append(list, info)
+	}
+	return list
+}
+
+// openShape says whether a file leaves it to the runtime how large a tensor is.
+func openShape(t TensorInfo) bool { return len(t.Shape) == 0 || elements(t.Shape) == 0 }
 
 // elemTypeOf is the element type by the name that both packages give it.
 func elemTypeOf(t model.Type) ElemType {
@@ -164,11 +186,12 @@ func elemTypeOf(t model.Type) ElemType {
 	return Unknown
 }
 
-// place puts the key in front that names the file which is to blame.
+// place puts the key in front that is to blame: that of the file, where no
+// other one is.
 func place(err error) error {
-	var labels *labelsError
-	if errors.As(err, &labels) {
-		return labels
+	var key *keyError
+	if errors.As(err, &key) {
+		return key
 	}
 	return fmt.Errorf("file: %w", err)
 }

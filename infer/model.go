@@ -80,6 +80,9 @@ func (e *Engine) newModel(name string, cfg Config, mc ModelConfig, f *file) (*Mo
 		return nil, err
 	}
 	m.ins, m.outs = p.ins, p.outs
+	if w := warningOf(p.decoder); w != "" {
+		m.log.Warn().Msg(w)
+	}
 	m.serving.Store(p)
 	return m, nil
 }

@@ -33,11 +33,15 @@ func (c Config) refused(err error) error {
 // CheckFiles reads the models and labels that a checked configuration names,
 // without the runtime, and holds the streams against what the models take.
 // What is not there is told apart: it may be so on the gateway's own machine.
-func (c Config) CheckFiles() (absent, err error) {
-	var gone, errs []error
+// So is what is served, and perhaps not meant.
+func (c Config) CheckFiles() (warning, absent, err error) {
+	var warn, gone, errs []error
 	inputs := map[string][]infer.TensorInfo{}
 	for _, name := range slices.Sorted(maps.Keys(c.Models)) {
-		ins, err := infer.Inspect(c.Models[name])
+		ins, w, err := infer.Inspect(c.Models[name])
+		if w != "" {
+			warn = append(warn, fmt.Errorf("models.%s.%s", name, w))
+		}
 		for _, e := range flatten(err) {
 			if e = fmt.Errorf("models.%s.%w", name, e); errors.Is(e, fs.ErrNotExist) {
 				gone = append(gone, e)
@@ -55,7 +59,7 @@ func (c Config) CheckFiles() (absent, err error) {
 		}
 	}
 	errs = append(errs, c.fit(func(name string) []infer.TensorInfo { return inputs[name] }))
-	return c.refused(errors.Join(gone...)), c.refused(errors.Join(errs...))
+	return c.refused(errors.Join(warn...)), c.refused(errors.Join(gone...)), c.refused(errors.Join(errs...))
 }
 
 // fit holds the streams against what their models take; inputs gives nil for

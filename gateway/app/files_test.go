@@ -1,6 +1,7 @@
 package app
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -23,7 +24,7 @@ func TestModelFilesAreHeldAgainstStreams(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for name, file := range map[string]string{"sine": "hello_world_float", "noise": "ad01_fp32", "person": "vww_96_int8", "words": "kws_ref_model"} {
+	for name, file := range map[string]string{"sine": "hello_world_float", "noise": "ad01_fp32", "person": "vww_96_int8", "words": "kws_ref_model", "faces": "face_detection_front"} {
 		if err := os.Symlink(testkit.Shared(t, "models/"+file+".tflite"), filepath.Join(dir, name+".tflite")); err != nil {
 			t.Fatal(err)
 		}
@@ -43,6 +44,13 @@ func TestModelFilesAreHeldAgainstStreams(t *testing.T) {
 		"bad labels":      {"models: {m: {file: sine.tflite, labels: bad.txt}}\n", false, []string{":6:33: models.m.labels: ", "bad.txt"}},
 		"too many labels": {"models: {m: {file: sine.tflite, output: classes, labels: right.txt}}\n", false, []string{":6:50: models.m.labels: ", "right.txt: 2 labels, and output"}},
 		"too long a list": {"models: {m: {file: sine.tflite, output: classes, label_list: [a, b]}}\n", false, []string{":6:50: models.m.label_list: 2 labels"}},
+		"detection":       {"models: {m: {file: faces.tflite, output: detection}}\n", false, []string{":6:34: models.m.output: a detection needs 4 outputs (boxes, classes, scores, count), the model has 2"}},
+		"reconstruction":  {"models: {m: {file: faces.tflite, output: reconstruction}}\n", false, []string{":6:34: models.m.output: a reconstruction needs an output as large as the input"}},
+		"no class vector": {"models: {m: {file: faces.tflite, output: classes}}\n", false, []string{":6:34: models.m.output: classes need an output with one number a class, output \"regressors\" is [1 896 16]"}},
+		"no faces":        {"models: {m: {file: sine.tflite, output: blazeface}}\n", false, []string{":6:33: models.m.output: blazeface needs a square picture"}},
+		"face threshold":  {"models: {m: {file: faces.tflite, threshold: 50}}\n", false, []string{":6:34: models.m.threshold: 50 is not in 0..1"}},
+		"class threshold": {"models: {m: {file: words.tflite, threshold: -0.1}}\n", false, []string{":6:34: models.m.threshold: -0.1 is not in 0..1"}},
+		"right threshold": {config: "models: {m: {file: faces.tflite, threshold: 1}, n: {file: sine.tflite, output: classes, threshold: 50}}\n"},
 		"right labels":    {config: "models: {m: {file: words.tflite, labels: right.txt}}\n"},
 		"library":         {"infer: {library: gone.so}\nmodels: {m: {file: sine.tflite}}\n", true, []string{":6:9: infer.library: ", "gone.so"}},
 		"picture model, numbers": {"models: {m: {file: person.tflite}}\nstreams: {s: {topics: [a], input: {json: [x, y]}, model: m}}\n", false,
@@ -86,9 +94,8 @@ func TestModelFilesAreHeldAgainstStreams(t *testing.T) {
 					}
 				}
 			}
-			absent, err := cfg.CheckFiles()
+			warning, absent, err := cfg.CheckFiles()
 			switch {
-			case strings.HasPrefix(name, "too "): // shows with the runtime only
 			case tt.absent:
 				says("the check", absent)
 				if err != nil {
@@ -96,6 +103,9 @@ func TestModelFilesAreHeldAgainstStreams(t *testing.T) {
 				}
 			default:
 				says("the check", err)
+				if (warning != nil) != (name == "right labels") {
+					t.Errorf("the check warns: %v", warning)
+				}
 				if absent != nil {
 					t.Error(absent)
 				}
@@ -115,5 +125,37 @@ func TestModelFilesAreHeldAgainstStreams(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// Labels that name a part of the classes are served, and a check and the log
+// say so.
+func TestLabelsOfAPart(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "c.yaml")
+	text := "broker: {listeners: [{tcp: '127.0.0.1:0'}]}\nmodels: {m: {file: '" + testkit.Shared(t, "models/kws_ref_model.tflite") + "', label_list: [down, go]}}\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := LoadConfig(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Data = filepath.Join(dir, "data")
+	const want = "label_list: names 2 of the 12 classes; the others are reported by their numbers, from 2 on"
+	warning, absent, err := cfg.CheckFiles()
+	if absent != nil || err != nil || warning == nil || !strings.HasSuffix(warning.Error(), ": models.m."+want) {
+		t.Errorf("the check says %v, %v, %v", warning, absent, err)
+	}
+	var out bytes.Buffer
+	a, err := New(cfg, nil, nil, zerolog.New(&out), prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Close(); err != nil {
+		t.Error(err)
+	}
+	if n := strings.Count(out.String(), want); n != 1 || !strings.Contains(out.String(), `"level":"warn"`) {
+		t.Errorf("the log says it %d times: %s", n, out.String())
 	}
 }

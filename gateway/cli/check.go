@@ -24,13 +24,16 @@ there where the gateway runs; run refuses it.`,
 			var errs []error
 			for _, path := range args {
 				cfg, err := app.LoadConfig(path)
-				var absent error
+				var warning, absent error
 				if err == nil {
-					absent, err = cfg.CheckFiles()
+					warning, absent, err = cfg.CheckFiles()
 				}
 				if err != nil {
 					errs = append(errs, err)
 					continue
+				}
+				if warning != nil {
+					fmt.Fprintf(cmd.ErrOrStderr(), "served, and perhaps not meant:\n%v\n", warning)
 				}
 				if absent != nil {
 					fmt.Fprintf(cmd.ErrOrStderr(), "not looked at, and run refuses it:\n%v\n", absent)
