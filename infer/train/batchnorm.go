@@ -16,6 +16,7 @@ type batchNorm struct {
 	scale       []float64 // 1/sqrt(variance + epsilon) of the batch
 	y, dx       []float32
 	training    bool
+	settling    int // batches that the averages are the mean of, while they are settled; 0: running
 }
 
 const (
@@ -64,11 +65,20 @@ func (l *batchNorm) forward(x []float32, _ int, training bool) []float32 {
 			sq[c] += d * d
 		}
 	}
+	keep := normMomentum
+	if l.settling > 0 {
+		keep = float64(l.settling-1) / float64(l.settling)
+		l.settling++
+	}
 	for c := range sq {
 		v := sq[c] / float64(rows)
 		l.scale[c] = 1 / math.Sqrt(v+normEpsilon)
-		l.mean.W[c] = float32(normMomentum*float64(l.mean.W[c]) + (1-normMomentum)*mean[c])
-		l.vari.W[c] = float32(normMomentum*float64(l.vari.W[c]) + (1-normMomentum)*v)
+		if l.settling > 0 { // of all that was seen, between the batches too
+			d := mean[c] - float64(l.mean.W[c])
+			v += keep * d * d
+		}
+		l.mean.W[c] = float32(keep*float64(l.mean.W[c]) + (1-keep)*mean[c])
+		l.vari.W[c] = float32(keep*float64(l.vari.W[c]) + (1-keep)*v)
 	}
 	l.xhat = grow(l.xhat, len(x))
 	for i := 0; i < len(x); i += l.c {

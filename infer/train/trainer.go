@@ -228,6 +228,7 @@ func (t *Trainer) epoch(ctx context.Context, e int) (Epoch, error) {
 			t.Step(seen, n, loss)
 		}
 	}
+	t.settle(&b, order)
 	ep := Epoch{Epoch: e, Loss: total / float64(n), Accuracy: math.NaN(), ValLoss: math.NaN(), ValAccuracy: math.NaN(), Rate: rate}
 	if t.Train.Labels != nil {
 		ep.Accuracy = float64(right) / float64(n)
@@ -240,6 +241,34 @@ func (t *Trainer) epoch(ctx context.Context, e int) (Epoch, error) {
 	}
 	ep.Seconds = time.Since(began).Seconds()
 	return ep, nil
+}
+
+// settleBatches is how many batches batch norms are settled on.
+const settleBatches = 32
+
+// settle takes the means and variances of batch norms anew, with the weights as
+// they are now, over some batches of the training data. Running averages lag
+// behind weights that move quickly, by so much that after a few epochs a network
+// of small layers answers nonsense where in training it is right.
+func (t *Trainer) settle(b *batch, order []int) {
+	norms := 0
+	each := func(settling int) {
+		for _, l := range t.Net.layers[:t.upTo] {
+			if n, ok := l.(*batchNorm); ok {
+				n.settling = settling
+				norms++
+			}
+		}
+	}
+	defer each(0)
+	size := max(t.Config.Batch, 64)
+	if each(1); norms == 0 || len(order) < size { // so few that an average of all steps is the better one
+		return
+	}
+	for from := 0; from+size <= min(len(order), settleBatches*size); from += size {
+		t.load(t.Train, b, order[from:from+size])
+		t.Net.forward(b.x, b.n, t.upTo, true)
+	}
 }
 
 // load fills b, with targets as the network learns them.
