@@ -227,6 +227,38 @@ func TestJournal(t *testing.T) {
 	})
 }
 
+// What the disk did not take is kept with the next that it takes.
+func TestDiskComesBack(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "alerts")
+	synctest.Test(t, func(t *testing.T) {
+		e, stop := engine(t, rule1(nil), dir, &world{})
+		synctest.Wait()
+		away := dir + ".away"
+		if err := os.Rename(dir, away); err != nil {
+			t.Fatal(err)
+		}
+		feed(e, reading("a", 11))
+		time.Sleep(time.Second)
+		if err := os.Rename(away, dir); err != nil {
+			t.Fatal(err)
+		}
+		feed(e, reading("b", 11))
+		time.Sleep(time.Second)
+		killed := t.TempDir()
+		if err := os.CopyFS(killed, os.DirFS(dir)); err != nil {
+			t.Fatal(err)
+		}
+		stop()
+		w := &world{}
+		_, stop = engine(t, rule1(nil), killed, w)
+		synctest.Wait()
+		stop()
+		if n := len(w.all()); n != 2 {
+			t.Errorf("%d of 2 known: %v", n, w.log())
+		}
+	})
+}
+
 // A clock that is behind the one of the run before, as after a power cut on a
 // box without a battery, keeps no alert raised for years.
 func TestClockBehind(t *testing.T) {

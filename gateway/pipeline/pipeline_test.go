@@ -272,6 +272,18 @@ func TestSourcesBounded(t *testing.T) {
 	}
 }
 
+// A message that several filters of a stream match is one message of it, and
+// one of each other stream.
+func TestSeveralFilters(t *testing.T) {
+	p, k, stop := start(t, map[string]Config{"a": numbers("n/+", "n/#", "n/x"), "b": numbers("+/x", "n/x")})
+	p.Handle(msg("n/x", `{"v":1}`))
+	stop()
+	slices.Sort(k.topics)
+	if want := []string{"results/a/x", "results/b/n"}; !slices.Equal(k.topics, want) {
+		t.Errorf("%v, want %v", k.topics, want)
+	}
+}
+
 // The number of a result is the payload's where it has one, else it counts on
 // from there; a number that comes twice makes the same id.
 func TestNumberFromThePayload(t *testing.T) {

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -397,6 +398,20 @@ func TestUnfit(t *testing.T) {
 	}
 }
 
+// One record that the log could never take is dropped: as an error it would be
+// tried again without end, and all behind it would wait.
+func TestLargerThanTheLog(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Limits.ResultsBytes = 1 << 20 // Validate asks for more
+	o := newOutbox(t, t.TempDir(), cfg)
+	if err := o.Append(result("host", "a", 1, 300<<10), result("host", "a", 2, 100)); err != nil {
+		t.Fatal(err)
+	}
+	if _, r := o.Pending(); r != 1 || dropped(o, Results, "host", dropSize) != 1 {
+		t.Errorf("%d results wait, %d dropped for their size", r, dropped(o, Results, "host", dropSize))
+	}
+}
+
 // However much comes at once, it comes in line: a burst of pictures is larger
 // than the log takes in one piece.
 func TestLargeBatch(t *testing.T) {
@@ -467,6 +482,81 @@ func TestRetryCountsOnce(t *testing.T) {
 	if got := line(t, o, Results); len(got) != 1 {
 		t.Errorf("%d in line", len(got))
 	}
+}
+
+// Alerts are written first: where that fails, results of the same call count as
+// little to their stream.
+func TestFailedAlertsClaimNothing(t *testing.T) {
+	fs := &spooltest.FS{}
+	o, err := openOutbox("/outbox", DefaultConfig(), zerolog.Nop(), prometheus.NewRegistry(), fs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close()
+	fs.Fail = func(op, _ string) error {
+		if op == "sync" {
+			return syscall.EIO
+		}
+		return nil
+	}
+	if err := o.Append(Record{Class: Alerts, Stream: "door", Topic: "alerts/door"}, result("host", "a", 1, 100)); err == nil {
+		t.Fatal("appended to a disk that fails")
+	}
+	if len(o.waiting) != 0 {
+		t.Errorf("counted as waiting: %v", o.waiting)
+	}
+}
+
+// What damage on the disk costs is counted.
+func TestDamageIsCounted(t *testing.T) {
+	fs := &spooltest.FS{}
+	o, err := openOutbox("/outbox", DefaultConfig(), zerolog.Nop(), prometheus.NewRegistry(), fs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close()
+	if err := o.Append(result("host", "a", 1, 100), result("host", "a", 2, 100), result("host", "a", 3, 100)); err != nil {
+		t.Fatal(err)
+	}
+	names, err := fs.ReadDir("/outbox/results")
+	if err != nil || len(names) != 1 {
+		t.Fatal(names, err)
+	}
+	b := fs.Bytes("/outbox/results/" + names[0])
+	b[bytes.Index(b, []byte("/1-2"))] ^= 1
+	if left := line(t, o, Results); len(left) != 2 {
+		t.Errorf("%d are left", len(left))
+	}
+	if n := value(t, o.metrics.lost); n != 1 {
+		t.Errorf("%v counted as lost", n)
+	}
+}
+
+// A cloud that is away is tried less and less often, up to retry_max.
+func TestTriedLessOften(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		cfg := DefaultConfig()
+		cfg.URL = "unix://" + dir + "/nobody"
+		o, err := openOutbox("/outbox", cfg, zerolog.Nop(), prometheus.NewRegistry(), &spooltest.FS{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer o.Close()
+		b, err := NewBridge("cloud", "g", cfg, o, nil, zerolog.Nop(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithTimeout(t.Context(), time.Hour)
+		defer stop()
+		if err := b.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		// Each minute once or twice, and half a dozen on the way there.
+		if n := value(t, o.metrics.failures); n < 60 || n > 135 {
+			t.Errorf("%v tries in an hour", n)
+		}
+	})
 }
 
 // What leaves at the bound while it is under way is counted as dropped alone,

@@ -196,13 +196,18 @@ func (s *session) room() int {
 	return min(room, max(1, s.cfg.Rate/10))
 }
 
+// spend notes that n records are sent now.
+func (s *session) spend(n int) {
+	if s.cfg.Rate > 0 {
+		s.next = time.Now().Add(time.Duration(n) * time.Second / time.Duration(s.cfg.Rate))
+	}
+}
+
 func (s *session) send(class Class, recs []spool.Record) {
 	if len(s.flight) == 0 {
 		s.moved = time.Now()
 	}
-	if s.cfg.Rate > 0 {
-		s.next = time.Now().Add(time.Duration(len(recs)) * time.Second / time.Duration(s.cfg.Rate))
-	}
+	s.spend(len(recs))
 	size := 0
 	for _, rec := range recs {
 		size += len(rec.Data)
