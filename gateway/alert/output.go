@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -39,7 +40,7 @@ type output struct {
 // newOutputs makes the outputs of a rule; the engine starts and ends them.
 func newOutputs(cfg Config, e *Engine, log zerolog.Logger, name string) []*output {
 	var list []*output
-	add := func(kind string, on []string, timeout time.Duration, send func(context.Context, *Event) error) {
+	add := func(kind string, index int, key, where string, on []string, timeout time.Duration, send func(context.Context, *Event) error) {
 		if len(on) == 0 {
 			on = []string{Raised}
 		}
@@ -54,12 +55,12 @@ func newOutputs(cfg Config, e *Engine, log zerolog.Logger, name string) []*outpu
 			queue: make(chan *Event, outputQueue), done: make(chan struct{}),
 			fail: func(reason string, err error) {
 				e.failed.WithLabelValues(name, kind, reason).Inc()
-				log.Warn().Err(err).Str("output", kind).Msg("output of the alert failed")
+				log.Warn().Err(err).Str("output", kind).Int("index", index).Str(key, where).Msg("output of the alert failed")
 			},
 		})
 	}
-	for _, p := range cfg.Publish {
-		add("publish", p.On, 0, func(_ context.Context, ev *Event) error {
+	for i, p := range cfg.Publish {
+		add("publish", i, "topic", p.Topic, p.On, 0, func(_ context.Context, ev *Event) error {
 			topic, err := render(p.Topic, ev)
 			if err != nil {
 				return err
@@ -71,11 +72,11 @@ func newOutputs(cfg Config, e *Engine, log zerolog.Logger, name string) []*outpu
 			return e.out.PublishLocal(string(topic), payload, p.Retain)
 		})
 	}
-	for _, w := range cfg.Webhook {
-		add("webhook", w.On, w.Timeout, func(ctx context.Context, ev *Event) error { return w.send(ctx, &e.client, ev) })
+	for i, w := range cfg.Webhook {
+		add("webhook", i, "url", withoutSecrets(w.URL), w.On, w.Timeout, func(ctx context.Context, ev *Event) error { return w.send(ctx, &e.client, ev) })
 	}
-	for _, c := range cfg.Command {
-		add("command", c.On, c.Timeout, func(ctx context.Context, ev *Event) error { return c.start(ctx, ev) })
+	for i, c := range cfg.Command {
+		add("command", i, "command", c.Run[0], c.On, c.Timeout, func(ctx context.Context, ev *Event) error { return c.start(ctx, ev) })
 	}
 	return list
 }
@@ -122,6 +123,22 @@ func (o *output) deliver(ctx context.Context, e *Event) {
 	if err := o.send(limited, e); err != nil {
 		o.fail("failed", err)
 	}
+}
+
+// withoutSecrets is an address as the log may have it: no user, no query, and
+// no long level of the path, where services put their tokens.
+func withoutSecrets(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	levels := strings.Split(u.Path, "/")
+	for i, l := range levels {
+		if len(l) > 16 {
+			levels[i] = "..."
+		}
+	}
+	return u.Scheme + "://" + u.Host + strings.Join(levels, "/")
 }
 
 // newClient follows a redirect only to where it was told to go at all.

@@ -1,6 +1,7 @@
 package alert
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -286,5 +288,47 @@ func TestNothingStartsEarly(t *testing.T) {
 	}
 	if _, err := e.Prepare(rules, fieldsV); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A line about an output that failed tells which one it is, and no secret.
+func TestFailureNamesItsOutput(t *testing.T) {
+	server := httptest.NewServer(http.NotFoundHandler())
+	defer server.Close()
+	var out bytes.Buffer
+	e, err := New(rule1(func(c *Config) {
+		c.Publish = []PublishConfig{{Topic: "siren/{{.Source}}"}}
+		c.Webhook = []WebhookConfig{
+			{URL: server.URL + "/first"},
+			{URL: strings.Replace(server.URL, "://", "://me:secret@", 1) + "/hook/secret0123456789abc/x?key=secret"},
+		}
+		c.Command = []CommandConfig{{Run: []string{"/nowhere/siren", "secret"}}}
+	}), fieldsV, t.TempDir(), &world{refuse: errors.New("no topic")}, zerolog.New(zerolog.SyncWriter(&out)), prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := running(t, e)
+	feed(e, reading("door", 11))
+	stop()
+	var got []string
+	for dec := json.NewDecoder(&out); dec.More(); {
+		var l struct {
+			Alert, Output, URL, Topic, Command, Error string
+			Index                                     int
+		}
+		if err := dec.Decode(&l); err != nil {
+			t.Fatal(err)
+		}
+		if l.Output != "" {
+			got = append(got, fmt.Sprintf("%s %s %d %s", l.Alert, l.Output, l.Index, l.URL+l.Topic+l.Command))
+		}
+		if strings.Contains(l.URL+l.Topic+l.Command+l.Error, "secret") {
+			t.Errorf("it tells a secret: %+v", l)
+		}
+	}
+	slices.Sort(got)
+	want := []string{"hot command 0 /nowhere/siren", "hot publish 0 siren/{{.Source}}", "hot webhook 0 " + server.URL + "/first", "hot webhook 1 " + server.URL + "/hook/.../x"}
+	if !slices.Equal(got, want) {
+		t.Errorf("the log has\n%q\nwant\n%q", got, want)
 	}
 }

@@ -200,7 +200,7 @@ inputs are made up, and the ranges that int8 and int16 need are guesses.`,
 	f.BoolVar(&cfg.FloatIO, "float-io", false, "keep inputs and outputs float32")
 	f.BoolVar(&cfg.Equalise, "equalise", false, "even out the channels of neighbouring layers first (arXiv:1906.04721)")
 	f.StringVar(&cfg.CorrectBias, "correct-bias", cfg.CorrectBias, "take the mean error of rounded weights out of the biases: yes, no, or auto, which keeps what is nearer to the float model on the calibration data")
-	f.IntSliceVar(&cfg.Float, "keep-float", nil, "operators that stay float, by their number in `edgegateway sensitivity`")
+	f.IntSliceVar(&cfg.Float, "keep-float", nil, "operators that stay float, by their number in the command sensitivity")
 	f.StringVar(&out, "out", "", "the file to write; by default MODEL-SCHEME.tflite")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	data.add(cmd, "samples to calibrate and compare with")

@@ -20,6 +20,12 @@ func TestHelpExamples(t *testing.T) {
 		if c.Short == "" {
 			t.Errorf("%s has no short text", path)
 		}
+		// Backquotes in a flag's text make what is between them its value's name.
+		for line := range strings.Lines(c.LocalFlags().FlagUsages()) {
+			if !flagLine.MatchString(line) {
+				t.Errorf("%s: a flag's value is no word: %s", path, line)
+			}
+		}
 		if name, _, _ := strings.Cut(strings.TrimPrefix(path, "edgegateway "), " "); name == "completion" || name == "help" {
 			continue // cobra's own
 		}
@@ -42,6 +48,8 @@ func TestHelpExamples(t *testing.T) {
 		}
 	}
 }
+
+var flagLine = regexp.MustCompile(`^ +(-\w, )?--[\w-]+( \S+)?   +\S`)
 
 func everyCommand(c *cobra.Command) []*cobra.Command {
 	if c.Hidden {
