@@ -64,6 +64,7 @@ func TestBadConfigurations(t *testing.T) {
 		"of":            {":4:", `alerts.busy.for: "5 of 3" is not of the form "3 of 5"`},
 		"loop":          {":2:", "streams.room.results.topic: what is published to room/#", "streams.room.topics[0]"},
 		"loopdefault":   {":2:", "results/all/#", "streams.all.topics[0] (#)"},
+		"loopown":       {":5:", "alerts.hot: what is published to alerts/hot/#", "streams.all.topics[0] (alerts/#)"},
 		"loopalert":     {":9:", "alerts.hot.publish[1].topic: what is published to room/#", "streams.room.topics[0]"},
 		"features":      {":2:", "streams.host.features: need a window, for example window: {size: 10s, every: 1s}"},
 		"feature":       {":2:", "streams.host.features: ", `"avg"`},
