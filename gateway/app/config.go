@@ -187,9 +187,9 @@ func (c Config) Validate() error {
 		section("alerts."+name, a.Validate())
 		if f, err := c.fields(a.Stream); a.Stream == "" {
 			// Validate said so.
-		} else if err != nil {
+		} else if s, ok := c.Streams[a.Stream]; !ok {
 			bad("alerts.%s.stream: %w%s", name, err, didYouMean(a.Stream, names))
-		} else if a.When != "" && c.Streams[a.Stream].Validate() == nil {
+		} else if s.Validate() == nil && a.When != "" { // what is wrong with the stream was said
 			section("alerts."+name, a.Check(f))
 		}
 		for i, f := range a.Topics() {

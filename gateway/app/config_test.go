@@ -70,6 +70,7 @@ func TestBadConfigurations(t *testing.T) {
 		"feature":       {":2:", "streams.host.features: ", `"avg"`},
 		"filter":        {":2:", "streams.host.topics[0]: "},
 		"input":         {":2:", "streams.host.input.number: json is given too; give one of json, csv, raw, number and image"},
+		"twoinputs":     {":2:", "streams.porch.input.image: json is given too"},
 		"policy":        {":2:", `"newest"`, "block, drop-oldest, latest"},
 		"streamname":    {":2:3: ", `streams.a/b: "a/b" is no name here: it becomes one level of a topic`},
 		"gateway":       {":1:1: ", `"hall/7"`},

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"edgegateway/configs"
+	"edgegateway/gateway/app"
 	"edgegateway/internal/link"
 )
 
@@ -78,7 +79,9 @@ func (f *clientFlags) refused(ctx context.Context, topic string, size int, err e
 	}
 	again.Close()
 	why := f.mayNot("publish", topic)
-	if large {
+	if size > app.DefaultConfig().Broker.Limits.MaxPacketBytes {
+		why = fmt.Sprintf("perhaps %d bytes are more than it takes, for a gateway broker.limits.max_packet_bytes, %d where it is left out", size, app.DefaultConfig().Broker.Limits.MaxPacketBytes)
+	} else if large {
 		why = fmt.Sprintf("perhaps %d bytes are more than the broker takes (broker.limits of a gateway), or %s", size, why)
 	}
 	return fmt.Errorf("publish %s: the broker refused it: %s", topic, why)

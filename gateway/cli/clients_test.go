@@ -81,7 +81,7 @@ func TestPublishAndSub(t *testing.T) {
 		t.Errorf("%d %s", got.code, got.stderr)
 	}
 	big := write(t, t.TempDir(), "big", strings.Repeat("x", 4<<20))
-	if got := run(t, "", "publish", "--broker", broker, "a/big", "@"+big); got.code != 1 || !strings.Contains(got.stderr, "4194304 bytes are more than the broker takes") {
+	if got := run(t, "", "publish", "--broker", broker, "a/big", "@"+big); got.code != 1 || !strings.Contains(got.stderr, "4194304 bytes are more than it takes, for a gateway broker.limits.max_packet_bytes, 1049600 where") || strings.Contains(got.stderr, "user") {
 		t.Errorf("%d %s", got.code, got.stderr)
 	}
 	endless := start(t, "sub", "--broker", broker)

@@ -98,3 +98,20 @@ func TestDropReasons(t *testing.T) {
 		t.Errorf("given %q\ncounted %q", got, want)
 	}
 }
+
+// Every reason for which a window begins anew has a text for the log.
+func TestResetTexts(t *testing.T) {
+	b, err := os.ReadFile("../../sensors/window.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`\.reset\("(\w+)"\)`).FindAllSubmatch(b, -1)
+	for _, m := range found {
+		if resetTexts[string(m[1])] == "" {
+			t.Errorf("%s has no text", m[1])
+		}
+	}
+	if len(found) < 4 {
+		t.Errorf("found %q", found)
+	}
+}

@@ -145,7 +145,7 @@ func (w *worker) readings(ctx context.Context, src *source, it *item) {
 		at = at.Add(step)
 		full := src.window.Push(r.Time, v[:width])
 		if n := src.window.Resets(); n != src.resets {
-			s.drops.add(s.log, "window_reset", int(n-src.resets), fmt.Errorf("source %s: %s", src.name, src.window.ResetReason()))
+			s.drops.add(s.log, "window_reset", int(n-src.resets), fmt.Errorf("source %s: %s", src.name, resetTexts[src.window.ResetReason()]))
 			src.resets = n
 		}
 		if full {
@@ -153,6 +153,14 @@ func (w *worker) readings(ctx context.Context, src *source, it *item) {
 			part++
 		}
 	}
+}
+
+// resetTexts say why a window began anew.
+var resetTexts = map[string]string{
+	"gap":      "there is a gap between its readings, longer than the window allows",
+	"back":     "the time of a reading is before that of the one before it",
+	"width":    "a reading has another number of values than the one before it",
+	"too_many": "more readings than the window may hold",
 }
 
 // finish puts a sample or a full window into line for the model; part counts

@@ -115,6 +115,9 @@ func TestValidate(t *testing.T) {
 		{func(c *Config) { c.MaxTopicLevels = -1 }, "max_topic_levels: -1"},
 		{func(c *Config) { c.Limits.AlertsBytes = 5 }, "limits.alerts_bytes: 5"},
 		{func(c *Config) { c.Limits.ResultsBytes = 5 }, "limits.results_bytes: 5"},
+		{func(c *Config) { c.Limits.ResultsBytes = 2 << 20 }, "limits.results_bytes: 2097152 is under 4"},
+		{func(c *Config) { c.Limits.ResultsBytes, c.MaxPayloadBytes = 5, 1000 }, "limits.results_bytes: 5 is under 1048576"},
+		{func(c *Config) { c.Limits.ResultsBytes, c.MaxPayloadBytes = 2<<20, 1<<19 }, "max_payload_bytes: 524288 is not in 1.."},
 		{func(c *Config) { c.Limits.MaxAge = time.Second }, "limits.max_age: 1s"},
 		{func(c *Config) { c.Limits.Share = 0 }, "limits.share: 0"},
 	} {

@@ -143,15 +143,21 @@ func (c Config) Validate() error {
 	if c.MaxTopicLevels < 0 {
 		bad("max_topic_levels: %d is negative", c.MaxTopicLevels)
 	}
-	const least = 1 << 20
+	// A quarter of the smaller log holds a record with its topic. Where nobody
+	// chose the longest payload, it is the log that is too small for it.
+	chosen := c.MaxPayloadBytes != DefaultConfig().MaxPayloadBytes
+	least, hint := 1<<20, ""
+	if !chosen {
+		least = 4 * (c.MaxPayloadBytes + maxTopic)
+		hint = fmt.Sprintf(", four times max_payload_bytes (%d where it is left out) and a topic; a smaller one takes less, down to %d", c.MaxPayloadBytes, 1<<20)
+	}
 	if c.Limits.AlertsBytes < least {
-		bad("limits.alerts_bytes: %d is under %d", c.Limits.AlertsBytes, least)
+		bad("limits.alerts_bytes: %d is under %d%s", c.Limits.AlertsBytes, least, hint)
 	}
 	if c.Limits.ResultsBytes < least {
-		bad("limits.results_bytes: %d is under %d", c.Limits.ResultsBytes, least)
+		bad("limits.results_bytes: %d is under %d%s", c.Limits.ResultsBytes, least, hint)
 	}
-	// A quarter of the smaller log holds a record with its topic.
-	if most := min(c.Limits.AlertsBytes, c.Limits.ResultsBytes)/4 - maxTopic; c.MaxPayloadBytes < 1 || len(errs) == 0 && c.MaxPayloadBytes > most {
+	if most := min(c.Limits.AlertsBytes, c.Limits.ResultsBytes)/4 - maxTopic; c.MaxPayloadBytes < 1 || chosen && len(errs) == 0 && c.MaxPayloadBytes > most {
 		bad("max_payload_bytes: %d is not in 1..%d, a quarter of the smaller of limits.alerts_bytes and limits.results_bytes", c.MaxPayloadBytes, most)
 	}
 	if c.Limits.MaxAge < 0 || c.Limits.MaxAge > 0 && c.Limits.MaxAge < time.Minute {

@@ -312,12 +312,13 @@ func (o *Outbox) damaged(class Class, d spool.Damage) {
 		Uint64("records", d.Records).Msg("outbox: damage on disk skipped")
 }
 
-// drop counts, and says it at most once a second for each stream and reason.
+// drop counts, and says it at most once a second for each class, stream and
+// reason, with how many there were since the last line.
 func (o *Outbox) drop(class Class, stream, reason string, n int) {
 	c := o.metrics.dropped.WithLabelValues(class.String(), stream, reason)
 	c.Add(float64(n))
-	if o.said.now(stream + "\x00" + reason) {
-		o.log.Warn().Stringer("class", class).Str("stream", stream).Str("reason", reason).Msg("outbox: dropped")
+	if n, ok := o.said.count(class.String()+"\x00"+stream+"\x00"+reason, n); ok {
+		o.log.Warn().Stringer("class", class).Str("stream", stream).Str("reason", reason).Int("count", n).Msg("outbox: dropped")
 	}
 }
 
@@ -358,19 +359,32 @@ func (o *Outbox) Close() error {
 // said holds a message back that was said less than a second ago.
 type said struct {
 	mu   sync.Mutex
-	last map[string]time.Time
+	last map[string]held
+}
+
+// held is what was held back since at.
+type held struct {
+	at time.Time
+	n  int
 }
 
 func (s *said) now(what string) bool {
+	_, ok := s.count(what, 1)
+	return ok
+}
+
+// count is now for n things, and gives all that were not said yet.
+func (s *said) count(what string, n int) (all int, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t := time.Now()
-	if t.Sub(s.last[what]) < time.Second {
-		return false
+	t, last := time.Now(), s.last[what]
+	if last.n += n; t.Sub(last.at) < time.Second {
+		s.last[what] = last
+		return 0, false
 	}
 	if s.last == nil || len(s.last) > 1000 {
-		s.last = map[string]time.Time{}
+		s.last = map[string]held{}
 	}
-	s.last[what] = t
-	return true
+	s.last[what] = held{at: t}
+	return last.n, true
 }

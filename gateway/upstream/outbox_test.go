@@ -632,3 +632,22 @@ func BenchmarkOutboxAppend(b *testing.B) {
 		})
 	}
 }
+
+// Of what is dropped each line tells how many there were since the last one.
+func TestDropLineCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s said
+		var got []string
+		for range 3 {
+			for _, what := range []string{"a", "b", "a"} {
+				if n, ok := s.count(what, 2); ok {
+					got = append(got, fmt.Sprint(what, n))
+				}
+			}
+			time.Sleep(time.Second)
+		}
+		if want := []string{"a2", "b2", "a4", "b2", "a4", "b2"}; !slices.Equal(got, want) {
+			t.Errorf("it says %v, want %v", got, want)
+		}
+	})
+}

@@ -29,8 +29,8 @@ func Read(data []byte) (m *Model, err error) {
 	// The accessors index the slice with the file's own offsets, and an offset
 	// that leads outside panics; what they yield is copied before Read returns.
 	defer func() {
-		if p := recover(); p != nil {
-			m, err = nil, fmt.Errorf("%w: damaged tables: %v", ErrFormat, p)
+		if recover() != nil {
+			m, err = nil, fmt.Errorf("%w: the file is cut or damaged", ErrFormat)
 		}
 	}()
 	m = r.model(schema.GetRootAsModel(data, 0))

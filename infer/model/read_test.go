@@ -108,8 +108,8 @@ func TestReadRefuses(t *testing.T) {
 	}{
 		{"empty", nil, "TFL3"},
 		{"other file", []byte("\x89PNG\r\n\x1a\n0000"), "TFL3"},
-		{"cut", good[:len(good)/2], "damaged tables"},
-		{"root outside", append([]byte{0xff, 0xff, 0xff, 0x7f}, good[4:]...), "damaged tables"},
+		{"cut", good[:len(good)/2], "the file is cut or damaged"},
+		{"root outside", append([]byte{0xff, 0xff, 0xff, 0x7f}, good[4:]...), "the file is cut or damaged"},
 		{"no subgraph", broken(func(m *schema.ModelT) { m.Subgraphs = nil }), "no subgraph"},
 		{"buffer", broken(func(m *schema.ModelT) { m.Subgraphs[0].Tensors[1].Buffer = 9 }), "names buffer 9 of 3"},
 		{"operator code", broken(func(m *schema.ModelT) { m.Subgraphs[0].Operators[0].OpcodeIndex = 1 }), "op 0: it names operator code 1 of 1"},

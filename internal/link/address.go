@@ -34,6 +34,9 @@ func Address(s string) (address string, secure bool, err error) {
 	if !slices.Contains(schemes, u.Scheme) {
 		return "", false, fmt.Errorf("%s:// is none of mqtt://, tcp://, mqtts://, ssl://, ws://, wss://, unix://", u.Scheme)
 	}
+	if u.Hostname() == "" && u.Scheme != "unix" {
+		return "", false, fmt.Errorf("%s://%s names no host, such as localhost", u.Scheme, u.Host)
+	}
 	switch u.Scheme {
 	case "ws", "unix":
 		return s, false, nil
@@ -42,7 +45,7 @@ func Address(s string) (address string, secure bool, err error) {
 	case "mqtts", "ssl", "tls", "tcps":
 		secure = true
 	}
-	if u.Hostname() == "" || u.Port() == "" {
+	if u.Port() == "" {
 		return "", false, fmt.Errorf("%s://%s has no port; brokers use 1883, with TLS 8883", u.Scheme, u.Host)
 	}
 	return s, secure, nil

@@ -27,6 +27,8 @@ func TestAddress(t *testing.T) {
 		"wss://cloud/mqtt?t=1":  {address: "wss://cloud/mqtt?t=1", secure: true},
 		"unix:///run/eg.sock":   {address: "unix:///run/eg.sock"},
 		"cloud":                 {err: "has no port; brokers use 1883"},
+		":11893":                {err: "tcp://:11893 names no host"},
+		"ws://:80/mqtt":         {err: "ws://:80 names no host"},
 		"mqtts://cloud":         {err: "has no port"},
 		"":                      {err: "is no address such as"},
 		"http://cloud:80":       {err: "http:// is none of mqtt://"},
