@@ -32,13 +32,19 @@ func trained(t *testing.T, preset string) ([]byte, *train.Network, *train.Datase
 		}
 		out = 8
 	default:
+		side := 16
+		if preset == "mobilenet-0.25" { // it halves pictures five times
+			side = 48
+			cfg.Epochs, cfg.Optimizer.Rate, cfg.Optimizer.Schedule = 6, 0.004, "cosine"
+		}
+		d.Shape = train.Shape{side, side, 1}
 		for i := range 150 {
 			c := i % 3
 			d.Labels = append(d.Labels, int32(c))
-			for p := range 256 {
-				x, y := p%16, p/16
+			for p := range side * side {
+				x, y := p%side, p/side
 				v := 30 + 20*r.NormFloat64()
-				if c == 0 && x < 8 || c == 1 && y < 8 || c == 2 && (x+y)%4 < 2 {
+				if c == 0 && x < side/2 || c == 1 && y < side/2 || c == 2 && (x+y)%4 < 2 {
 					v += 150
 				}
 				d.Pixels = append(d.Pixels, byte(min(max(v, 0), 255)))
@@ -57,6 +63,9 @@ func trained(t *testing.T, preset string) ([]byte, *train.Network, *train.Datase
 	tr := &train.Trainer{Config: cfg, Net: n, Train: d, Val: d}
 	if err := tr.Run(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+	if last := tr.History[len(tr.History)-1]; preset == "mobilenet-0.25" && last.ValAccuracy < 0.95 {
+		t.Fatalf("%s learned nothing: %+v", preset, last)
 	}
 	m, err := n.Export(preset, d.Classes)
 	if err != nil {
@@ -131,11 +140,6 @@ func TestEveryScheme(t *testing.T) {
 						made.Size, made.Was, made.Builtin.Relative(), made.Builtin.Top1, x.Relative(), made.Left, made.Notes)
 					b := bound[scheme]
 					for _, a := range []Agreement{made.Builtin, x} {
-						// Probabilities of a network that is sure of nothing lie close together;
-						// their range is 1.
-						if strings.Contains(s.name, "mobilenet") {
-							a.Range = 1
-						}
 						// Numbers that are no classes have no first class.
 						if strings.HasPrefix(s.name, "face") || strings.HasPrefix(s.name, "ad01") || s.name == "autoencoder" {
 							a.Top1 = 1
