@@ -1,7 +1,6 @@
 package infer
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"math"
@@ -120,7 +119,7 @@ type bench struct {
 	e     *Engine
 	m     *Model
 	end   func() // earlier than the test
-	said  lockedBuffer
+	said  testkit.Buffer
 	reg   *prometheus.Registry
 	frame func(x int) (in []float64, want float64, tolerance float64)
 
@@ -128,22 +127,8 @@ type bench struct {
 	last          Result
 }
 
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) count(text string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.b.String(), text)
-}
+// count is how often the log says a text.
+func (b *bench) count(text string) int { return strings.Count(b.said.String(), text) }
 
 // newBench starts an engine. It ends with the test, which fails where an
 // interpreter, a delegate or a goroutine is left behind.
@@ -318,7 +303,7 @@ func TestAcceleratorWorks(t *testing.T) {
 	if s := b.status(); s.Delegate != "external" || s.Degraded != "" || s.Trying || !strings.HasPrefix(s.Why, "pinned by the configuration") {
 		t.Errorf("%+v", s)
 	}
-	if b.said.count("goes on without") > 0 {
+	if b.count("goes on without") > 0 {
 		t.Error("it warns of an accelerator that works")
 	}
 	b.right()
@@ -360,7 +345,7 @@ func TestAcceleratorThatIsNotToBeHad(t *testing.T) {
 			if s := b.status(); s.Degraded != "" {
 				t.Errorf("it is back, and %+v", s)
 			}
-			if n := b.said.count("goes on without"); n != 1 {
+			if n := b.count("goes on without"); n != 1 {
 				t.Errorf("said %d times", n)
 			}
 			b.right()
@@ -409,8 +394,8 @@ func TestAcceleratorLibraryIsMissing(t *testing.T) {
 		b.hurry()
 		return trials.Load() > 4
 	})
-	if s := b.status(); s.Delegate != "xnnpack:0" || b.said.count("delegate chosen") != 1 || b.said.count("goes on without") != 1 {
-		t.Errorf("%+v after %q", s, b.said.b.String())
+	if s := b.status(); s.Delegate != "xnnpack:0" || b.count("delegate chosen") != 1 || b.count("goes on without") != 1 {
+		t.Errorf("%+v after %q", s, b.said.String())
 	}
 	b.right()
 }

@@ -1,7 +1,6 @@
 package app
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"os"
@@ -17,6 +16,7 @@ import (
 
 	"edgegateway/broker"
 	"edgegateway/internal/link"
+	"edgegateway/internal/testkit"
 )
 
 // Every gateway and client of these tests ends without leaving a goroutine,
@@ -35,27 +35,9 @@ type gateway struct {
 	*App
 	t    *testing.T
 	file string // its configuration
-	log  *lines
+	log  *testkit.Buffer
 	url  string // of its broker
 	stop func() // ends it cleanly, once
-}
-
-// lines is a log that is read while it is written.
-type lines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // rest is what every configuration of these tests begins with.
@@ -68,7 +50,7 @@ infer: {delegate: builtin}
 // begin starts a gateway in a folder that may hold an earlier one's data.
 func begin(t *testing.T, dir, name, config string) *gateway {
 	t.Helper()
-	g := &gateway{t: t, file: filepath.Join(dir, name+".yaml"), log: &lines{}}
+	g := &gateway{t: t, file: filepath.Join(dir, name+".yaml"), log: &testkit.Buffer{}}
 	g.write("gateway: " + name + "\ndata: " + filepath.Join(dir, name) + rest + config)
 	load := func() (Config, error) { return LoadConfig(g.file) }
 	cfg, err := load()

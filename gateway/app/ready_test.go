@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"edgegateway/internal/testkit"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 )
@@ -17,7 +18,7 @@ func TestReadyWithoutDashboard(t *testing.T) {
 	cfg.Data = t.TempDir()
 	cfg.Broker.Listeners[0].TCP = "127.0.0.1:0"
 	cfg.Dashboard.Listen = ""
-	log := &lines{}
+	log := &testkit.Buffer{}
 	a, err := New(cfg, nil, nil, zerolog.New(log), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)

@@ -60,6 +60,14 @@ func (f *dataFlags) folder() (string, error) {
 	return cfg.Data, nil
 }
 
+// look is the folder of a data set and what is in it.
+func (f *dataFlags) look(name string) (dir string, in dataset.Info, err error) {
+	if dir, err = f.set(name); err == nil {
+		in, err = dataset.Look(dir)
+	}
+	return dir, in, err
+}
+
 // set finds a set by its name, or by its folder.
 func (f *dataFlags) set(name string) (string, error) {
 	if dataset.Is(name) {
@@ -174,11 +182,7 @@ func datasetShowCommand() *cobra.Command {
 		Example: "  edgegateway dataset show press --samples 3",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			dir, err := f.set(args[0])
-			if err != nil {
-				return err
-			}
-			in, err := dataset.Look(dir)
+			dir, in, err := f.look(args[0])
 			if err != nil {
 				return err
 			}
@@ -267,11 +271,7 @@ in OUT/unlabelled/: sort them by hand and import them again.`,
 		Example: "  edgegateway dataset export press press.csv\n  edgegateway dataset export porch pictures/",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			dir, err := f.set(args[0])
-			if err != nil {
-				return err
-			}
-			in, err := dataset.Look(dir)
+			dir, in, err := f.look(args[0])
 			if err != nil {
 				return err
 			}

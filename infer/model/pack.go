@@ -76,27 +76,21 @@ func (p *packer) quantization(q *schema.QuantizationParametersT) flatbuffers.UOf
 	return schema.QuantizationParametersEnd(p.b)
 }
 
-// int32s gives 0, which is no vector, for nil; so do the next two.
-func (p *packer) int32s(v []int32) flatbuffers.UOffsetT {
-	if v == nil {
-		return 0
-	}
-	p.b.StartVector(4, len(v), 4)
-	for _, n := range slices.Backward(v) {
-		p.b.PrependInt32(n)
-	}
-	return p.b.EndVector(len(v))
+func (p *packer) int32s(v []int32) flatbuffers.UOffsetT { return vectorOf(p.b, v, 4, p.b.PrependInt32) }
+func (p *packer) floats(v []float32) flatbuffers.UOffsetT {
+	return vectorOf(p.b, v, 4, p.b.PrependFloat32)
 }
 
-func (p *packer) floats(v []float32) flatbuffers.UOffsetT {
+// vectorOf writes a vector, the last first; nil gives 0, which is no vector.
+func vectorOf[T any](b *flatbuffers.Builder, v []T, size int, prepend func(T)) flatbuffers.UOffsetT {
 	if v == nil {
 		return 0
 	}
-	p.b.StartVector(4, len(v), 4)
-	for _, f := range slices.Backward(v) {
-		p.b.PrependFloat32(f)
+	b.StartVector(size, len(v), size)
+	for _, n := range slices.Backward(v) {
+		prepend(n)
 	}
-	return p.b.EndVector(len(v))
+	return b.EndVector(len(v))
 }
 
 // int64s gives the vector that holds the same already, where there is one.
@@ -111,11 +105,7 @@ func (p *packer) int64s(v []int64) flatbuffers.UOffsetT {
 	if at, ok := p.zeros[string(key)]; ok {
 		return at
 	}
-	p.b.StartVector(8, len(v), 8)
-	for _, n := range slices.Backward(v) {
-		p.b.PrependInt64(n)
-	}
-	at := p.b.EndVector(len(v))
+	at := vectorOf(p.b, v, 8, p.b.PrependInt64)
 	p.zeros[string(key)] = at
 	return at
 }

@@ -1,7 +1,6 @@
 package testkit
 
 import (
-	"bytes"
 	"net"
 	"os"
 	"os/exec"
@@ -40,7 +39,7 @@ func Mosquitto(t testing.TB, conf string) (addr string) {
 
 // startMosquitto reports whether the broker accepts on addr. stop may be
 // called twice; log is complete after it.
-func startMosquitto(t testing.TB, program, addr, conf string) (stop func(), log *lockedBuffer, ok bool) {
+func startMosquitto(t testing.TB, program, addr, conf string) (stop func(), log *Buffer, ok bool) {
 	t.Helper()
 	_, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -51,7 +50,7 @@ func startMosquitto(t testing.TB, program, addr, conf string) (stop func(), log 
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	log = new(lockedBuffer)
+	log = new(Buffer)
 	cmd := exec.Command(program, "-c", file)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
@@ -88,22 +87,4 @@ func accepts(addr string, exited <-chan struct{}) bool {
 			}
 		}
 	}
-}
-
-// lockedBuffer takes the output of a process while a test may read it.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
