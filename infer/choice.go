@@ -106,7 +106,7 @@ func (e *Engine) tend(ctx context.Context, m *Model) {
 		return
 	}
 	m.mu.Lock()
-	trying, untried, wants := m.trying, len(m.table) == 0, m.wants()
+	trying, table, wants := m.trying, m.table, m.wants()
 	here := wants && m.accel.here(m.engine.Sysfs)
 	due := wants && m.away.due(time.Now(), here)
 	m.mu.Unlock()
@@ -114,10 +114,10 @@ func (e *Engine) tend(ctx context.Context, m *Model) {
 		m.degrade(errNotHere)
 	}
 	switch {
-	case untried && (trying || due):
+	case len(table) == 0 && (trying || due):
 		e.try(ctx, m, m.candidates(due))
 	case due:
-		e.try(ctx, m, slices.Compact([]string{"builtin", fastestCPU(m.table).Delegate, "external"}))
+		e.try(ctx, m, slices.Compact([]string{"builtin", fastestCPU(table).Delegate, "external"}))
 	case trying:
 		m.settle(ctx)
 	}
