@@ -33,11 +33,20 @@ func (s samples) every(n, first int) samples {
 // each byte times scale.
 func pictures(t testing.TB, dir string, w, h int, scale float64) (s samples, classes []string) {
 	t.Helper()
+	return somePictures(t, dir, 1, w, h, scale)
+}
+
+// somePictures reads every so manieth.
+func somePictures(t testing.TB, dir string, every, w, h int, scale float64) (s samples, classes []string) {
+	t.Helper()
 	files, err := filepath.Glob(filepath.Join(testkit.Shared(t, "data"), dir, "*", "*.jpg"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("%v", err)
 	}
-	for _, f := range files {
+	for i, f := range files {
+		if i%every != 0 {
+			continue
+		}
 		data, err := os.ReadFile(f)
 		if err != nil {
 			t.Fatal(err)
