@@ -31,12 +31,14 @@ type checkpoint struct {
 const checkpointMagic = "edgegateway training 1\n"
 
 // maxCheckpoint is the most bytes of one: weights and moments of the largest
-// network, and the best weights.
-const maxCheckpoint = 16*maxWeights + 1<<24
+// network, the best weights, and what they are held to.
+const maxCheckpoint = 32*maxWeights + 1<<24
 
 type savedParam struct {
 	Name    string
 	W, M, V []float32
+	Zero    []bool // of holds
+	Group   []int32
 }
 
 // identity tells trainings apart that must not be mixed. More epochs of the
@@ -68,7 +70,7 @@ func (t *Trainer) identity() string {
 func (t *Trainer) save() error {
 	c := checkpoint{Of: t.identity(), History: t.History, Best: t.Best, BestAt: t.bestAt, Step: t.opt.step, BestW: t.best}
 	for _, p := range t.Net.Params() {
-		c.Params = append(c.Params, savedParam{p.Name, p.W, p.m, p.v})
+		c.Params = append(c.Params, savedParam{p.Name, p.W, p.m, p.v, p.hold.zero, p.hold.group})
 	}
 	f, err := os.CreateTemp(filepath.Dir(t.Config.Checkpoint), ".checkpoint-*")
 	if err != nil {
@@ -105,15 +107,20 @@ func (t *Trainer) resume() error {
 	for i, p := range params {
 		s := c.Params[i]
 		n := len(p.W)
-		bad := s.Name != p.Name || len(s.W) != n || s.M != nil && len(s.M) != n || s.V != nil && len(s.V) != n
+		bad := s.Name != p.Name || len(s.W) != n || s.M != nil && len(s.M) != n || s.V != nil && len(s.V) != n || s.Zero != nil && len(s.Zero) != n || s.Group != nil && len(s.Group) != n
 		if bad || c.BestW != nil && (len(c.BestW) != len(params) || len(c.BestW[i]) != n) {
 			return fmt.Errorf("checkpoint %s: parameter %s does not fit", t.Config.Checkpoint, p.Name)
+		}
+		if t.Before == nil && !p.sameHolds(s) {
+			return fmt.Errorf("checkpoint %s: the weights of %s were held to other zeros or groups; remove it to begin anew", t.Config.Checkpoint, p.Name)
 		}
 	}
 	for i, p := range params {
 		copy(p.W, c.Params[i].W)
 		p.m, p.v = c.Params[i].M, c.Params[i].V
+		p.setHolds(c.Params[i].Zero, c.Params[i].Group)
 	}
+	t.holds = changes(params)
 	t.History, t.Best, t.bestAt, t.best, t.opt.step = c.History, c.Best, c.BestAt, c.BestW, c.Step
 	return nil
 }

@@ -137,7 +137,8 @@ func (f *fakeQuant) weights() {
 // Aware gives a network like n for quantization-aware training: batch norms
 // folded into the layers before them, and everything that int8 would round
 // rounded. Its weights are n's; a trainer takes it from there, best with a
-// tenth of the rate.
+// tenth of the rate. Zeros that n keeps it keeps, and weights that n shares it
+// shares, but where a folded batch norm has made them others.
 func (n *Network) Aware() *Network {
 	out := &Network{Spec: n.Spec, In: n.In, Out: n.Out, Norm: n.Norm, OutNorm: n.OutNorm, fake: &fakeQuant{}}
 	add := func(name string, l layer) {
@@ -188,6 +189,8 @@ func (n *Network) Aware() *Network {
 func (n *Network) foldNorm(from *Network, i int, w, b *Param, depthwise bool) int {
 	if i+1 < len(from.layers) {
 		if bn, ok := from.layers[i+1].(*batchNorm); ok {
+			w.setHolds(w.hold.zero, nil)
+			b.Free()
 			fold(w.W, b.W, bn, depthwise)
 			return i + 1
 		}
@@ -198,6 +201,7 @@ func (n *Network) foldNorm(from *Network, i int, w, b *Param, depthwise bool) in
 func (p *Param) copy() *Param {
 	c := newParam(p.Name, p.Shape, p.Decay)
 	copy(c.W, p.W)
+	c.setHolds(p.hold.zero, p.hold.group)
 	return c
 }
 

@@ -84,15 +84,20 @@ func (e Epoch) MarshalJSON() ([]byte, error) {
 
 // Trainer trains one network.
 type Trainer struct {
-	Net     *Network
-	Config  Config
-	Train   *Dataset
-	Val     *Dataset                         // nil: none
-	Step    func(done, of int, loss float64) // after each batch; nil: nobody
-	Done    func(Epoch)                      // after each epoch; nil: nobody
+	Net    *Network
+	Config Config
+	Train  *Dataset
+	Val    *Dataset                         // nil: none
+	Step   func(done, of int, loss float64) // after each batch; nil: nobody
+	Done   func(Epoch)                      // after each epoch; nil: nobody
+	// Before is called before each step, the first being 0 of all that the epochs
+	// come to, resumed or not; nil: nobody. It may change weights and what they
+	// are held to.
+	Before  func(step, of int)
 	History []Epoch
 	// Best is the epoch whose weights the network has at the end: that of the
-	// least validation loss, else the last.
+	// least validation loss, else the last. Where weights become held to
+	// something else on the way, only the epochs since then count.
 	Best int
 
 	opt     optimizer
@@ -100,6 +105,7 @@ type Trainer struct {
 	upTo    int // layers that training runs: without the last activation where the loss takes it in
 	best    [][]float32
 	bestAt  float64
+	holds   int     // changes of what weights are held to, when best was kept
 	yes     float32 // from where on one output stands for class 1
 	weights []float32
 	aug     *augmenter
@@ -216,6 +222,9 @@ func (t *Trainer) epoch(ctx context.Context, e int) (Epoch, error) {
 		at := order[from:min(from+t.Config.Batch, n)]
 		t.load(t.Train, &b, at)
 		t.aug.apply(&b, r)
+		if t.Before != nil {
+			t.Before(t.opt.step, t.Config.Epochs*((n+t.Config.Batch-1)/t.Config.Batch))
+		}
 		rate = t.Config.Optimizer.rate((float64(e-1)+float64(from)/float64(n))/float64(t.Config.Epochs), t.Config.Epochs)
 		loss, hits := t.step(&b, rate)
 		if loss-loss != 0 {
@@ -307,7 +316,14 @@ func (t *Trainer) step(b *batch, rate float64) (loss float64, right int) {
 			}
 		}
 	}
-	t.opt.take(t.Net.Params(), rate)
+	params := t.Net.Params()
+	for _, p := range params {
+		p.bind()
+	}
+	t.opt.take(params, rate)
+	for _, p := range params {
+		p.settle()
+	}
 	return loss, right
 }
 
@@ -373,14 +389,15 @@ func (t *Trainer) keepBest(ep Epoch) {
 	if t.Val == nil {
 		at = -float64(ep.Epoch) // the last is the best
 	}
-	if !(at < t.bestAt) && t.best != nil {
+	params := t.Net.Params()
+	held := changes(params)
+	if !(at < t.bestAt) && t.best != nil && held == t.holds {
 		return
 	}
-	t.bestAt, t.Best = at, ep.Epoch
+	t.bestAt, t.Best, t.holds = at, ep.Epoch, held
 	if t.Val == nil {
 		return
 	}
-	params := t.Net.Params()
 	if t.best == nil {
 		for _, p := range params {
 			t.best = append(t.best, make([]float32, len(p.W)))
@@ -392,10 +409,11 @@ func (t *Trainer) keepBest(ep Epoch) {
 }
 
 func (t *Trainer) restoreBest() {
-	if t.best == nil {
+	params := t.Net.Params()
+	if t.best == nil || changes(params) != t.holds {
 		return
 	}
-	for i, p := range t.Net.Params() {
+	for i, p := range params {
 		copy(p.W, t.best[i])
 	}
 }
