@@ -1,0 +1,170 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"edgegateway/infer/compress"
+)
+
+// clustering is one run of the command.
+type clustering struct {
+	data   judgedData
+	model  string
+	out    string
+	cfg    compress.ClusterConfig
+	asJSON bool
+}
+
+// clustered is what the command says of what it made.
+type clustered struct {
+	Out string `json:"out"`
+	*compress.ClusterReport
+	Cost      [2]*compress.Cost    `json:"cost"`              // before and after
+	Quality   [2]*compress.Quality `json:"quality,omitempty"` // likewise, with labelled data
+	Agreement compress.Agreement   `json:"agreement"`
+	MadeUp    bool                 `json:"made_up,omitempty"` // the inputs that they agree on
+}
+
+func clusterCommand() *cobra.Command {
+	c := &clustering{cfg: compress.DefaultCluster()}
+	cmd := &cobra.Command{
+		Use:   "cluster",
+		Short: "Make the weights of a float model share few values",
+		Long: `Make the weights of each convolution and dense layer of a float .tflite share few
+values, found by k-means. What is 0, as in a pruned model, stays 0; biases stay as
+they are. The file is as large as before: it gains where it is zipped or packed.
+What is written was run beside the model that it was made of: on --data, else on
+made up inputs.`,
+		Example: `  edgegateway cluster --model digits.tflite --clusters 16 --out digits-16.tflite
+  edgegateway cluster --model pretrainedResnet.tflite --clusters 32 --data cifar10/ --pixels 0..255`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&c.model, "model", "", "the float .tflite")
+	f.IntVar(&c.cfg.Clusters, "clusters", c.cfg.Clusters, "at most so many values a layer; 0 in a pruned layer is one of them")
+	f.BoolVar(&c.cfg.PerChannel, "per-channel", false, "so many values for each output channel, not for the layer")
+	f.StringVar(&c.cfg.Method, "method", c.cfg.Method, "linear: k-means from evenly spaced centres; optimal: the least squared error there is")
+	f.StringVar(&c.out, "out", "", "the file to write; by default MODEL-clustered.tflite")
+	f.BoolVar(&c.asJSON, "json", false, "print JSON")
+	c.data.add(cmd, "samples to judge and compare with")
+	completeWords(cmd, "method", compress.ClusterMethods...)
+	return cmd
+}
+
+func (c *clustering) run(ctx context.Context, out, say io.Writer) error {
+	if c.model == "" {
+		return &exitError{exitUsage, errors.New("--model is missing: the float .tflite whose weights are to share values")}
+	}
+	if err := c.cfg.Validate(); err != nil {
+		return &exitError{exitUsage, err}
+	}
+	var err error
+	if c.out, err = madeOf(c.model, c.out, "clustered"); err != nil {
+		return err
+	}
+	file, m, err := readModel(c.model)
+	if err != nil {
+		return err
+	}
+	made := &clustered{Out: c.out}
+	var samples *compress.Samples
+	var inputs compress.Inputs = compress.Structured{N: 50, Seed: 1}
+	if c.data.path == "" {
+		made.MadeUp = true
+	} else {
+		if samples, err = c.data.samples(ctx, m, say); err != nil {
+			return err
+		}
+		inputs = samples
+	}
+	shared, report, err := compress.Cluster(m, c.cfg)
+	if err != nil {
+		return invalid(fmt.Errorf("%s: %w", c.model, err))
+	}
+	made.ClusterReport = report
+	after, err := shared.Write()
+	if err != nil {
+		return invalid(err)
+	}
+	for k, f := range [][]byte{file, after} {
+		if made.Cost[k], err = compress.CostOf(f); err != nil {
+			return invalid(err)
+		}
+		if samples == nil {
+			continue
+		}
+		b := newBar("judging " + []string{filepath.Base(c.model), filepath.Base(c.out)}[k])
+		made.Quality[k], err = compress.Judge(ctx, f, "", c.data.library, c.data.taskOf("auto", samples.Set), samples, b.step)
+		if b.end(); err != nil {
+			return c.failed(ctx, err)
+		}
+	}
+	if made.Agreement, err = compress.Compare(ctx, file, after, [2]string{}, c.data.library, inputs); err != nil {
+		return c.failed(ctx, err)
+	}
+	if err := writeWhole(c.out, after); err != nil {
+		return err
+	}
+	if c.asJSON {
+		return printJSON(out, made)
+	}
+	return made.describe(out)
+}
+
+func (c *clustering) failed(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("stopped before the model was proved: %s is not written", c.out)
+	}
+	return invalid(fmt.Errorf("%s: %w", c.model, err))
+}
+
+// madeOf is the file that a command writes: out, or named after the model, and
+// never the model itself.
+func madeOf(model, out, suffix string) (string, error) {
+	if out == "" {
+		out = strings.TrimSuffix(model, filepath.Ext(model)) + "-" + suffix + ".tflite"
+	}
+	a, errA := filepath.Abs(out)
+	b, errB := filepath.Abs(model)
+	if errA == nil && errB == nil && a == b {
+		return "", &exitError{exitUsage, errors.New("--out is the model itself")}
+	}
+	return out, nil
+}
+
+func (c *clustered) describe(out io.Writer) error {
+	w := tabwriter.NewWriter(out, 2, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "OP\tLAYER\tWEIGHTS\tZEROS\tVALUES\tNOW\tCLUSTERS\tERROR")
+	for _, l := range c.Layers {
+		fmt.Fprintf(w, "%d\t%s\t%d\t%d\t%d\t%d\t%d\t%.2f %%\n", l.Op, l.Code, l.Weights, l.Zeros, l.Before, l.Distinct, l.Clusters, 100*l.Relative)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	a, b := c.Cost[0], c.Cost[1]
+	fmt.Fprintf(out, "%s: %d bytes, zipped %d; before %d, zipped %d (%.1f times)\n", c.Out, b.Bytes, b.Zipped, a.Bytes, a.Zipped, float64(a.Zipped)/float64(b.Zipped))
+	if c.Quality[0] != nil {
+		fmt.Fprintf(out, "before: %s\nafter:  %s\n", qualityLine(c.Quality[0]), qualityLine(c.Quality[1]))
+	}
+	on := "samples"
+	if c.MadeUp {
+		on = "made up inputs, a guess of what it is on real data"
+	}
+	fmt.Fprintf(out, "same first class in %.2f %% of %d %s; outputs differ by %.3g on average, %.2f %% of the range\n",
+		100*c.Agreement.Top1, c.Agreement.Samples, on, c.Agreement.MeanAbs, 100*c.Agreement.Relative())
+	for _, n := range c.Notes {
+		fmt.Fprintf(out, "note: %s\n", n)
+	}
+	return nil
+}
