@@ -174,9 +174,10 @@ inputs are made up, and the ranges that int8 and int16 need are guesses.`,
 			}
 			made, err := compress.Shorten(cmd.Context(), job)
 			show.end()
-			if err != nil {
-				if cmd.Context().Err() != nil {
-					return fmt.Errorf("stopped before the model was proved: %s is not written", out)
+			stopped := cmd.Context().Err() != nil
+			if made == nil {
+				if stopped {
+					return fmt.Errorf("stopped before there was a model: %s is not written", out)
 				}
 				return invalid(fmt.Errorf("%s: %w", args[0], err))
 			}
@@ -184,13 +185,17 @@ inputs are made up, and the ranges that int8 and int16 need are guesses.`,
 				return err
 			}
 			if asJSON {
-				return printJSON(cmd.OutOrStdout(), struct {
+				err = printJSON(cmd.OutOrStdout(), struct {
 					Out string `json:"out"`
 					*compress.Made
 				}{out, made})
+			} else {
+				describeMade(cmd.OutOrStdout(), out, made)
 			}
-			describeMade(cmd.OutOrStdout(), out, made)
-			return nil
+			if err == nil && stopped {
+				err = errors.New("stopped: this is the best so far; the same command makes it whole")
+			}
+			return err
 		},
 	}
 	f := cmd.Flags()

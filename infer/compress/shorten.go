@@ -49,7 +49,9 @@ const madeUp = 64
 
 // Shorten makes a shorter model and proves it: nothing comes back that the
 // runtime did not load and run, nor an answer that is no number or that does
-// not follow the float model's at all.
+// not follow the float model's at all. Where ctx ends and something was made
+// already, that is proved on a few samples and given beside the error: the best
+// so far.
 func Shorten(ctx context.Context, j Job) (*Made, error) {
 	m, stats, fixed, err := j.prepared(ctx)
 	if err != nil {
@@ -72,10 +74,14 @@ func Shorten(ctx context.Context, j Job) (*Made, error) {
 	made.Outcome, made.File = *out, file
 	made.Notes = append(j.notes, made.Notes...)
 	made.Size = len(made.File)
-	if err := j.prove(ctx, made, j.Judged); err != nil {
+	if err = j.prove(ctx, made, j.Judged); err != nil && ctx.Err() != nil {
+		made.Notes = append(made.Notes, fmt.Sprintf("stopped: compared on %d samples alone", sparse{j.Judged, few}.Len()))
+		err = j.prove(context.WithoutCancel(ctx), made, sparse{j.Judged, few})
+	}
+	if err != nil {
 		return nil, err
 	}
-	return made, nil
+	return made, ctx.Err()
 }
 
 // prepared reads the model, equalises it where that is asked for, and
@@ -151,6 +157,10 @@ func (j *Job) quantized(ctx context.Context, m *model.Model, stats map[int]*Stat
 				return o, f, nil
 			}
 			off, err := j.off(ctx, f, some, done, tries)
+			if err != nil && ctx.Err() != nil && file != nil {
+				out.Notes = append(out.Notes, fmt.Sprintf("stopped: %d of %d ways were compared", done, tries), chosen)
+				return out, file, nil
+			}
 			if err != nil {
 				return nil, nil, fmt.Errorf("the quantized model beside the float one, on the calibration data: %w", err)
 			}
@@ -179,6 +189,9 @@ func (j *Job) off(ctx context.Context, file []byte, some Inputs, done, tries int
 
 // enough samples tell one way to quantize from another.
 const enough = 200
+
+// few samples prove what was made when there is no time for more.
+const few = 20
 
 // sparse is at most n of its samples, evenly apart.
 type sparse struct {
