@@ -14,6 +14,7 @@ type Model struct {
 
 	data    []byte   // as read
 	buffers [][]byte // by index, as tensors and metadata name them
+	places  []int    // where in data each begins
 	tail    []byte   // the archive behind the tables
 }
 

@@ -59,7 +59,7 @@ type opCode struct {
 
 // Rough sizes of what a list element costs in memory.
 const (
-	bufferCost, codeCost, graphCost = 32, 64, 256
+	bufferCost, codeCost, graphCost = 40, 64, 256
 	tensorCost, opCost, nameCost    = 320, 192, 64
 )
 
@@ -108,9 +108,10 @@ func (r *reader) model(f *schema.Model) *Model {
 	}
 	var b schema.Buffer
 	r.buffers = make([][]byte, r.take(f.BuffersLength(), bufferCost, "buffers"))
+	m.places = make([]int, len(r.buffers))
 	for i := range r.buffers {
 		f.Buffers(&b, i)
-		r.buffers[i] = r.bytes(&b, i)
+		r.buffers[i], m.places[i] = r.bytes(&b, i)
 	}
 	m.buffers = r.buffers
 	m.tail = tail(r.data)
@@ -144,17 +145,21 @@ func (r *reader) model(f *schema.Model) *Model {
 	return m
 }
 
-// bytes are a buffer's: in the table, or further behind for large files.
-func (r *reader) bytes(b *schema.Buffer, i int) []byte {
+// bytes are a buffer's, and where they stand: in the table, or further behind
+// for large files.
+func (r *reader) bytes(b *schema.Buffer, i int) ([]byte, int) {
 	if off := b.Offset(); off > 1 {
 		if size := b.Size(); off <= uint64(len(r.data)) && size <= uint64(len(r.data))-off {
-			return r.data[off : off+size : off+size]
+			return r.data[off : off+size : off+size], int(off)
 		}
 		r.fail("buffer %d stands outside the file", i)
-		return nil
+		return nil, 0
 	}
-	d := b.DataBytes()
-	return d[:len(d):len(d)]
+	d, at := b.DataBytes(), 0
+	if t := b.Table(); len(d) > 0 {
+		at = int(t.Vector(flatbuffers.UOffsetT(t.Offset(4)))) // of the field data, the first
+	}
+	return d[:len(d):len(d)], at
 }
 
 func (r *reader) buffer(i uint32, what string, of int) []byte {

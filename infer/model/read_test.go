@@ -1,6 +1,7 @@
 package model
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -141,6 +142,28 @@ func FuzzRead(f *testing.F) {
 		_ = m.Notices()
 		_ = m.Inspect()
 	})
+}
+
+// A constant's bytes are where Places says, and none is there twice.
+func TestPlaces(t *testing.T) {
+	for _, e := range encodings {
+		m, err := Read(e.file)
+		if err != nil {
+			continue
+		}
+		end, places := 0, m.Places()
+		for _, p := range places {
+			if p.Offset < end || !bytes.Equal(e.file[p.Offset:p.Offset+p.Size], p.Tensor.Buffer) {
+				t.Errorf("%s: %q is not at %d", e.name, p.Tensor.Name, p.Offset)
+			}
+			end = p.Offset + p.Size
+		}
+		for _, c := range m.Main().Tensors {
+			if c.Constant() && !slices.ContainsFunc(places, func(p Place) bool { return p.Tensor.BufferIndex == c.BufferIndex }) {
+				t.Errorf("%s: %q is nowhere", e.name, c.Name)
+			}
+		}
+	}
 }
 
 // What is read ends where the file ends, though the slice's array goes on.

@@ -15,7 +15,7 @@ import (
 // graph is all of a model but where its bytes stand.
 func graph(m *Model) *Model {
 	c := m.Clone()
-	c.data, c.buffers, c.Size = nil, nil, 0
+	c.data, c.buffers, c.places, c.Size = nil, nil, nil, 0
 	for i := range c.Subgraphs {
 		for j := range c.Subgraphs[i].Tensors {
 			c.Subgraphs[i].Tensors[j].BufferIndex = 0
