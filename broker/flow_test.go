@@ -478,6 +478,7 @@ func TestInflightWindow(t *testing.T) {
 	if code := c.subscribe("a", 1); code != 1 {
 		t.Fatalf("SUBACK %#x", code)
 	}
+	c.sync() // its SUBSCRIBE is done with: until then the window is open, for what is retained
 	for n := range 4 {
 		if err := s.Publish("a", []byte{byte(n)}, 1, false); err != nil {
 			t.Fatal(err)

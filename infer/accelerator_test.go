@@ -359,7 +359,7 @@ func TestCrashIsBlamedRight(t *testing.T) {
 	for _, c := range []struct {
 		mode string
 		at   int
-	}{{"crash", 2}, {"crash", 5000}, {"destroy", 0}} {
+	}{{"crash", 2}, {"crash", 9}, {"destroy", 0}} { // three inputs are looked at, then twice in each of five rounds at least
 		d := newDevice(t, "libdevice.so", c.mode, c.at)
 		reports, err := trial(t.Context(), TrialRequest{
 			File: testkit.Shared(t, "models/hello_world_float.tflite"), External: External{d.library, d.options},
