@@ -107,6 +107,11 @@ func (l PrunedLayer) Share() float64 { return float64(l.Zeros) / float64(max(l.W
 // patterns other than channels they are 0 in a graph that stays as it is. m is
 // not changed.
 func Prune(m *model.Model, cfg PruneConfig) (*model.Model, *PruneReport, error) {
+	return prune(m, cfg, nil)
+}
+
+// prune is Prune; look, where it is not nil, says what channels hold.
+func prune(m *model.Model, cfg PruneConfig, look func(*units, *model.Model) (map[int]*moments, error)) (*model.Model, *PruneReport, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, nil, err
 	}
@@ -116,7 +121,14 @@ func Prune(m *model.Model, cfg PruneConfig) (*model.Model, *PruneReport, error) 
 	}
 	before := *m.Clone().Main()
 	if cfg.Pattern == "channels" {
-		m, err = pruneChannels(m, cfg)
+		u := followUnits(m.Main())
+		var seen map[int]*moments
+		if look != nil {
+			seen, err = look(u, m)
+		}
+		if err == nil {
+			err = u.prune(m, cfg, seen)
+		}
 	} else {
 		err = pruneWeights(m, cfg)
 	}

@@ -11,23 +11,29 @@ import (
 	"edgegateway/infer/model"
 )
 
-// pruneChannels removes the channels of m that weigh least, with all that
-// depends on them, and gives the smaller model.
-func pruneChannels(m *model.Model, cfg PruneConfig) (*model.Model, error) {
-	u := followUnits(m.Main())
+// prune removes the channels of m that weigh least, with all that depends on
+// them. Where it was seen what they hold, that says which ones, and those that
+// stay take over.
+func (u *units) prune(m *model.Model, cfg PruneConfig, seen map[int]*moments) error {
 	score, err := u.scores()
+	if err == nil && seen != nil {
+		score, err = u.order(seen, cfg.MACs > 0)
+	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	keep, err := u.choose(score, cfg)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if err := u.cut(m.Main(), keep); err != nil {
-		return nil, err
+	if err := u.fold(keep, seen); err != nil {
+		return err
+	}
+	if err := u.cut(keep); err != nil {
+		return err
 	}
 	m.Tidy()
-	return m, nil
+	return nil
 }
 
 // scores says of each unit how much it weighs: the norms of the weights that
@@ -150,17 +156,12 @@ func (u *units) choose(score []float64, cfg PruneConfig) (keep []bool, err error
 		for _, s := range order[:gone] {
 			all[s.family].left--
 		}
-		keep := make([]bool, len(u.parent))
-		for unit := range keep {
-			keep[unit] = true
-		}
+		var without []int
 		for _, f := range all {
 			f.left = min(max((f.left+cfg.Multiple-1)/cfg.Multiple*cfg.Multiple, cfg.Least, 1), len(f.units))
-			for _, unit := range f.units[f.left:] {
-				keep[unit] = false
-			}
+			without = append(without, f.units[f.left:]...)
 		}
-		return keep
+		return u.without(without)
 	}
 	if cfg.MACs == 0 {
 		return kept(nearest(cfg.Sparsity, count)), nil
@@ -172,6 +173,18 @@ func (u *units) choose(score []float64, cfg PruneConfig) (keep []bool, err error
 		return nil, fmt.Errorf("%.1f %% of the multiply-adds are left where each layer keeps %d channels (rounded up to a multiple of %d), not %.1f %%; keep fewer", 100*float64(left)/float64(macs(u.g)), cfg.Least, cfg.Multiple, 100*cfg.MACs)
 	}
 	return keep, nil
+}
+
+// without keeps all units but some.
+func (u *units) without(gone []int) []bool {
+	keep := make([]bool, len(u.parent))
+	for unit := range keep {
+		keep[unit] = true
+	}
+	for _, unit := range gone {
+		keep[unit] = false
+	}
+	return keep
 }
 
 // step is the removal of one unit: the rank-th of its family.

@@ -26,8 +26,9 @@ func (u *units) shaped(keep []bool) *model.Subgraph {
 	return &g
 }
 
-// cut removes units from g, whose graph u has followed.
-func (u *units) cut(g *model.Subgraph, keep []bool) error {
+// cut removes units from the graph. u knows it no longer then.
+func (u *units) cut(keep []bool) error {
+	g := u.g
 	for i := range u.g.Ops {
 		for _, c := range u.cuts(i, keep) {
 			// A copy: who else takes the constant keeps it as it is.
