@@ -51,6 +51,9 @@ func (t *Trainer) identity() string {
 	}
 	h := sha256.New()
 	fmt.Fprintf(h, "%+v %+v %v %+v %+v %v", t.Net.Spec, c, t.Net.In, t.Net.Norm, t.Net.OutNorm, t.Net.fake != nil)
+	if t.Net.origin != nil {
+		h.Write(t.Net.origin.sum[:])
+	}
 	for _, d := range []*Dataset{t.Train, t.Val} {
 		if d == nil {
 			continue

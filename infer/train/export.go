@@ -37,6 +37,9 @@ func (n *Network) export(description string, labels []string) (*model.Model, map
 // network appends all of n to the tensor at, and makes its answer the model's.
 func (e *exporter) network(n *Network, at int) error {
 	g, first := e.graph(), at
+	if n.origin != nil {
+		return errors.New("the network was made from a model: Model gives it, with its own operators, not Export")
+	}
 	if !n.fromBlack() {
 		at = e.normalise(at, n.In, n.Norm)
 	}
@@ -194,7 +197,7 @@ func (e *exporter) layer(n *Network, i, at int) (next, last int, err error) {
 		if l.same {
 			pad = model.Same
 		}
-		at = e.op("CONV_2D", 1, &model.Conv2DOptions{Padding: pad, StrideW: int32(l.stride), StrideH: int32(l.stride), DilationWFactor: 1, DilationHFactor: 1, FusedActivationFunction: act},
+		at = e.op("CONV_2D", 1, &model.Conv2DOptions{Padding: pad, StrideW: int32(l.sw), StrideH: int32(l.sh), DilationWFactor: 1, DilationHFactor: 1, FusedActivationFunction: act},
 			name, Shape{l.oh, l.ow, l.filters}, at, e.constant(name+"/weights", w, l.wt.Shape...), e.constant(name+"/bias", b, l.filters))
 		return at, last, nil
 	case *depthwise:
@@ -202,7 +205,7 @@ func (e *exporter) layer(n *Network, i, at int) (next, last int, err error) {
 		if l.same {
 			pad = model.Same
 		}
-		at = e.op("DEPTHWISE_CONV_2D", 1, &model.DepthwiseConv2DOptions{Padding: pad, StrideW: int32(l.stride), StrideH: int32(l.stride), DepthMultiplier: 1, DilationWFactor: 1, DilationHFactor: 1, FusedActivationFunction: act},
+		at = e.op("DEPTHWISE_CONV_2D", 1, &model.DepthwiseConv2DOptions{Padding: pad, StrideW: int32(l.sw), StrideH: int32(l.sh), DepthMultiplier: 1, DilationWFactor: 1, DilationHFactor: 1, FusedActivationFunction: act},
 			name, Shape{l.oh, l.ow, l.c}, at, e.constant(name+"/weights", w, l.wt.Shape...), e.constant(name+"/bias", b, l.c))
 		return at, last, nil
 	case *pool:
@@ -213,8 +216,7 @@ func (e *exporter) layer(n *Network, i, at int) (next, last int, err error) {
 		if l.max {
 			code = "MAX_POOL_2D"
 		}
-		k, s := int32(l.kernel), int32(l.stride)
-		return e.op(code, 1, &model.Pool2DOptions{Padding: pad, StrideW: s, StrideH: s, FilterWidth: k, FilterHeight: k}, name, Shape{l.oh, l.ow, l.c}, at), i, nil
+		return e.op(code, 1, &model.Pool2DOptions{Padding: pad, StrideW: int32(l.sw), StrideH: int32(l.sh), FilterWidth: int32(l.kw), FilterHeight: int32(l.kh)}, name, Shape{l.oh, l.ow, l.c}, at), i, nil
 	case *globalPool:
 		axes := e.graph().Add(model.Tensor{Name: e.prefix + name + "/axes", Type: model.Int32, Shape: []int{2}, Buffer: model.Int32Bytes(1, 2)})
 		return e.op("MEAN", 1, &model.ReducerOptions{}, name, Shape{l.c}, at, axes), i, nil

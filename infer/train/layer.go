@@ -39,6 +39,7 @@ func grow(s []float32, n int) []float32 {
 type dense struct {
 	units int
 	in    int
+	rows  int // of a sample, each answered by itself; 0: one
 	w, b  *Param
 	x     []float32
 	y, dx []float32
@@ -68,6 +69,7 @@ func glorot(w []float32, in, out int, r *rand.Rand) {
 
 func (l *dense) forward(x []float32, n int, _ bool) []float32 {
 	l.x = x
+	n *= max(l.rows, 1)
 	l.y = grow(l.y, n*l.units)
 	for i := range n {
 		copy(l.y[i*l.units:(i+1)*l.units], l.b.W)
@@ -77,6 +79,7 @@ func (l *dense) forward(x []float32, n int, _ bool) []float32 {
 }
 
 func (l *dense) backward(dy []float32, n int, further bool) []float32 {
+	n *= max(l.rows, 1)
 	mulTN(l.w.G, dy, l.x, l.units, l.in, n, false)
 	sumRows(l.b.G, dy, n)
 	if !further {

@@ -52,9 +52,9 @@ func (l *pool) each(n int, f func(out int, inputs []int)) {
 	var inputs []int
 	for s := range n {
 		for oy := range l.oh {
-			y0, ky0, ky1 := taps(oy, l.stride, l.top, l.kernel, l.h)
+			y0, ky0, ky1 := taps(oy, l.sh, l.top, l.kh, l.h)
 			for ox := range l.ow {
-				x0, kx0, kx1 := taps(ox, l.stride, l.left, l.kernel, l.w)
+				x0, kx0, kx1 := taps(ox, l.sw, l.left, l.kw, l.w)
 				inputs = inputs[:0]
 				for ky := ky0; ky < ky1; ky++ {
 					for kx := kx0; kx < kx1; kx++ {

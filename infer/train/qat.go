@@ -1,6 +1,7 @@
 package train
 
 import (
+	"errors"
 	"math"
 	"math/rand/v2"
 )
@@ -139,7 +140,14 @@ func (f *fakeQuant) weights() {
 // rounded. Its weights are n's; a trainer takes it from there, best with a
 // tenth of the rate. Zeros that n keeps it keeps, and weights that n shares it
 // shares, but where a folded batch norm has made them others.
+// A network made from a model cannot be that: what is given for it is refused
+// by a trainer.
 func (n *Network) Aware() *Network {
+	if n.origin != nil {
+		c := *n
+		c.cannot = errors.New("quantization-aware training is for networks made of layers, not for one made from a model; quantize the model after training")
+		return &c
+	}
 	out := &Network{Spec: n.Spec, In: n.In, Out: n.Out, Norm: n.Norm, OutNorm: n.OutNorm, fake: &fakeQuant{}}
 	add := func(name string, l layer) {
 		out.layers, out.names = append(out.layers, l), append(out.names, name)

@@ -151,6 +151,12 @@ func (t *Trainer) begin() error {
 	if err := t.Config.Validate(); err != nil {
 		return err
 	}
+	if t.Net.cannot != nil {
+		return t.Net.cannot
+	}
+	if t.Net.origin != nil && (t.Net.Norm != nil || t.Net.OutNorm != nil) {
+		return errNorm
+	}
 	if t.Net.Weights() == 0 {
 		return errors.New("layers: none has weights; there is nothing to train")
 	}
