@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"edgegateway/infer/model"
+	"edgegateway/infer/model/pack"
 )
 
 // accelerator is a delegate in a shared library and the file that it runs.
@@ -56,7 +57,7 @@ func (c ModelConfig) accelerator() *accelerator {
 	}
 	a := newAccelerator(x, file)
 	if a.coral && file == "" {
-		twin := strings.TrimSuffix(c.File, ".tflite") + "_edgetpu.tflite"
+		twin := strings.TrimSuffix(strings.TrimSuffix(c.File, ".tflite"), pack.Ext) + "_edgetpu.tflite"
 		if _, err := os.Stat(twin); err == nil {
 			a = newAccelerator(x, twin)
 			a.found = !named
@@ -77,7 +78,7 @@ func (a *accelerator) bytes(own []byte) ([]byte, error) {
 		}
 		return own, nil
 	}
-	data, err := os.ReadFile(a.file)
+	data, err := pack.ReadFile(a.file)
 	if err != nil {
 		return nil, err
 	}

@@ -47,7 +47,7 @@ type External struct {
 
 // ModelConfig is one model by name.
 type ModelConfig struct {
-	File        string   `yaml:"file" desc:"the .tflite file"`
+	File        string   `yaml:"file" desc:"the .tflite file, or a packed one"`
 	Accelerated string   `yaml:"accelerated" desc:"the same model compiled for the accelerator; default: for FILE.tflite FILE_edgetpu.tflite beside it"`
 	Delegate    string   `yaml:"delegate" desc:"auto, builtin[:THREADS], xnnpack:FLAGS[:THREADS] or external; default: infer.delegate"`
 	External    External `yaml:"external" desc:"a delegate from a shared library"`

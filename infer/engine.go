@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -19,6 +18,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"edgegateway/infer/model"
+	"edgegateway/infer/model/pack"
 	"edgegateway/infer/tflite"
 )
 
@@ -100,14 +100,14 @@ func (e *Engine) load(cfg Config, models map[string]ModelConfig) (map[string]*Mo
 type file struct {
 	path    string
 	data    []byte
-	sum     string // hex SHA-256 of the file
+	sum     string // hex SHA-256 of the .tflite, packed or not
 	model   *model.Model
 	limits  []int    // of indexes in its inputs; nil: it takes none
 	notices []string // what was rewritten for this runtime
 }
 
 func readFile(cfg ModelConfig) (*file, error) {
-	data, err := os.ReadFile(cfg.File)
+	data, err := pack.ReadFile(cfg.File)
 	if err != nil {
 		return nil, err
 	}

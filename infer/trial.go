@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"runtime"
 	"slices"
 	"time"
 
 	"edgegateway/infer/model"
+	"edgegateway/infer/model/pack"
 	"edgegateway/infer/tflite"
 )
 
@@ -130,6 +130,8 @@ type trial struct {
 	req       TrialRequest
 	lib       *tflite.Library
 	accel     *accelerator
+	file      *model.Model
+	data      []byte
 	first     *worker          // of the reference
 	reference [inputs][]Tensor // its outputs
 	judge     *judge
@@ -159,15 +161,8 @@ func (t *trial) prepare(c *contender) error {
 	if err != nil {
 		return err
 	}
-	data, err := os.ReadFile(t.req.File)
+	file, data, err := t.read()
 	if err != nil {
-		return err
-	}
-	file, err := model.Read(data)
-	if err != nil {
-		return err
-	}
-	if file, data, _, err = file.Adapted(data); err != nil {
 		return err
 	}
 	if d.kind == "external" {
@@ -205,6 +200,27 @@ func (t *trial) prepare(c *contender) error {
 		}
 	}
 	return nil
+}
+
+// read gives the model as this runtime takes it. It is read once: unpacking
+// takes its time.
+func (t *trial) read() (*model.Model, []byte, error) {
+	if t.file != nil {
+		return t.file, t.data, nil
+	}
+	data, err := pack.ReadFile(t.req.File)
+	if err != nil {
+		return nil, nil, err
+	}
+	m, err := model.Read(data)
+	if err != nil {
+		return nil, nil, err
+	}
+	if m, data, _, err = m.Adapted(data); err != nil {
+		return nil, nil, err
+	}
+	t.file, t.data = m, data
+	return m, data, nil
 }
 
 func (c *contender) measure() {

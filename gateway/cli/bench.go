@@ -203,13 +203,9 @@ func (b *bench) payload() ([]byte, error) {
 	if b.picture != "" {
 		return resized(b.picture, b.size)
 	}
-	data, err := os.ReadFile(b.model)
+	_, m, err := readModel(b.model)
 	if err != nil {
 		return nil, err
-	}
-	m, err := model.Read(data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", b.model, err)
 	}
 	g := m.Main()
 	n := 1

@@ -3,11 +3,8 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 
 	"github.com/spf13/cobra"
-
-	"edgegateway/infer/model"
 )
 
 func modelCommand() *cobra.Command {
@@ -42,13 +39,9 @@ func modelInspectCommand() *cobra.Command {
 		Example: "  edgegateway model inspect face_detection_short_range.tflite\n  edgegateway model inspect --json model.tflite | jq .sizes",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			data, err := os.ReadFile(args[0])
+			data, m, err := readModel(args[0])
 			if err != nil {
-				return invalid(err)
-			}
-			m, err := model.Read(data)
-			if err != nil {
-				return invalid(fmt.Errorf("%s: %w", args[0], err))
+				return err
 			}
 			if asJSON {
 				enc := json.NewEncoder(cmd.OutOrStdout())

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -14,6 +13,7 @@ import (
 
 	"edgegateway/infer/compress"
 	"edgegateway/infer/model"
+	"edgegateway/infer/model/pack"
 	"edgegateway/infer/train"
 )
 
@@ -84,9 +84,9 @@ func inOrderOf(d *train.Dataset, labels []string) {
 	d.Classes = labels
 }
 
-// readModel reads a model of the command line.
+// readModel reads a model of the command line, packed or not.
 func readModel(path string) ([]byte, *model.Model, error) {
-	data, err := os.ReadFile(path)
+	data, err := pack.ReadFile(path)
 	if err != nil {
 		return nil, nil, invalid(err)
 	}

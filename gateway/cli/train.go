@@ -18,7 +18,6 @@ import (
 	"edgegateway/configs"
 	"edgegateway/infer"
 	"edgegateway/infer/compress"
-	"edgegateway/infer/model"
 	"edgegateway/infer/train"
 	"edgegateway/internal/chart"
 )
@@ -176,15 +175,11 @@ func (t *training) run(ctx context.Context) error {
 func (t *training) load(ctx context.Context) error {
 	var shape train.Shape
 	if t.head != "" {
-		data, err := os.ReadFile(t.head)
+		_, m, err := readModel(t.head)
 		if err != nil {
-			return invalid(err)
+			return err
 		}
-		m, err := model.Read(data)
-		if err == nil {
-			t.base, err = train.Cut(m, t.cut)
-		}
-		if err != nil {
+		if t.base, err = train.Cut(m, t.cut); err != nil {
 			return invalid(fmt.Errorf("%s: %w", t.head, err))
 		}
 		g := t.base.Model.Main()

@@ -26,15 +26,22 @@ func readFile(path string, deep int) ([]byte, error) {
 	if err != nil || !Is(data) {
 		return data, err
 	}
-	out, err := Unpack(data, func(sum [32]byte) ([]byte, error) { return beside(path, sum, deep-1) })
+	out, err := Unpack(data, beside(path, deep-1))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", filepath.Base(path), err)
 	}
 	return out, nil
 }
 
-// beside looks for a model in the folder of a file.
-func beside(path string, sum [32]byte, deep int) ([]byte, error) {
+// Beside gives what Unpack asks for a base: it looks among the model files in
+// the folder of the packed file, itself packed or not.
+func Beside(path string) func(sum [32]byte) ([]byte, error) { return beside(path, deepest) }
+
+func beside(path string, deep int) func(sum [32]byte) ([]byte, error) {
+	return func(sum [32]byte) ([]byte, error) { return find(path, sum, deep) }
+}
+
+func find(path string, sum [32]byte, deep int) ([]byte, error) {
 	if deep < 1 {
 		return nil, fmt.Errorf("%w: more than %d versions build on one another", ErrFormat, deepest)
 	}

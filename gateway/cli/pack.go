@@ -1,0 +1,203 @@
+package cli
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"edgegateway/infer/model/pack"
+)
+
+// packing is what the command `pack` says of what it made.
+type packing struct {
+	Out     string      `json:"out"`
+	Bytes   int         `json:"bytes"` // of the .tflite
+	Packed  int         `json:"packed"`
+	Content string      `json:"sha256"` // of the .tflite
+	Base    string      `json:"base_sha256,omitempty"`
+	Parts   []pack.Part `json:"parts"`
+}
+
+func packCommand() *cobra.Command {
+	var out, base string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "pack MODEL",
+		Short: "Make a model's file small for a thin link; it comes back to the last bit",
+		Long: `Write a model as a packed file, which every command and the gateway take like the
+.tflite itself. Each tensor is held in the form that is smallest for it: few
+different values as a list and indexes, zeros hardly at all. With --base it holds
+only what changed since an older version of the model, which must then be at hand
+where it is unpacked: in the same folder, whatever its name.`,
+		Example: `  edgegateway pack digits.tflite
+  edgegateway pack --base digits.tflite --out digits-2.pack digits-2.tflite`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if out == "" {
+				out = strings.TrimSuffix(args[0], filepath.Ext(args[0])) + pack.Ext
+			}
+			made, file, err := packModel(cmd.Context(), args[0], base, out)
+			if err != nil {
+				return err
+			}
+			if err := writeWhole(out, file); err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), made)
+			}
+			return made.describe(cmd.OutOrStdout())
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&out, "out", "", "the file to write; by default MODEL"+pack.Ext)
+	f.StringVar(&base, "base", "", "an older version of the model that the other side has")
+	f.BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// packModel packs a model and proves that it comes back.
+func packModel(ctx context.Context, path, base, out string) (*packing, []byte, error) {
+	if same(path, out) || base != "" && same(base, out) {
+		return nil, nil, &exitError{exitUsage, errors.New("--out is the model itself")}
+	}
+	file, _, err := readModel(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	var old []byte
+	if base != "" {
+		if old, _, err = readModel(base); err != nil {
+			return nil, nil, err
+		}
+	}
+	done := waiting("packing " + filepath.Base(path))
+	packed, parts, err := pack.PackParts(file, old)
+	done()
+	if err != nil {
+		return nil, nil, invalid(fmt.Errorf("%s: %w", path, err))
+	}
+	back, err := pack.Unpack(packed, func([32]byte) ([]byte, error) { return old, nil })
+	if err != nil || !bytes.Equal(back, file) {
+		return nil, nil, fmt.Errorf("%s does not come back from what was packed, which is not written: %w", path, err)
+	}
+	if ctx.Err() != nil {
+		return nil, nil, fmt.Errorf("stopped: %s is not written", out)
+	}
+	h, err := pack.ReadHeader(packed)
+	if err != nil {
+		return nil, nil, err
+	}
+	made := &packing{Out: out, Bytes: len(file), Packed: len(packed), Content: hex.EncodeToString(h.Content[:]), Parts: parts}
+	if h.Base != nil {
+		made.Base = hex.EncodeToString(h.Base[:])
+	}
+	return made, packed, nil
+}
+
+// same says whether two paths name one file.
+func same(a, b string) bool {
+	a, errA := filepath.Abs(a)
+	b, errB := filepath.Abs(b)
+	return errA == nil && errB == nil && a == b
+}
+
+// listedParts is how many tensors the table names.
+const listedParts = 20
+
+func (p *packing) describe(out io.Writer) error {
+	w := tabwriter.NewWriter(out, 2, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "TENSOR\tTYPE\tSHAPE\tBYTES\tPACKED\tFORM")
+	line := func(name, kind, shape string, bytes, packed int, form string) {
+		if r := []rune(name); len(r) > 48 { // converters join the names of all they folded
+			name = string(r[:47]) + "…"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\n", name, kind, shape, bytes, packed, form)
+	}
+	tensors, rest := slices.Clone(p.Parts[:len(p.Parts)-1]), p.Parts[len(p.Parts)-1]
+	slices.SortStableFunc(tensors, func(a, b pack.Part) int { return cmp.Compare(b.Packed, a.Packed) })
+	others, bytes, packed := 0, 0, 0
+	for i, t := range tensors {
+		if i < listedParts {
+			line(t.Name, t.Type, fmt.Sprint(t.Shape), t.Bytes, t.Packed, t.Form)
+			continue
+		}
+		others, bytes, packed = others+1, bytes+t.Bytes, packed+t.Packed
+	}
+	if others > 0 {
+		line(fmt.Sprintf("%d others", others), "", "", bytes, packed, "")
+	}
+	line("header and tables", "", "", rest.Bytes, rest.Packed, rest.Form)
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "%s: %d bytes, 1/%.1f of %d\n", p.Out, p.Packed, float64(p.Bytes)/float64(p.Packed), p.Bytes)
+	if p.Base != "" {
+		fmt.Fprintf(out, "unpacking it takes the model with SHA-256 %s\n", p.Base)
+	}
+	return nil
+}
+
+func unpackCommand() *cobra.Command {
+	var out, base string
+	cmd := &cobra.Command{
+		Use:   "unpack FILE",
+		Short: "Give back the .tflite file of a packed model",
+		Long: `Write the .tflite file that a packed model was made of, the same to the last bit.
+What it builds on, where it was packed with --base, is looked for in its folder.`,
+		Example: `  edgegateway unpack digits.pack
+  edgegateway unpack --base old/digits.tflite --out digits-2.tflite digits-2.pack`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if out == "" {
+				out = strings.TrimSuffix(args[0], filepath.Ext(args[0])) + ".tflite"
+			}
+			if same(args[0], out) || base != "" && same(base, out) {
+				return &exitError{exitUsage, errors.New("--out is the model itself")}
+			}
+			file, err := unpackModel(args[0], base)
+			if err != nil {
+				return invalid(err)
+			}
+			if err := writeWhole(out, file); err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s: %d bytes\n", out, len(file))
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&out, "out", "", "the file to write; by default FILE with .tflite in place of "+pack.Ext)
+	f.StringVar(&base, "base", "", "the model that it builds on, where that is not in its folder")
+	return cmd
+}
+
+func unpackModel(path, base string) ([]byte, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if !pack.Is(data) {
+		return nil, fmt.Errorf("%s: %w", path, pack.ErrFormat)
+	}
+	find := pack.Beside(path)
+	if base != "" {
+		find = func([32]byte) ([]byte, error) { return pack.ReadFile(base) }
+	}
+	file, err := pack.Unpack(data, find)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return file, nil
+}
