@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -19,7 +18,6 @@ import (
 	"edgegateway/infer"
 	"edgegateway/infer/compress"
 	"edgegateway/infer/train"
-	"edgegateway/internal/chart"
 )
 
 // training is one run of the command.
@@ -37,6 +35,7 @@ type training struct {
 	learn, hold, off *train.Dataset // learned from, chosen by (nil: none), judged by
 	all              *train.Dataset // as it was read, without what --test named
 	base             *train.Base
+	lesson           *lesson // of a teacher; nil: the labels alone
 }
 
 func trainCommand() *cobra.Command {
@@ -57,12 +56,19 @@ and the curves and confusion matrix as SVG and PNG. Ctrl-C writes the best so fa
 			return t.run(cmd.Context())
 		},
 	}
+	f := cmd.Flags()
+	f.StringVar(&t.head, "head", "", "train new last layers of this model")
+	f.StringVar(&t.cut, "cut", "", "with --head: the tensor whose values are the features; by default what the last dense layer takes")
+	t.add(cmd)
+	return cmd
+}
+
+// add declares the flags of a training, whatever it learns from.
+func (t *training) add(cmd *cobra.Command) {
 	t.data.add(cmd, "what to learn from")
 	f := cmd.Flags()
 	f.StringVar(&t.test, "test", "", "data of the same kind to judge by, in place of --split")
 	f.StringVar(&t.network, "network", "mlp", strings.Join(train.Presets, ", ")+", or a YAML file with layers")
-	f.StringVar(&t.head, "head", "", "train new last layers of this model")
-	f.StringVar(&t.cut, "cut", "", "with --head: the tensor whose values are the features; by default what the last dense layer takes")
 	f.Float64Var(&t.split, "split", 0.2, "the part of the data that only judges")
 	f.Float64Var(&t.val, "val", 0.1, "the part of the rest that chooses the best epoch; 0: the last is taken")
 	f.BoolVar(&t.byTime, "by-time", false, "judge by the latest samples, not by random ones")
@@ -81,7 +87,6 @@ and the curves and confusion matrix as SVG and PNG. Ctrl-C writes the best so fa
 	f.StringVar(&t.out, "out", "model.tflite", "the file to write")
 	f.StringVar(&t.cfg.Checkpoint, "checkpoint", "", "file that keeps the state after each epoch; by default OUT.checkpoint")
 	f.BoolVar(&t.resume, "resume", false, "go on from the checkpoint")
-	return cmd
 }
 
 func (t *training) run(ctx context.Context) error {
@@ -106,6 +111,12 @@ func (t *training) run(ctx context.Context) error {
 			return err
 		}
 	}
+	if t.lesson != nil {
+		if err := t.lesson.open(t); err != nil {
+			return err
+		}
+		defer t.lesson.teacher.Close()
+	}
 	net, err := t.build()
 	if err != nil {
 		return invalid(err)
@@ -123,6 +134,7 @@ func (t *training) run(ctx context.Context) error {
 		cfg.Optimizer.Rate /= 10
 		net = net.Aware()
 		tr = t.trainer(net, cfg)
+		tr.Teacher = tr.Teacher.Outside()
 		if stopped = tr.Run(ctx); stopped != nil && !errors.Is(stopped, context.Canceled) {
 			return invalid(stopped)
 		}
@@ -134,15 +146,12 @@ func (t *training) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	q, err := compress.Judge(rest, file, "", "", t.data.taskOf("auto", t.off), &compress.Samples{Set: raw}, nil)
+	q, err := t.judge(rest, file, raw)
 	if err != nil {
 		return fmt.Errorf("the exported model: %w", err)
 	}
-	if t.base == nil {
-		q.Baseline = compress.OneThreshold(t.learn, raw)
-	}
 	var alarm *alarm
-	if q.Task == compress.Reconstruction {
+	if q != nil && q.Task == compress.Reconstruction {
 		if alarm, err = t.alarm(rest, file); err != nil {
 			return err
 		}
@@ -153,8 +162,9 @@ func (t *training) run(ctx context.Context) error {
 	if err := t.report(history, q, alarm); err != nil {
 		return err
 	}
-	fmt.Fprintf(t.say, "%s: %.1f KB, run on %d samples it was not trained on: %s\n", t.out, float64(len(file))/1000, q.Samples, qualityLine(q))
-	if b := q.Baseline; b != nil {
+	fmt.Fprintf(t.say, "%s: %.1f KB, run on %d samples it was not trained on: %s\n", t.out, float64(len(file))/1000, raw.Len(), t.lesson.line(q))
+	if q != nil && q.Baseline != nil {
+		b := q.Baseline
 		fmt.Fprintf(t.say, "without a model, on the same samples: %q is right in %.2f %%, the order of %s alone has AUC %.4f\n", b.Rule, 100*b.Top1, b.Order, b.AUC)
 	}
 	if alarm != nil {
@@ -169,6 +179,24 @@ func (t *training) run(ctx context.Context) error {
 		return err
 	}
 	return nil
+}
+
+// judge runs the written file on what it was not trained on; nil where that has
+// no labels.
+func (t *training) judge(ctx context.Context, file []byte, raw *train.Dataset) (*compress.Quality, error) {
+	if t.lesson != nil {
+		if err := t.lesson.agree(file, raw); err != nil {
+			return nil, err
+		}
+	}
+	if raw.Labels == nil && raw.Targets == nil {
+		return nil, nil
+	}
+	q, err := compress.Judge(ctx, file, "", "", t.data.taskOf("auto", t.off), &compress.Samples{Set: raw}, nil)
+	if err == nil && t.base == nil && t.learn.Labels != nil {
+		q.Baseline = compress.OneThreshold(t.learn, raw)
+	}
+	return q, err
 }
 
 // load reads the data and divides it.
@@ -186,12 +214,19 @@ func (t *training) load(ctx context.Context) error {
 		in := g.Tensors[g.Inputs[0]].Shape
 		shape = train.Shape(in[min(1, len(in)):])
 	}
+	if t.lesson != nil {
+		var err error
+		if shape, err = t.lesson.read(); err != nil {
+			return err
+		}
+	}
 	d, err := t.data.load(ctx, shape, t.say)
 	if err != nil {
 		return err
 	}
+	t.lesson.order(d)
 	t.all = d
-	if d.Labels != nil && slices.Min(d.Labels) == slices.Max(d.Labels) {
+	if d.Labels != nil && slices.Min(d.Labels) == slices.Max(d.Labels) && !t.lesson.blind() {
 		return invalid(fmt.Errorf("%s: every one of its %d samples is of the class %q: there is nothing to tell apart; an autoencoder learns one kind alone (no --target, or samples without labels)", t.data.path, d.Len(), d.Classes[d.Labels[0]]))
 	}
 	if t.test != "" {
@@ -201,6 +236,7 @@ func (t *training) load(ctx context.Context) error {
 		if t.off, err = other.load(ctx, shape, io.Discard); err != nil {
 			return err
 		}
+		t.lesson.order(t.off)
 		if !slices.Equal(t.off.Features, d.Features) || !slices.Equal(t.off.Classes, d.Classes) || !slices.Equal(t.off.Shape, d.Shape) {
 			return invalid(fmt.Errorf("%s has other inputs or classes than %s", t.test, t.data.path))
 		}
@@ -212,6 +248,9 @@ func (t *training) load(ctx context.Context) error {
 		if t.learn, t.hold, err = t.learn.Split(t.val, t.byTime, t.cfg.Seed); err != nil {
 			return &exitError{exitUsage, fmt.Errorf("--val: %w", err)}
 		}
+	}
+	if t.lesson.blind() {
+		t.lesson.unlabel(t)
 	}
 	used := t.learn.Len()
 	for _, d := range []*train.Dataset{t.hold, t.off} {
@@ -266,9 +305,12 @@ func (t *training) extract(ctx context.Context) error {
 
 // build makes the network for the data.
 func (t *training) build() (*train.Network, error) {
-	outputs := t.learn.Width
-	if t.learn.Labels != nil {
+	outputs, classes := t.learn.Width, t.learn.Labels != nil
+	if classes {
 		outputs = len(t.learn.Classes)
+	}
+	if t.lesson.blind() {
+		outputs, classes = t.lesson.teacher.Width, !t.lesson.values
 	}
 	spec, err := train.Preset(t.network, t.learn.Shape, outputs)
 	switch ext := strings.ToLower(filepath.Ext(t.network)); {
@@ -285,7 +327,7 @@ func (t *training) build() (*train.Network, error) {
 		return nil, err
 	}
 	last := len(spec.Layers) - 1
-	if t.learn.Labels == nil && spec.Layers[last].Activation == "softmax" {
+	if !classes && spec.Layers[last].Activation == "softmax" {
 		spec.Layers[last].Activation = "" // values, not chances
 	}
 	net, err := train.New(spec, t.learn.Shape, outputs, t.cfg.Seed)
@@ -295,7 +337,7 @@ func (t *training) build() (*train.Network, error) {
 	if t.base == nil {
 		net.Normalise(t.learn)
 	}
-	if t.learn.Labels == nil && spec.Layers[last].Type == "dense" && net.Final() == "none" {
+	if !classes && spec.Layers[last].Type == "dense" && net.Final() == "none" {
 		net.OutNorm = t.learn.LearnOutNorm()
 	}
 	return net, nil
@@ -303,7 +345,7 @@ func (t *training) build() (*train.Network, error) {
 
 func (t *training) trainer(net *train.Network, cfg train.Config) *train.Trainer {
 	bar := newBar("training")
-	return &train.Trainer{Net: net, Config: cfg, Train: t.learn, Val: t.hold,
+	return &train.Trainer{Net: net, Config: cfg, Train: t.learn, Val: t.hold, Teacher: t.lesson.pupil(),
 		Step: func(done, of int, _ float64) { bar.step(done, of) },
 		Done: func(e train.Epoch) {
 			bar.end()
@@ -324,7 +366,7 @@ func (t *training) trainer(net *train.Network, cfg train.Config) *train.Trainer 
 func (t *training) export(ctx context.Context, net *train.Network) ([]byte, error) {
 	const by = "trained by edgegateway"
 	labels := t.learn.Classes
-	if t.learn.Labels != nil {
+	if t.learn.Labels != nil || t.lesson.blind() && !t.lesson.values {
 		net = net.TwoClasses()
 	}
 	if t.base != nil {
@@ -356,81 +398,4 @@ func (t *training) export(ctx context.Context, net *train.Network) ([]byte, erro
 		m = o.Model
 	}
 	return m.Write()
-}
-
-// alarm is from where on a reconstruction error is worth an alert: twice the
-// largest of all samples that were given, which are taken for good ones.
-type alarm struct {
-	When   float64          `json:"when_above"`
-	Clear  float64          `json:"clear_below"`
-	Scores *compress.Spread `json:"scores"`
-}
-
-func (t *training) alarm(ctx context.Context, file []byte) (*alarm, error) {
-	q, err := compress.Judge(ctx, file, "", "", compress.Reconstruction, &compress.Samples{Set: t.all}, nil)
-	if err != nil {
-		return nil, fmt.Errorf("the exported model: %w", err)
-	}
-	return &alarm{2 * q.Scores.Largest, q.Scores.Largest, q.Scores}, nil
-}
-
-func qualityLine(q *compress.Quality) string {
-	if q.Task == compress.Classes {
-		line := fmt.Sprintf("%.2f %% right", 100*q.Top1)
-		if q.Ranked {
-			line += fmt.Sprintf(", AUC %.4f", q.AUC)
-		}
-		return line
-	}
-	line := fmt.Sprintf("mean absolute error %.4g, root of the squared %.4g", q.MAE, q.RMSE)
-	if q.Task == compress.Forecast {
-		line += fmt.Sprintf(" (saying that nothing changes: %.4g)", q.Persistence)
-	}
-	return line
-}
-
-// report writes metrics and figures beside the model.
-func (t *training) report(history []train.Epoch, q *compress.Quality, a *alarm) error {
-	stem := strings.TrimSuffix(t.out, ".tflite")
-	text, err := json.MarshalIndent(struct {
-		Config  train.Config      `json:"config"`
-		History []train.Epoch     `json:"history"`
-		Test    *compress.Quality `json:"test"`
-		Alert   *alarm            `json:"alert,omitempty"`
-	}{t.cfg, history, q, a}, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := writeWhole(stem+".metrics.json", append(text, '\n')); err != nil {
-		return err
-	}
-	series := []chart.Series{{Name: "loss"}, {Name: "validation loss"}, {Name: "accuracy", Dash: true}, {Name: "validation accuracy", Dash: true}}
-	for _, e := range history {
-		for i, v := range []float64{e.Loss, e.ValLoss, e.Accuracy, e.ValAccuracy} {
-			series[i].Y = append(series[i].Y, v)
-		}
-	}
-	series = slices.DeleteFunc(series, func(s chart.Series) bool { return !slices.ContainsFunc(s.Y, func(v float64) bool { return v-v == 0 }) })
-	figures := map[string]*chart.Drawing{".curves": chart.Lines{Title: "Training of " + filepath.Base(stem), X: "epoch", Y: "loss, accuracy", Series: series}.Draw()}
-	if len(q.Confused) > 0 {
-		heat := chart.Heat{Title: "Answers of " + filepath.Base(stem), X: "answer", Y: "is", Rows: t.learn.Classes, Columns: t.learn.Classes, PerRow: true}
-		for _, row := range q.Confused {
-			var v []float64
-			for _, n := range row {
-				v = append(v, float64(n))
-			}
-			heat.Values = append(heat.Values, v)
-		}
-		figures[".confusion"] = heat.Draw()
-	}
-	for name, d := range figures {
-		png, err := d.PNG()
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(writeWhole(stem+name+".svg", d.SVG()), writeWhole(stem+name+".png", png)); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -54,6 +54,9 @@ func (t *Trainer) identity() string {
 	if t.Net.origin != nil {
 		h.Write(t.Net.origin.sum[:])
 	}
+	if p := t.Teacher; p != nil {
+		fmt.Fprintf(h, "%q %v %v %v %v", p.Name, p.Temperature, p.Alpha, p.Beta, p.Hints)
+	}
 	for _, d := range []*Dataset{t.Train, t.Val} {
 		if d == nil {
 			continue
@@ -72,7 +75,7 @@ func (t *Trainer) identity() string {
 // the old one or the new one.
 func (t *Trainer) save() error {
 	c := checkpoint{Of: t.identity(), History: t.History, Best: t.Best, BestAt: t.bestAt, Step: t.opt.step, BestW: t.best}
-	for _, p := range t.Net.Params() {
+	for _, p := range t.params() {
 		c.Params = append(c.Params, savedParam{p.Name, p.W, p.m, p.v, p.hold.zero, p.hold.group})
 	}
 	f, err := os.CreateTemp(filepath.Dir(t.Config.Checkpoint), ".checkpoint-*")
@@ -103,7 +106,7 @@ func (t *Trainer) resume() error {
 	if err != nil {
 		return fmt.Errorf("checkpoint %s: %w", t.Config.Checkpoint, err)
 	}
-	params := t.Net.Params()
+	params := t.params()
 	if c.Of != t.identity() || len(c.Params) != len(params) {
 		return fmt.Errorf("checkpoint %s is of another network, configuration or data; remove it to begin anew", t.Config.Checkpoint)
 	}

@@ -3,6 +3,7 @@ package train
 import (
 	"fmt"
 	"math"
+	"slices"
 )
 
 // A loss compares outputs with what they should be. Those of classes are
@@ -32,6 +33,9 @@ func lossFor(name string, n *Network, d *Dataset) (string, error) {
 	}
 	width := product(n.Out)
 	classes := len(d.Classes)
+	if known := []string{"cross_entropy", "binary_cross_entropy", "soft_cross_entropy", "mse"}; d.Labels == nil && d.Targets == nil && slices.Contains(known, name) {
+		return name, nil // a teacher says all there is to learn
+	}
 	switch name {
 	case "cross_entropy":
 		if final != "softmax" && final != "none" || d.Labels == nil {
@@ -70,9 +74,12 @@ func fromLogits(loss, final string) bool { return loss != "mse" && final != "non
 type batch struct {
 	n       int
 	x       []float32
-	labels  []int32   // class numbers, or
-	targets []float32 // width values a sample
-	weights []float32 // one a class; nil: all count alike
+	labels  []int32     // class numbers, or
+	targets []float32   // width values a sample
+	weights []float32   // one a class; nil: all count alike
+	soft    []float32   // what a teacher answers, width values a sample
+	inner   [][]float32 // of a teacher's tensors, one for each hint
+	answers [][]float32 // what both lie in
 }
 
 // target is what output j of sample i should be.

@@ -20,11 +20,13 @@ type Network struct {
 	OutNorm *Norm
 
 	layers []layer
-	names  []string   // of layers, for parameters and errors
-	wires  *wiring    // of a graph; nil for a row
-	origin *origin    // the model that From took; nil elsewhere
-	cannot error      // what it was made for and cannot be
-	fake   *fakeQuant // rounding, in quantization-aware training
+	names  []string     // of layers, for parameters and errors
+	wires  *wiring      // of a graph; nil for a row
+	origin *origin      // the model that From took; nil elsewhere
+	cannot error        // what it was made for and cannot be
+	fake   *fakeQuant   // rounding, in quantization-aware training
+	shapes []Shape      // of the layers' outputs, where the network is made of its Spec
+	taps   map[int]*tap // layers that a teacher's hints look at
 	x, y   []float32
 }
 
@@ -58,7 +60,7 @@ func New(spec Spec, in Shape, units int, seed uint64) (*Network, error) {
 				return nil, fmt.Errorf("layers[%d]: its output %v is more than %d values a sample", i, shape, maxValues)
 			}
 			n.layers = append(n.layers, l)
-			n.names = append(n.names, fmt.Sprintf("%d_%s", i, s.Type))
+			n.names, n.shapes = append(n.names, fmt.Sprintf("%d_%s", i, s.Type)), append(n.shapes, shape)
 			for _, p := range l.params() {
 				total += len(p.W)
 				p.Name = fmt.Sprintf("%d_%s/%s", i, s.Type, p.Name)
@@ -181,8 +183,11 @@ func (n *Network) forward(x []float32, count, upTo int, training bool) []float32
 	if n.wires != nil {
 		return n.wires.forward(n.layers[:upTo], x, count, training)
 	}
-	for _, l := range n.layers[:upTo] {
+	for i, l := range n.layers[:upTo] {
 		x = l.forward(x, count, training)
+		if tap := n.taps[i]; tap != nil {
+			tap.y, tap.used = x, false
+		}
 	}
 	return x
 }
@@ -199,6 +204,11 @@ func (n *Network) backward(dy []float32, count, upTo int) {
 		first++
 	}
 	for i := upTo - 1; i >= first; i-- {
+		if tap := n.taps[i]; tap != nil && tap.used {
+			for j, v := range tap.dy {
+				dy[j] += v
+			}
+		}
 		dy = n.layers[i].backward(dy, count, i > first)
 	}
 }

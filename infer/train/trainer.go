@@ -84,12 +84,13 @@ func (e Epoch) MarshalJSON() ([]byte, error) {
 
 // Trainer trains one network.
 type Trainer struct {
-	Net    *Network
-	Config Config
-	Train  *Dataset
-	Val    *Dataset                         // nil: none
-	Step   func(done, of int, loss float64) // after each batch; nil: nobody
-	Done   func(Epoch)                      // after each epoch; nil: nobody
+	Net     *Network
+	Config  Config
+	Train   *Dataset
+	Val     *Dataset                         // nil: none
+	Teacher *Teacher                         // what it learns from beside labels; nil: nobody
+	Step    func(done, of int, loss float64) // after each batch; nil: nobody
+	Done    func(Epoch)                      // after each epoch; nil: nobody
 	// Before is called before each step, the first being 0 of all that the epochs
 	// come to, resumed or not; nil: nobody. It may change weights and what they
 	// are held to.
@@ -110,6 +111,7 @@ type Trainer struct {
 	weights []float32
 	aug     *augmenter
 	dz      []float32
+	pupil   *pupil // nil without a teacher
 }
 
 // ErrDiverged is wrapped where the loss is no number any more.
@@ -118,6 +120,7 @@ var ErrDiverged = errors.New("the training diverged")
 // Run trains until the epochs are over, patience is, or ctx ends; the network
 // then has the best weights so far. An ended ctx is returned as its error.
 func (t *Trainer) Run(ctx context.Context) error {
+	defer func() { t.Net.taps = nil }()
 	if err := t.begin(); err != nil {
 		return err
 	}
@@ -170,7 +173,7 @@ func (t *Trainer) begin() error {
 		if product(d.Shape) != product(t.Net.In) {
 			return fmt.Errorf("data %s: inputs of %v, the network takes %v", d.Name, d.Shape, t.Net.In)
 		}
-		if d.Labels == nil && d.Targets == nil {
+		if d.Labels == nil && d.Targets == nil && (t.Teacher == nil || t.Teacher.Alpha < 1) {
 			return fmt.Errorf("data %s: has neither labels nor targets", d.Name)
 		}
 	}
@@ -181,6 +184,17 @@ func (t *Trainer) begin() error {
 	t.upTo = len(t.Net.layers)
 	if fromLogits(t.loss, t.Net.Final()) {
 		t.upTo--
+	}
+	if t.Teacher != nil {
+		if t.loss == "mse" && t.Train.Labels != nil {
+			return errors.New("loss mse: classes are distilled by a cross-entropy")
+		}
+		if t.pupil, err = newPupil(t.Teacher, t.Net, t.upTo, t.Config.Seed); err != nil {
+			return err
+		}
+		if err := t.pupil.meet(t.Train, t.Val); err != nil {
+			return err
+		}
 	}
 	// One output says yes above 0 where it is a logit, above a half elsewhere.
 	if t.yes = 0; t.loss == "mse" {
@@ -228,6 +242,12 @@ func (t *Trainer) epoch(ctx context.Context, e int) (Epoch, error) {
 		at := order[from:min(from+t.Config.Batch, n)]
 		t.load(t.Train, &b, at)
 		t.aug.apply(&b, r)
+		if t.pupil != nil {
+			if err := t.pupil.ask(&b, at, t.Config.Augment != (AugmentConfig{})); err != nil {
+				return Epoch{}, err
+			}
+			t.taught(&b)
+		}
 		if t.Before != nil {
 			t.Before(t.opt.step, t.Config.Epochs*((n+t.Config.Batch-1)/t.Config.Batch))
 		}
@@ -294,6 +314,16 @@ func (t *Trainer) load(d *Dataset, b *batch, at []int) {
 	}
 }
 
+// taught makes of a teacher's values what the network learns.
+func (t *Trainer) taught(b *batch) {
+	if n := t.Net.OutNorm; n != nil {
+		n.apply(b.soft, b.soft)
+	}
+}
+
+// params are all that an optimizer moves.
+func (t *Trainer) params() []*Param { return append(t.Net.Params(), t.pupil.params()...) }
+
 // reseed gives layers that draw numbers a new source.
 func (t *Trainer) reseed(r *rand.Rand) {
 	for _, l := range t.Net.layers {
@@ -307,8 +337,11 @@ func (t *Trainer) reseed(r *rand.Rand) {
 func (t *Trainer) step(b *batch, rate float64) (loss float64, right int) {
 	z := t.Net.forward(b.x, b.n, t.upTo, true)
 	t.dz = grow(t.dz, len(z))
-	loss = lossOf(t.loss, z, t.dz, b)
+	loss = t.lossOf(z, t.dz, b)
 	right = hits(z, b, t.yes)
+	if t.pupil != nil {
+		loss += t.pupil.hint(t.Net, b)
+	}
 	if loss-loss != 0 {
 		return loss, right
 	}
@@ -322,7 +355,7 @@ func (t *Trainer) step(b *batch, rate float64) (loss float64, right int) {
 			}
 		}
 	}
-	params := t.Net.Params()
+	params := t.params()
 	for _, p := range params {
 		p.bind()
 	}
@@ -378,9 +411,13 @@ func (t *Trainer) evaluate(d *Dataset) (loss, accuracy float64) {
 			at = append(at, i)
 		}
 		t.load(d, &b, at)
+		if t.pupil != nil {
+			t.pupil.val.recall(&b, at)
+			t.taught(&b)
+		}
 		z := t.Net.forward(b.x, b.n, t.upTo, false)
 		t.dz = grow(t.dz, len(z))
-		loss += lossOf(t.loss, z, t.dz, &b) * float64(b.n)
+		loss += t.lossOf(z, t.dz, &b) * float64(b.n)
 		right += hits(z, &b, t.yes)
 	}
 	accuracy = math.NaN()
@@ -395,7 +432,7 @@ func (t *Trainer) keepBest(ep Epoch) {
 	if t.Val == nil {
 		at = -float64(ep.Epoch) // the last is the best
 	}
-	params := t.Net.Params()
+	params := t.params()
 	held := changes(params)
 	if !(at < t.bestAt) && t.best != nil && held == t.holds {
 		return
@@ -415,7 +452,7 @@ func (t *Trainer) keepBest(ep Epoch) {
 }
 
 func (t *Trainer) restoreBest() {
-	params := t.Net.Params()
+	params := t.params()
 	if t.best == nil || changes(params) != t.holds {
 		return
 	}

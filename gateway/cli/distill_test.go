@@ -1,0 +1,153 @@
+package cli_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"edgegateway/internal/testkit"
+)
+
+// Pictures of bars: a student learns from a convolutional teacher and labels,
+// from its int8 form alone, and from a layer inside it.
+func TestDistill(t *testing.T) {
+	dir := t.TempDir()
+	learn, test := idx(t, dir, "train", 400, 0, false), idx(t, dir, "t10k", 150, 0, false)
+	net := write(t, dir, "teacher.yaml", `layers:
+  - {type: conv2d, filters: 8, kernel: 3, activation: relu}
+  - {type: max_pool}
+  - {type: flatten}
+  - {type: dense, units: 16, activation: relu}
+  - {type: dense, activation: softmax}
+`)
+	small := write(t, dir, "small.yaml", `layers:
+  - {type: flatten}
+  - {type: dense, units: 24, activation: relu}
+  - {type: dense, activation: softmax}
+`)
+	teacher, int8s := filepath.Join(dir, "teacher.tflite"), filepath.Join(dir, "teacher-int8.tflite")
+	done(t, "", "train", "--data", learn, "--test", test, "--network", net, "--epochs", "12", "--rate", "0.005", "--out", teacher)
+	done(t, "", "quantize", "--data", learn, "--out", int8s, teacher)
+	type distilled struct {
+		Distillation struct {
+			Teachers    []string
+			Alpha       float64
+			Same        float64 `json:"same_class"`
+			Unlabelled  bool
+			Hints       []string
+			Temperature float64
+		}
+		History []map[string]*float64
+	}
+	distill := func(out string, more ...string) (said string, d distilled) {
+		out = filepath.Join(dir, out)
+		said = done(t, "", append([]string{"distill", "--data", learn, "--test", test, "--network", small, "--epochs", "12", "--rate", "0.005", "--out", out}, more...)...)
+		b, err := os.ReadFile(strings.TrimSuffix(out, ".tflite") + ".metrics.json")
+		if err == nil {
+			err = json.Unmarshal(b, &d)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return said, d
+	}
+	said, d := distill("a.tflite", "--teacher", teacher)
+	if m := readFigures(t, filepath.Join(dir, "a.tflite")); m.Test.Top1 < 0.9 || m.Test.Samples != 150 {
+		t.Errorf("%+v", m.Test)
+	}
+	if d.Distillation.Same < 0.9 || d.Distillation.Alpha != 0.7 || d.Distillation.Temperature != 4 || !strings.Contains(said, "the class that its teacher says in ") {
+		t.Errorf("%+v\n%s", d.Distillation, said)
+	}
+	figure(t, filepath.Join(dir, "a.curves"))
+	// Two teachers, one of them int8, and no label.
+	_, d = distill("b.tflite", "--teacher", int8s, "--teacher", teacher, "--unlabelled")
+	if m := readFigures(t, filepath.Join(dir, "b.tflite")); m.Test.Top1 < 0.9 || d.Distillation.Alpha != 1 || len(d.Distillation.Teachers) != 2 || d.History[0]["accuracy"] != nil {
+		t.Errorf("%+v %+v", m.Test, d.Distillation)
+	}
+	// A tensor inside.
+	r := run(t, "", "distill", "--teacher", teacher, "--data", learn, "--network", small, "--hint", "1=gone", "--out", filepath.Join(dir, "c.tflite"))
+	_, names, ok := strings.Cut(r.stderr, `there are "`)
+	parts := strings.Split(names, `", "`)
+	if r.code != 3 || !ok || len(parts) < 4 {
+		t.Fatalf("%+v", r)
+	}
+	_, d = distill("c.tflite", "--teacher", teacher, "--shift", "1", "--hint", "1="+parts[3], "--beta", "0.1")
+	if d.Distillation.Same < 0.85 || len(d.Distillation.Hints) != 1 {
+		t.Errorf("%+v", d.Distillation)
+	}
+	gone := filepath.Join(dir, "gone.tflite")
+	for _, c := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{nil, 2, "--teacher is missing"},
+		{[]string{"--teacher", gone}, 3, "no such file"},
+		{[]string{"--teacher", teacher, "--alpha", "2"}, 2, "alpha: 2 is outside"},
+		{[]string{"--teacher", teacher, "--temperature", "0"}, 2, "temperature: 0 is outside"},
+		{[]string{"--teacher", teacher, "--hint", "first"}, 2, "is not LAYER=TENSOR"},
+		{[]string{"--teacher", teacher, "--hint", "9=" + parts[3]}, 3, "layer 9 is none of the network's 3"},
+		{[]string{"--teacher", teacher, "--pixels", "1..0"}, 2, "is no range"},
+		{[]string{"--teacher", testkit.Shared(t, "models/vww_96_float.tflite")}, 3, "the teacher tells 2 classes apart"},
+	} {
+		args := append([]string{"distill", "--data", learn, "--network", small, "--samples", "60", "--epochs", "1", "--out", filepath.Join(dir, "x.tflite")}, c.args...)
+		if r := run(t, "", args...); r.code != c.code || !strings.Contains(r.stderr, c.want) {
+			t.Errorf("%s: code %d, %s", c.args, r.code, r.stderr)
+		}
+	}
+}
+
+// Values: a table's forecast, from a teacher and from the targets, and from the
+// teacher alone; stopped by Ctrl-C and gone on with, to the same file.
+func TestDistillValues(t *testing.T) {
+	dir := t.TempDir()
+	data := testkit.Shared(t, "data/occupancy_train.csv")
+	teacher := filepath.Join(dir, "teacher.tflite")
+	with := func(command string, more ...string) []string {
+		return append([]string{command, "--data", data, "--target", "CO2", "--regression", "--drop", "Occupancy", "--samples", "1200"}, more...)
+	}
+	done(t, "", with("train", "--network", "forecast", "--epochs", "30", "--out", teacher)...)
+	small := write(t, dir, "small.yaml", "layers:\n  - {type: dense, units: 12, activation: relu}\n  - {type: dense}\n")
+	for _, more := range [][]string{nil, {"--unlabelled"}} {
+		out := filepath.Join(dir, "a.tflite")
+		said := done(t, "", append(with("distill", "--teacher", teacher, "--network", small, "--epochs", "30", "--rate", "0.01", "--out", out), more...)...)
+		if !strings.Contains(said, " away from its teacher on average") {
+			t.Error(said)
+		}
+		b, err := os.ReadFile(strings.TrimSuffix(out, ".tflite") + ".metrics.json")
+		var doc struct {
+			Test         struct{ R2 float64 }
+			Distillation struct {
+				Away float64 `json:"mean_difference"`
+			}
+		}
+		if err == nil {
+			err = json.Unmarshal(b, &doc)
+		}
+		if err != nil || doc.Test.R2 < 0.6 || doc.Distillation.Away <= 0 || doc.Distillation.Away > 150 {
+			t.Errorf("%v: %v %+v", more, err, doc)
+		}
+	}
+	command := func(out, epochs string, more ...string) []string {
+		return append(with("distill", "--teacher", teacher, "--network", small, "--epochs", epochs, "--out", filepath.Join(dir, out)), more...)
+	}
+	p := start(t, command("r.tflite", "1000000")...)
+	p.Line(`epoch 2 of`)
+	interrupt(t, p)
+	ran := len(readFigures(t, filepath.Join(dir, "r.tflite")).History)
+	all := fmt.Sprint(ran + 2)
+	if r := run(t, "", command("r.tflite", all, "--resume", "--temperature", "2")...); r.code != 3 || !strings.Contains(r.stderr, "another network, configuration or data") {
+		t.Errorf("at another temperature: %+v", r)
+	}
+	done(t, "", command("r.tflite", all, "--resume")...)
+	done(t, "", command("s.tflite", all)...)
+	a, errA := os.ReadFile(filepath.Join(dir, "r.tflite"))
+	b, errB := os.ReadFile(filepath.Join(dir, "s.tflite"))
+	if errA != nil || errB != nil || !bytes.Equal(a, b) {
+		t.Errorf("%d and %d bytes, the same: %v; %v %v", len(a), len(b), bytes.Equal(a, b), errA, errB)
+	}
+}
