@@ -36,13 +36,22 @@ func (s *judgedData) samples(ctx context.Context, m *model.Model, say io.Writer)
 	return s.made(m, func(shape train.Shape) (*train.Dataset, error) { return s.load(ctx, shape, say) })
 }
 
-// made gives the samples that load gives for the model's input.
-func (s *judgedData) made(m *model.Model, load func(train.Shape) (*train.Dataset, error)) (*compress.Samples, error) {
+// levels are what the bytes 0 and 255 of a picture stand for.
+func (s *judgedData) levels() (a, b float64, err error) {
 	low, high, ok := strings.Cut(s.pixels, "..")
 	a, errA := strconv.ParseFloat(low, 64)
 	b, errB := strconv.ParseFloat(high, 64)
 	if !ok || errA != nil || errB != nil || !(a < b) {
-		return nil, &exitError{exitUsage, fmt.Errorf("--pixels %q is no range such as -1..1", s.pixels)}
+		return 0, 0, &exitError{exitUsage, fmt.Errorf("--pixels %q is no range such as -1..1", s.pixels)}
+	}
+	return a, b, nil
+}
+
+// made gives the samples that load gives for the model's input.
+func (s *judgedData) made(m *model.Model, load func(train.Shape) (*train.Dataset, error)) (*compress.Samples, error) {
+	a, b, err := s.levels()
+	if err != nil {
+		return nil, err
 	}
 	g := m.Main()
 	if len(g.Inputs) != 1 {

@@ -79,7 +79,7 @@ configuration or a model that is missing or not right.`,
 	root.AddCommand(
 		runCommand(version), reloadCommand(), checkCommand(), schemaCommand(), subCommand(), publishCommand(), replayCommand(),
 		watchCommand(), modelCommand(), benchCommand(version), datasetCommand(), versionCommand(version), demoCommand(), trialCommand(), trainCommand(),
-		quantizeCommand(), evaluateCommand(), sensitivityCommand(), clusterCommand(), distillCommand(), packCommand(), unpackCommand(),
+		quantizeCommand(), evaluateCommand(), sensitivityCommand(), pruneCommand(), clusterCommand(), distillCommand(), packCommand(), unpackCommand(),
 	)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()

@@ -1,0 +1,272 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"edgegateway/infer"
+	"edgegateway/infer/compress"
+	"edgegateway/infer/model"
+)
+
+// pruning is one run of the command.
+type pruning struct {
+	data          judgedData
+	test          string // path of data to judge by, in place of half of the samples
+	task          string
+	model         string
+	out           string
+	cfg           compress.PruneConfig
+	quick, asJSON bool
+}
+
+// pruned is what the command says of what it made.
+type pruned struct {
+	Out string `json:"out"`
+	*compress.PruneReport
+	Models []compress.Evaluation `json:"models"` // before and after
+	MadeUp bool                  `json:"made_up,omitempty"`
+}
+
+func pruneCommand() *cobra.Command {
+	p := &pruning{cfg: compress.DefaultPrune()}
+	cmd := &cobra.Command{
+		Use:   "prune",
+		Short: "Take weights or whole channels out of a float model",
+		Long: `Make weights of a float .tflite 0, or take whole channels and neurons out of it
+(--pattern channels), with all that hangs on them: then the file and the time
+shrink, with the kernels that every runtime has. Zeros make a file smaller where it
+is zipped or packed.
+
+With --data half of the samples (no labels needed) say which channels are missed
+least, and what stays takes over what they said; the other half judges, or what
+--test names does. Without it made up inputs say so. The report shows the model
+before and after: quality, bytes, multiply-adds, and the time of every delegate on
+this box.`,
+		Example: `  edgegateway prune --model pretrainedResnet.tflite --pattern channels --macs 0.85 --data cifar10/ --pixels 0..255
+  edgegateway prune --model digits.tflite --sparsity 0.9 --out digits-90.tflite`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return p.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&p.model, "model", "", "the float .tflite")
+	f.StringVar(&p.cfg.Pattern, "pattern", p.cfg.Pattern, "what goes together: "+strings.Join(compress.Patterns, ", "))
+	f.Float64Var(&p.cfg.Sparsity, "sparsity", p.cfg.Sparsity, "the share of weights that becomes 0, or of channels that goes; 2:4 is half")
+	f.Float64Var(&p.cfg.MACs, "macs", 0, "with --pattern channels, in place of --sparsity: the share of multiply-adds that is left")
+	f.StringVar(&p.cfg.Scope, "scope", p.cfg.Scope, "global: where they count least; layer: the same share in each layer")
+	f.BoolVar(&p.cfg.Depthwise, "depthwise", false, "with --pattern unstructured: depthwise convolutions take part")
+	f.BoolVar(&p.cfg.Last, "last", false, "the layer that gives the answers takes part")
+	f.IntVar(&p.cfg.Least, "least", p.cfg.Least, "with --pattern channels: what a layer keeps at least")
+	f.IntVar(&p.cfg.Multiple, "multiple", p.cfg.Multiple, "with --pattern channels: what is kept is rounded up to a multiple of this")
+	f.StringVar(&p.test, "test", "", "data of the same kind to judge by, in place of half of --data")
+	f.StringVar(&p.task, "task", "auto", "what the answers are: auto, classes, regression, forecast, reconstruction")
+	f.BoolVar(&p.quick, "no-latency", false, "do not try the delegates")
+	f.StringVar(&p.out, "out", "", "the file to write; by default MODEL-pruned.tflite")
+	f.BoolVar(&p.asJSON, "json", false, "print JSON")
+	p.data.add(cmd, "samples that say what can go, and that judge")
+	completeWords(cmd, "pattern", compress.Patterns...)
+	completeWords(cmd, "scope", compress.Scopes...)
+	completeWords(cmd, "task", "auto", "classes", "regression", "forecast", "reconstruction")
+	return cmd
+}
+
+func (p *pruning) run(ctx context.Context, out, say io.Writer) error {
+	if p.model == "" {
+		return &exitError{exitUsage, errors.New("--model is missing: the float .tflite to prune")}
+	}
+	if err := p.cfg.Validate(); err != nil {
+		return &exitError{exitUsage, err}
+	}
+	low, high, err := p.data.levels()
+	if err != nil {
+		return err
+	}
+	if p.out, err = madeOf(p.model, p.out, "pruned"); err != nil {
+		return err
+	}
+	file, m, err := readModel(p.model)
+	if err != nil {
+		return err
+	}
+	var show steps
+	defer show.end()
+	made := &pruned{Out: p.out, MadeUp: p.data.path == ""}
+	job := compress.PruneJob{Config: p.cfg, Library: p.data.library, Progress: show.show, Samples: compress.Structured{N: 512, Seed: 1, Low: low, High: high}}
+	var judged *compress.Samples
+	if !made.MadeUp {
+		if job.Samples, judged, err = p.samples(ctx, m, say); err != nil {
+			return err
+		}
+	}
+	small, report, err := job.Run(ctx, m)
+	show.end()
+	if err != nil {
+		return p.failed(ctx, err)
+	}
+	made.PruneReport = report
+	after, err := small.Write()
+	if err != nil {
+		return invalid(err)
+	}
+	if made.Models, err = p.judge(ctx, file, after, judged, compress.Structured{N: 50, Seed: 2, Low: low, High: high}); err != nil {
+		return p.failed(ctx, err)
+	}
+	if err := writeWhole(p.out, after); err != nil {
+		return err
+	}
+	if !p.quick {
+		if err := p.time(ctx, made.Models); err != nil {
+			return err
+		}
+	}
+	if p.asJSON {
+		return printJSON(out, made)
+	}
+	return made.describe(out, p.cfg)
+}
+
+// samples are those that say what can go, and those that judge.
+func (p *pruning) samples(ctx context.Context, m *model.Model, say io.Writer) (look, judged *compress.Samples, err error) {
+	all, err := p.data.samples(ctx, m, say)
+	if err != nil {
+		return nil, nil, err
+	}
+	if p.test == "" {
+		look, judged = halves(all)
+		return look, judged, nil
+	}
+	other := p.data
+	other.path, other.dataSource.samples = p.test, 0
+	if judged, err = other.samples(ctx, m, io.Discard); err != nil {
+		return nil, nil, err
+	}
+	if !slices.Equal(judged.Set.Classes, all.Set.Classes) || !slices.Equal(judged.Set.Shape, all.Set.Shape) {
+		return nil, nil, invalid(fmt.Errorf("%s has other inputs or classes than %s", p.test, p.data.path))
+	}
+	return all, judged, nil
+}
+
+// judge says what both models are worth; without data they are compared on made
+// up inputs.
+func (p *pruning) judge(ctx context.Context, before, after []byte, judged *compress.Samples, madeUp compress.Inputs) (list []compress.Evaluation, err error) {
+	for k, file := range [][]byte{before, after} {
+		path := []string{p.model, p.out}[k]
+		e := compress.Evaluation{Name: strings.TrimSuffix(filepath.Base(path), ".tflite"), File: path}
+		cost, err := compress.CostOf(file)
+		if err != nil {
+			return nil, err
+		}
+		e.Cost = *cost
+		if judged != nil {
+			b := newBar("judging " + e.Name)
+			e.Quality, err = compress.Judge(ctx, file, "", p.data.library, p.data.taskOf(p.task, judged.Set), judged, b.step)
+			if b.end(); err != nil {
+				return nil, err
+			}
+			madeUp = judged
+		}
+		if k == 1 {
+			a, err := compress.Compare(ctx, before, after, [2]string{}, p.data.library, madeUp)
+			if err != nil {
+				return nil, err
+			}
+			e.Agreement = &a
+		}
+		list = append(list, e)
+	}
+	return list, nil
+}
+
+// rounds is how often delegates are tried with both files, in turns: what else
+// the box does then strikes both.
+const rounds = 3
+
+// time tries every delegate with both files; the fastest round counts.
+func (p *pruning) time(ctx context.Context, list []compress.Evaluation) error {
+	trial, err := childTrial()
+	if err != nil {
+		return err
+	}
+	done := waiting("trying the delegates")
+	defer done()
+	for range rounds {
+		for i := range list {
+			_, m, err := readModel(list[i].File)
+			if err != nil {
+				return err
+			}
+			report, err := trial(ctx, infer.TrialRequest{Library: p.data.library, File: list[i].File, Candidates: infer.Candidates(m)})
+			if ctx.Err() != nil {
+				return fmt.Errorf("stopped while the time was measured; %s is written", p.out)
+			}
+			if err != nil {
+				return invalid(fmt.Errorf("%s: %w", list[i].File, err))
+			}
+			list[i].Latency = fastest(list[i].Latency, report)
+		}
+	}
+	return nil
+}
+
+// fastest keeps the faster of two reports of each delegate.
+func fastest(a, b []infer.CandidateReport) []infer.CandidateReport {
+	for k := range b {
+		i := slices.IndexFunc(a, func(r infer.CandidateReport) bool { return r.Name == b[k].Name })
+		if i >= 0 && a[i].OK && (!b[k].OK || a[i].Micros < b[k].Micros) {
+			b[k] = a[i]
+		}
+	}
+	return b
+}
+
+func (p *pruning) failed(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("stopped before the model was proved: %s is not written", p.out)
+	}
+	return invalid(fmt.Errorf("%s: %w", p.model, err))
+}
+
+func (p *pruned) describe(out io.Writer, cfg compress.PruneConfig) error {
+	w := tabwriter.NewWriter(out, 2, 4, 2, ' ', 0)
+	if cfg.Pattern == "channels" {
+		fmt.Fprintln(w, "OP\tLAYER\tCHANNELS\tBEFORE\tWEIGHTS")
+	} else {
+		fmt.Fprintln(w, "OP\tLAYER\tWEIGHTS\tZEROS\tSHARE\tWHOLE")
+	}
+	for _, l := range p.Layers {
+		if cfg.Pattern == "channels" {
+			fmt.Fprintf(w, "%d\t%s\t%d\t%d\t%d\n", l.Op, l.Code, l.Channels[1], l.Channels[0], l.Weights)
+			continue
+		}
+		fmt.Fprintf(w, "%d\t%s\t%d\t%d\t%.2f %%\t%s\n", l.Op, l.Code, l.Weights, l.Zeros, 100*l.Share(), l.Whole)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "%d of %d weights are 0\n\n%s\n", p.Zeros, p.Weights, compress.Table(p.Models, false))
+	a, b := p.Models[0], p.Models[1]
+	fmt.Fprintf(out, "%s: %.1f times smaller, zipped %.1f times, %.2f times the multiply-adds",
+		p.Out, float64(a.Cost.Bytes)/float64(b.Cost.Bytes), float64(a.Cost.Zipped)/float64(b.Cost.Zipped), float64(b.Cost.MACs)/float64(max(a.Cost.MACs, 1)))
+	if _, us := b.Best(); us > 0 {
+		_, was := a.Best()
+		fmt.Fprintf(out, ", %.2f times as fast", was/us)
+	}
+	fmt.Fprintln(out)
+	if p.MadeUp {
+		fmt.Fprintln(out, "both were compared on made up inputs, a guess of what they are on real data: give --data")
+	}
+	for _, n := range p.Notes {
+		fmt.Fprintf(out, "note: %s\n", n)
+	}
+	return nil
+}

@@ -1,0 +1,79 @@
+package cli_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"edgegateway/infer/model"
+	"edgegateway/internal/testkit"
+)
+
+// Half of the multiply-adds of a model of a room's occupancy go: what is written
+// is as the report says, and both are judged on samples that did not choose.
+func TestPrune(t *testing.T) {
+	dir := t.TempDir()
+	data := testkit.Shared(t, "data/occupancy_train.csv")
+	float, out := filepath.Join(dir, "room.tflite"), filepath.Join(dir, "room-pruned.tflite")
+	done(t, "", "train", "--data", data, "--target", "Occupancy", "--samples", "1000", "--epochs", "3", "--out", float)
+	said := done(t, "", "prune", "--model", float, "--pattern", "channels", "--macs", "0.5", "--data", data, "--target", "Occupancy", "--samples", "400")
+	for _, want := range []string{"FULLY_CONNECTED", "room-pruned", "TOP1", "BEST TIME", "xnnpack:0", out + ": ", "times smaller", "times as fast"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("%q is not said:\n%s", want, said)
+		}
+	}
+	file, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := model.Read(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var units []int
+	for _, op := range m.Main().Ops {
+		if op.Code == "FULLY_CONNECTED" {
+			units = append(units, m.Main().Tensors[op.Inputs[1]].Shape[0])
+		}
+	}
+	if len(units) != 2 || units[0] >= 128 || units[0] < 60 || units[1] != 2 {
+		t.Errorf("units of the dense layers: %v", units)
+	}
+	var doc struct {
+		Weights, Zeros int
+		MadeUp         bool `json:"made_up"`
+		Notes          []string
+		Models         []struct {
+			Name, File string
+			Cost       struct{ Bytes int }
+			Agreement  *struct{ Top1 float64 }
+		}
+	}
+	text := done(t, "", "prune", "--model", float, "--sparsity", "0.5", "--no-latency", "--json", "--out", filepath.Join(dir, "b.tflite"))
+	if err := json.Unmarshal([]byte(text), &doc); err != nil || !doc.MadeUp || len(doc.Models) != 2 || doc.Models[1].Agreement == nil || doc.Models[1].Name != "b" {
+		t.Fatalf("%v: %s", err, text)
+	}
+	if doc.Zeros != (doc.Weights-2*128)/2 { // of the layer that does not give the answers
+		t.Errorf("%d of %d weights are 0", doc.Zeros, doc.Weights)
+	}
+	for _, c := range []struct {
+		args, want string
+		code       int
+	}{
+		{"prune", "--model is missing", 2},
+		{"prune --model " + float + " --sparsity 1.5", "a sparsity of 1.5 is outside", 2},
+		{"prune --model " + float + " --pattern half", `"half" is none of`, 2},
+		{"prune --model " + float + " --macs 0.5", "goes with pattern channels", 2},
+		{"prune --model " + float + " --pixels 1..0", "is no range", 2},
+		{"prune --model " + float + " --out " + float, "is the model itself", 2},
+		{"prune --model " + float + " --pattern channels --macs 0.001", "of the multiply-adds are left", 3},
+		{"prune --model " + dir + "/gone.tflite", "no such file", 3},
+		{"prune --model " + testkit.Shared(t, "models/vww_96_int8.tflite") + " --out " + dir + "/c.tflite", "give the float model", 3},
+	} {
+		if r := run(t, "", strings.Fields(c.args)...); r.code != c.code || !strings.Contains(r.stderr, c.want) {
+			t.Errorf("%s: code %d, %s", c.args, r.code, r.stderr)
+		}
+	}
+}
