@@ -38,11 +38,15 @@ func (c AugmentConfig) Validate() error {
 type augmenter struct {
 	cfg     AugmentConfig
 	h, w, c int
-	picture []float32
+	// What black and white are; brightness and noise are in halves of that.
+	low, high, half float32
+	picture         []float32
 }
 
 func newAugmenter(cfg AugmentConfig, d *Dataset) (*augmenter, error) {
 	a := &augmenter{cfg: cfg}
+	a.low, a.high = d.limits()
+	a.half = (a.high - a.low) / 2
 	if len(d.Shape) == 3 {
 		a.h, a.w, a.c = d.Shape[0], d.Shape[1], d.Shape[2]
 	} else if cfg.Shift > 0 || cfg.Flip || cfg.Crop > 0 || cfg.Brightness > 0 {
@@ -62,14 +66,14 @@ func (a *augmenter) apply(b *batch, r *rand.Rand) {
 			a.move(x, r)
 		}
 		if a.cfg.Brightness > 0 {
-			d := float32(2 * a.cfg.Brightness * (2*r.Float64() - 1))
+			d := a.half * float32(2*a.cfg.Brightness*(2*r.Float64()-1))
 			for j := range x {
-				x[j] = min(max(x[j]+d, -1), 1)
+				x[j] = min(max(x[j]+d, a.low), a.high)
 			}
 		}
 		if a.cfg.Noise > 0 {
 			for j := range x {
-				x[j] += float32(a.cfg.Noise * r.NormFloat64())
+				x[j] += a.half * float32(a.cfg.Noise*r.NormFloat64())
 			}
 		}
 	}

@@ -51,6 +51,9 @@ func (t *Trainer) identity() string {
 	}
 	h := sha256.New()
 	fmt.Fprintf(h, "%+v %+v %v %+v %+v %v", t.Net.Spec, c, t.Net.In, t.Net.Norm, t.Net.OutNorm, t.Net.fake != nil)
+	if t.Relative {
+		fmt.Fprint(h, "relative")
+	}
 	if t.Net.origin != nil {
 		h.Write(t.Net.origin.sum[:])
 	}
@@ -67,6 +70,9 @@ func (t *Trainer) identity() string {
 			h.Write(model.FloatBytes(v))
 		}
 		fmt.Fprint(h, d.Labels)
+		if low, high := d.limits(); low != -1 || high != 1 {
+			fmt.Fprint(h, low, high)
+		}
 	}
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }

@@ -8,13 +8,16 @@ import (
 
 // Dataset is labelled samples in memory. Pictures stay bytes until a batch of
 // them is used; the network sees byte/127.5 - 1, as the gateway gives pictures
-// to a float model.
+// to a float model, where Low and High do not say otherwise.
 type Dataset struct {
 	Name  string
 	Shape Shape // of one input
 
 	Pixels []byte    // pictures, one after the other, or
 	Values []float32 // numbers
+	// Low and High are what the bytes 0 and 255 of pictures are for the network;
+	// both 0: -1 and 1.
+	Low, High float64
 
 	// Labels are class numbers, with Classes their names; or Targets are Width
 	// values a sample.
@@ -52,6 +55,8 @@ func (d *Dataset) Check() error {
 		return fmt.Errorf("data %s: there is no sample", d.Name)
 	case d.Pixels != nil && len(d.Pixels)%size != 0 || d.Pixels == nil && len(d.Values)%size != 0:
 		return fmt.Errorf("data %s: not a whole number of samples of %v", d.Name, d.Shape)
+	case (d.Low != 0 || d.High != 0) && !(d.Low < d.High):
+		return fmt.Errorf("data %s: bytes from %v to %v are no range", d.Name, d.Low, d.High)
 	case d.Labels != nil && len(d.Labels) != n:
 		return fmt.Errorf("data %s: %d labels for %d samples", d.Name, len(d.Labels), n)
 	case d.Labels == nil && d.Targets != nil && len(d.Targets) != n*d.Width:
@@ -84,12 +89,27 @@ func (d *Dataset) Input(x []float32, i int) {
 		copy(x, d.Values[i*size:])
 		return
 	}
+	table, own := &pixel, [256]float32{}
+	if d.Low != 0 || d.High != 0 {
+		table = &own
+		for b := range table {
+			table[b] = float32(d.Low + (d.High-d.Low)*float64(b)/255)
+		}
+	}
 	for j, b := range d.Pixels[i*size : (i+1)*size] {
-		x[j] = pixel[b]
+		x[j] = table[b]
 	}
 }
 
-// pixel is what a network sees of a byte.
+// limits are what black and white are for the network.
+func (d *Dataset) limits() (low, high float32) {
+	if d.Pixels == nil || d.Low == 0 && d.High == 0 {
+		return -1, 1
+	}
+	return float32(d.Low), float32(d.High)
+}
+
+// pixel is what a network sees of a byte where nobody says otherwise.
 var pixel = func() (t [256]float32) {
 	for i := range t {
 		t[i] = float32(i)/127.5 - 1

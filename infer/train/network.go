@@ -244,7 +244,7 @@ func (n *Network) Normalise(d *Dataset) {
 		return
 	}
 	n.Norm = d.LearnNorm()
-	if d.Pixels != nil && n.takes() >= 0 {
+	if low, high := d.limits(); d.Pixels != nil && n.takes() >= 0 && low == -1 && high == 1 {
 		n.Norm = black(d.Shape[len(d.Shape)-1])
 	}
 }

@@ -88,8 +88,9 @@ func (c OptimizerConfig) rate(done float64, epochs int) float64 {
 
 // optimizer takes steps.
 type optimizer struct {
-	cfg  OptimizerConfig
-	step int
+	cfg      OptimizerConfig
+	step     int
+	relative bool // see Trainer.Relative
 }
 
 // The constants of Adam's paper, arXiv:1412.6980.
@@ -115,12 +116,33 @@ func (o *optimizer) take(params []*Param, rate float64) {
 		// Both corrections of the moments' start at 0 go into the rate and
 		// epsilon, as the paper's section 2 has it.
 		c1, c2 := 1-math.Pow(beta1, float64(o.step)), math.Sqrt(1-math.Pow(beta2, float64(o.step)))
-		s := adamStep{rate: float32(rate * c2 / c1), beta1: beta1, beta2: beta2, epsilon: float32(epsilon * c2)}
+		size := 1.0
+		if o.relative {
+			size = p.size()
+		}
+		s := adamStep{rate: float32(rate * size * c2 / c1), beta1: beta1, beta2: beta2, epsilon: float32(epsilon * c2)}
 		if o.cfg.Kind == "adamw" && p.Decay {
 			s.decay = float32(rate * o.cfg.Decay)
 		}
 		adam(p.W, p.G, p.m, p.v, s)
 	}
+}
+
+// size is the root of the mean square of what is not 0, in tenths, about which
+// Glorot's first weights are. Biases of 0 are to move too.
+func (p *Param) size() float64 {
+	sum, n := 0.0, 0
+	for _, w := range p.W {
+		if w != 0 {
+			sum += float64(w) * float64(w)
+			n++
+		}
+	}
+	least := 1e-4
+	if !p.Decay {
+		least = 0.1
+	}
+	return min(max(10*math.Sqrt(sum/float64(max(n, 1))), least), 100)
 }
 
 // sgd keeps its velocity in m.

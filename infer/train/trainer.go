@@ -94,8 +94,16 @@ type Trainer struct {
 	// Before is called before each step, the first being 0 of all that the epochs
 	// come to, resumed or not; nil: nobody. It may change weights and what they
 	// are held to.
-	Before  func(step, of int)
-	History []Epoch
+	Before func(step, of int)
+	// KeepStart has the weights that it begins with count as epoch 0, which stays
+	// the best where no epoch has less validation loss.
+	KeepStart bool
+	// Relative has Adam and AdamW move each array by its own size: a rate is that
+	// of weights of about 0.1, and as much less as others are smaller. In models
+	// whose batch norms are folded, layers differ a hundredfold (arXiv:1804.04235,
+	// section 8, has it for all).
+	Relative bool
+	History  []Epoch
 	// Best is the epoch whose weights the network has at the end: that of the
 	// least validation loss, else the last. Where weights become held to
 	// something else on the way, only the epochs since then count.
@@ -215,8 +223,13 @@ func (t *Trainer) begin() error {
 	if t.aug, err = newAugmenter(t.Config.Augment, t.Train); err != nil {
 		return err
 	}
-	t.opt.cfg = t.Config.Optimizer
+	t.opt.cfg, t.opt.relative = t.Config.Optimizer, t.Relative
 	t.bestAt = math.Inf(1)
+	if t.KeepStart && t.Val != nil && len(t.History) == 0 {
+		if loss, _ := t.evaluate(t.Val); loss-loss == 0 {
+			t.keepBest(Epoch{ValLoss: loss})
+		}
+	}
 	if t.Config.Checkpoint != "" {
 		return t.resume()
 	}

@@ -316,6 +316,41 @@ func TestAugment(t *testing.T) {
 	}
 }
 
+// Pictures whose bytes are other numbers are changed as much as those from -1
+// to 1.
+func TestAugmentLimits(t *testing.T) {
+	d := &Dataset{Shape: Shape{4, 4, 1}, Labels: []int32{0}, Classes: []string{"a"}}
+	for i := range 16 {
+		d.Pixels = append(d.Pixels, byte(16*i))
+	}
+	bytes := *d
+	bytes.Low, bytes.High = 0, 255
+	for seed := range uint64(20) {
+		var seen [2][]float32
+		for k, d := range []*Dataset{d, &bytes} {
+			a, err := newAugmenter(AugmentConfig{Shift: 1, Flip: true, Brightness: 0.4, Noise: 0.1}, d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var b batch
+			d.load(&b, []int{0})
+			a.apply(&b, rand.New(rand.NewPCG(seed, 0)))
+			seen[k] = b.x
+		}
+		for i, v := range seen[0] {
+			if want := (v + 1) * 127.5; math.Abs(float64(seen[1][i]-want)) > 1e-3 {
+				t.Fatalf("%v, want %v", seen[1], want)
+			}
+		}
+	}
+	if bytes.High = 0; bytes.Check() != nil {
+		t.Error("0 and 0 are -1 and 1")
+	}
+	if bytes.Low = 3; bytes.Check() == nil {
+		t.Error("from 3 to 0 is no range")
+	}
+}
+
 // Quantization-aware training keeps what the float network learned.
 func TestAware(t *testing.T) {
 	d, val := rings(2000, 1), rings(500, 2)
