@@ -14,18 +14,19 @@ import (
 type form byte
 
 const (
-	raw     form = iota
-	zipped       // zstd
-	symbols      // a list of values, and indexes into it under all contexts
-	quick        // the same under one context, for what is long
-	planes       // all first bytes of the elements, all second ones, each in a form
-	same         // as in the base
-	changed      // symbols, with the base's indexes among the contexts
-	differs      // what is other than in the base, in a form
+	raw       form = iota
+	zipped         // zstd
+	symbols        // a list of values, and indexes into it under all contexts
+	quick          // the same under one context, for what is long
+	planes         // all first bytes of the elements, all second ones, each in a form
+	scattered      // which elements are not the most frequent one, and those in a form
+	same           // as in the base
+	changed        // symbols, with the base's indexes among the contexts
+	differs        // what is other than in the base, in a form
 	forms
 )
 
-var formNames = [forms]string{"raw", "zstd", "codebook", "codebook", "planes", "unchanged", "changed indexes", "difference"}
+var formNames = [forms]string{"raw", "zstd", "codebook", "codebook", "planes", "scattered", "unchanged", "changed indexes", "difference"}
 
 var errCut = errors.New("it ends too early")
 
@@ -97,9 +98,9 @@ func (p *packer) plain(data []byte, width, row int) coded {
 			try(f, c.finish())
 		}
 	}
-	// A list of values that is nearly as long as the values themselves says
+	// A list of values that is nearly as long as the weights themselves says
 	// that they are not shared: what is alike are their signs and exponents.
-	if width > 1 && (!few || 4*len(l.keys) > len(l.at)) {
+	if width > 1 && (!few || 4*len(l.keys) > l.other) {
 		var all []byte
 		few := min(p.left, 1<<16) // neighbours say little here
 		q := packer{p.logistic, p.zip, few}
@@ -111,6 +112,9 @@ func (p *packer) plain(data []byte, width, row int) coded {
 		}
 		p.left -= few - q.left
 		try(planes, all)
+		if d := p.scattered(data, width, row); d != nil {
+			try(scattered, d)
+		}
 	}
 	return best
 }
@@ -226,6 +230,8 @@ func (u *unpacker) bytes(c coded, base []byte, size, width, row int) ([]byte, er
 		return l.bytes(width), nil
 	case planes:
 		return u.planes(c.data, size, width, row)
+	case scattered:
+		return u.scattered(c.data, size, width, row)
 	case same:
 		return base, nil
 	case differs:

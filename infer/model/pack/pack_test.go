@@ -184,6 +184,20 @@ func TestDeltas(t *testing.T) {
 	}
 }
 
+// Weights that were pruned but share no values are told by where they stand and
+// what they are: 3 bytes for each that is left, and little for the zeros.
+func TestPrunedAlone(t *testing.T) {
+	r := rand.New(rand.NewPCG(11, 12))
+	const n, left = 200 * 500, 0.05
+	_, parts, err := PackParts(fileOf(t, weights("w", 200, 500, sparse(r, dense(r, n), left))), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if most := int(n * (left*3.8 + 0.3/8)); parts[0].Form != "scattered" || parts[0].Packed > most {
+		t.Errorf("%+v, more than %d bytes", parts[0], most)
+	}
+}
+
 func TestPublicModels(t *testing.T) {
 	shared := os.Getenv("EDGEGATEWAY_SHARED")
 	if shared == "" {

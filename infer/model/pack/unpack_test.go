@@ -25,6 +25,7 @@ func small(t interface{ Fatal(...any) }) (file, base []byte) {
 		return []constant{
 			weights("shared", 10, 20, w),
 			weights("dense", 8, 30, append([]float32{first}, dense(rand.New(rand.NewPCG(9, 9)), 239)...)),
+			weights("pruned", 12, 20, sparse(rand.New(rand.NewPCG(9, 7)), dense(rand.New(rand.NewPCG(9, 7)), 240), 0.1)),
 			{"text", model.Uint8, []int{len(text)}, text},
 			{"int8", model.Int8, []int{50}, bytesOf(rand.New(rand.NewPCG(9, 8)), 50)},
 		}
