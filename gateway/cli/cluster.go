@@ -6,27 +6,34 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"edgegateway/infer/compress"
+	"edgegateway/infer/model"
+	"edgegateway/infer/train"
 )
 
 // clustering is one run of the command.
 type clustering struct {
-	data   judgedData
-	model  string
-	out    string
-	cfg    compress.ClusterConfig
-	asJSON bool
+	data       judgedData
+	test       string // path of data to judge by, in place of half of the samples
+	model      string
+	out        string
+	cfg        compress.ClusterConfig
+	tune       compress.Tune
+	unlabelled bool
+	asJSON     bool
 }
 
 // clustered is what the command says of what it made.
 type clustered struct {
 	Out string `json:"out"`
 	*compress.ClusterReport
+	Epochs    []train.Epoch        `json:"epochs,omitempty"`  // of the shared values
 	Cost      [2]*compress.Cost    `json:"cost"`              // before and after
 	Quality   [2]*compress.Quality `json:"quality,omitempty"` // likewise, with labelled data
 	Agreement compress.Agreement   `json:"agreement"`
@@ -34,17 +41,19 @@ type clustered struct {
 }
 
 func clusterCommand() *cobra.Command {
-	c := &clustering{cfg: compress.DefaultCluster()}
+	c := &clustering{cfg: compress.DefaultCluster(), tune: compress.DefaultTune()}
+	c.tune.Config.Epochs = 0
 	cmd := &cobra.Command{
 		Use:   "cluster",
 		Short: "Make the weights of a float model share few values",
 		Long: `Make the weights of each convolution and dense layer of a float .tflite share few
 values, found by k-means. What is 0, as in a pruned model, stays 0; biases stay as
 they are. The file is as large as before: it gains where it is zipped or packed.
-What is written was run beside the model that it was made of: on --data, else on
-made up inputs.`,
+With --epochs the shared values and the biases are trained on half of --data, and the
+other half judges, or what --test names does. What is written was run beside the model
+that it was made of: on that, else on made up inputs.`,
 		Example: `  edgegateway cluster --model digits.tflite --clusters 16 --out digits-16.tflite
-  edgegateway cluster --model pretrainedResnet.tflite --clusters 32 --data cifar10/ --pixels 0..255`,
+  edgegateway cluster --model pretrainedResnet.tflite --clusters 32 --data cifar10/ --pixels 0..255 --epochs 5`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
@@ -56,6 +65,12 @@ made up inputs.`,
 	f.BoolVar(&c.cfg.PerChannel, "per-channel", false, "so many values for each output channel, not for the layer")
 	f.StringVar(&c.cfg.Method, "method", c.cfg.Method, "linear: k-means from evenly spaced centres; optimal: the least squared error there is")
 	f.StringVar(&c.out, "out", "", "the file to write; by default MODEL-clustered.tflite")
+	f.IntVar(&c.tune.Config.Epochs, "epochs", 0, "so many epochs of training on --data, in which weights go on sharing values and 0 stays 0")
+	f.Float64Var(&c.tune.Config.Optimizer.Rate, "rate", c.tune.Config.Optimizer.Rate, "with --epochs: the learning rate")
+	f.IntVar(&c.tune.Config.Batch, "batch", c.tune.Config.Batch, "with --epochs: samples a step")
+	f.Uint64Var(&c.tune.Config.Seed, "seed", c.tune.Config.Seed, "with --epochs: the same seed gives the same weights")
+	f.BoolVar(&c.unlabelled, "unlabelled", false, "with --epochs: learn what the model itself answered, not labels")
+	f.StringVar(&c.test, "test", "", "data of the same kind to judge by, in place of half of --data")
 	f.BoolVar(&c.asJSON, "json", false, "print JSON")
 	c.data.add(cmd, "samples to judge and compare with")
 	completeWords(cmd, "method", compress.ClusterMethods...)
@@ -68,6 +83,13 @@ func (c *clustering) run(ctx context.Context, out, say io.Writer) error {
 	}
 	if err := c.cfg.Validate(); err != nil {
 		return &exitError{exitUsage, err}
+	}
+	tuned := c.tune.Config.Epochs != 0
+	if err := c.tune.Config.Validate(); tuned && err != nil {
+		return &exitError{exitUsage, err}
+	}
+	if tuned && c.data.path == "" {
+		return &exitError{exitUsage, errors.New("--epochs trains on --data, which is missing")}
 	}
 	var err error
 	if c.out, err = madeOf(c.model, c.out, "clustered"); err != nil {
@@ -83,7 +105,7 @@ func (c *clustering) run(ctx context.Context, out, say io.Writer) error {
 	if c.data.path == "" {
 		made.MadeUp = true
 	} else {
-		if samples, err = c.data.samples(ctx, m, say); err != nil {
+		if samples, err = c.samples(ctx, m, say, tuned); err != nil {
 			return err
 		}
 		inputs = samples
@@ -93,6 +115,14 @@ func (c *clustering) run(ctx context.Context, out, say io.Writer) error {
 		return invalid(fmt.Errorf("%s: %w", c.model, err))
 	}
 	made.ClusterReport = report
+	var stopped error
+	if tuned {
+		if shared, stopped, err = c.train(ctx, file, shared, made, say); err != nil {
+			return c.failed(ctx, err)
+		}
+		// What was trained is worth its file though the user wants to go.
+		ctx = context.WithoutCancel(ctx)
+	}
 	after, err := shared.Write()
 	if err != nil {
 		return invalid(err)
@@ -117,9 +147,64 @@ func (c *clustering) run(ctx context.Context, out, say io.Writer) error {
 		return err
 	}
 	if c.asJSON {
-		return printJSON(out, made)
+		err = printJSON(out, made)
+	} else {
+		err = made.describe(out)
 	}
-	return made.describe(out)
+	if err == nil && stopped != nil {
+		fmt.Fprintln(say, "stopped: this is the best so far")
+		return stopped
+	}
+	return err
+}
+
+// samples are those that judge; where the shared values are trained on the
+// others, these go to c.tune.
+func (c *clustering) samples(ctx context.Context, m *model.Model, say io.Writer, tuned bool) (judged *compress.Samples, err error) {
+	all, err := c.data.samples(ctx, m, say)
+	if err != nil || !tuned && c.test == "" {
+		return all, err
+	}
+	learn := all
+	if c.test == "" {
+		learn, judged = halves(all)
+	} else {
+		other := c.data
+		other.path, other.dataSource.samples = c.test, 0
+		if judged, err = other.samples(ctx, m, io.Discard); err != nil {
+			return nil, err
+		}
+		if !slices.Equal(judged.Set.Classes, all.Set.Classes) || !slices.Equal(judged.Set.Shape, all.Set.Shape) {
+			return nil, invalid(fmt.Errorf("%s has other inputs or classes than %s", c.test, c.data.path))
+		}
+	}
+	c.tune.Low, c.tune.High, c.tune.Library = learn.Low, learn.High, c.data.library
+	c.tune.Task = c.data.taskOf("auto", learn.Set)
+	if c.tune.Learn, c.tune.Val, err = learn.Set.Split(0.1, false, c.tune.Config.Seed); err != nil {
+		return nil, &exitError{exitUsage, fmt.Errorf("--data: %w", err)}
+	}
+	return judged, nil
+}
+
+// train moves the shared values. stopped is the error of an ended ctx, beside
+// the best so far.
+func (c *clustering) train(ctx context.Context, file []byte, m *model.Model, made *clustered, say io.Writer) (out *model.Model, stopped, err error) {
+	if c.unlabelled {
+		c.tune.Teacher, c.tune.Task = file, ""
+	}
+	var show steps
+	defer show.end()
+	c.tune.Shared = c.cfg.Clusters
+	c.tune.Progress = show.show
+	c.tune.Epoch = func(e train.Epoch) {
+		show.end()
+		made.Epochs = append(made.Epochs, e)
+		fmt.Fprintf(say, "epoch %d of %d: loss %.4f, validation loss %.4f\n", e.Epoch, c.tune.Config.Epochs, e.Loss, e.ValLoss)
+	}
+	if out, err = c.tune.Run(ctx, m); out == nil {
+		return nil, nil, err
+	}
+	return out, err, made.Measure(out)
 }
 
 func (c *clustering) failed(ctx context.Context, err error) error {

@@ -53,6 +53,15 @@ func TestCluster(t *testing.T) {
 	if layers != 2 {
 		t.Errorf("%d dense layers", layers)
 	}
+	// Trained further it says each epoch, and is judged by the other half.
+	trained := run(t, "", "cluster", "--model", float, "--clusters", "3", "--data", data, "--target", "Occupancy", "--samples", "800", "--epochs", "3", "--out", filepath.Join(dir, "t.tflite"))
+	if trained.code != 0 || !strings.Contains(trained.stderr, "epoch 3 of 3") || !strings.Contains(trained.stdout, "of 400 samples") {
+		t.Errorf("%+v", trained)
+	}
+	trained = run(t, "", "cluster", "--model", float, "--clusters", "3", "--data", data, "--target", "Occupancy", "--samples", "400", "--test", testkit.Shared(t, "data/occupancy_test.csv"), "--epochs", "2", "--unlabelled", "--out", filepath.Join(dir, "u.tflite"))
+	if trained.code != 0 || !strings.Contains(trained.stdout, "of 2665 samples") {
+		t.Errorf("%+v", trained)
+	}
 	var doc struct {
 		Out     string
 		Layers  []struct{ Weights, Values int }
@@ -70,6 +79,8 @@ func TestCluster(t *testing.T) {
 		{"cluster", "--model is missing", 2},
 		{"cluster --model " + float + " --clusters 1", "clusters: 1 is outside", 2},
 		{"cluster --model " + float + " --method best", `"best" is none of`, 2},
+		{"cluster --model " + float + " --epochs 2", "--epochs trains on --data", 2},
+		{"cluster --model " + float + " --epochs -2 --data " + data, "epochs: -2 is outside", 2},
 		{"cluster --model " + float + " --out " + float, "is the model itself", 2},
 		{"cluster --model " + dir + "/gone.tflite", "no such file", 3},
 		{"cluster --model " + testkit.Shared(t, "models/vww_96_int8.tflite") + " --out " + dir + "/c.tflite", "give the float model", 3},

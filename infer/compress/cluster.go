@@ -63,6 +63,8 @@ type ClusteredLayer struct {
 	// share of the root of the mean squared weight.
 	RMS      float64 `json:"rms_error"`
 	Relative float64 `json:"relative_error"`
+
+	old []float32
 }
 
 // Cluster makes the weights of convolutions and dense layers share few values:
@@ -108,7 +110,7 @@ func Cluster(m *model.Model, cfg ClusterConfig) (*model.Model, *ClusterReport, e
 		if !cfg.PerChannel {
 			groups = []stretch{{run: len(v), step: len(v), n: 1}}
 		}
-		l := ClusteredLayer{Op: i, Code: op.Code, Name: t.Name, Weights: len(v), Before: distinct(old)}
+		l := ClusteredLayer{Op: i, Code: op.Code, Name: t.Name, Weights: len(v), Before: distinct(old), old: old}
 		plain := 0
 		for _, at := range groups {
 			n, asked := share(v, at, cfg)
@@ -120,7 +122,7 @@ func Cluster(m *model.Model, cfg ClusterConfig) (*model.Model, *ClusterReport, e
 		if plain > 0 {
 			r.Notes = append(r.Notes, fmt.Sprintf("op %d %s is shared by k-means: %d weights are too many for the table of the optimum", i, op.Code, len(v)/len(groups)))
 		}
-		l.measure(old, v)
+		l.measure(v)
 		t.Buffer = model.FloatBytes(v)
 		r.Layers = append(r.Layers, l)
 	}
@@ -207,11 +209,32 @@ func share(v []float32, at stretch, cfg ClusterConfig) (clusters int, asked bool
 	return clusters, asked
 }
 
+// Measure counts values and errors anew, of the model that Cluster gave as
+// training has changed it since.
+func (r *ClusterReport) Measure(m *model.Model) error {
+	g := m.Main()
+	for i := range r.Layers {
+		l := &r.Layers[i]
+		if l.Op >= len(g.Ops) || g.Ops[l.Op].Code != l.Code {
+			return fmt.Errorf("op %d of the model is no %s: it is another model", l.Op, l.Code)
+		}
+		v, err := g.Tensors[g.Ops[l.Op].Inputs[1]].Floats()
+		if err != nil {
+			return fmt.Errorf("op %d %s: %w", l.Op, l.Code, err)
+		}
+		if len(v) != l.Weights {
+			return fmt.Errorf("op %d %s has %d weights, not %d: it is another model", l.Op, l.Code, len(v), l.Weights)
+		}
+		l.measure(v)
+	}
+	return nil
+}
+
 // measure counts values and errors.
-func (l *ClusteredLayer) measure(old, now []float32) {
-	l.Distinct = distinct(now)
+func (l *ClusteredLayer) measure(now []float32) {
+	l.Distinct, l.Zeros = distinct(now), 0
 	sq, all := 0.0, 0.0
-	for i, x := range old {
+	for i, x := range l.old {
 		if x == 0 {
 			l.Zeros++
 		}
@@ -219,7 +242,7 @@ func (l *ClusteredLayer) measure(old, now []float32) {
 		sq += d * d
 		all += float64(x) * float64(x)
 	}
-	l.RMS = math.Sqrt(sq / float64(len(old)))
+	l.RMS = math.Sqrt(sq / float64(len(now)))
 	if all > 0 {
 		l.Relative = math.Sqrt(sq / all)
 	}
