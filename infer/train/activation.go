@@ -48,18 +48,14 @@ func (l *activation) backward(dy []float32, _ int, _ bool) []float32 {
 	l.dx = grow(l.dx, len(dy))
 	switch l.kind {
 	case "relu":
+		y, dx := l.y[:len(dy)], l.dx[:len(dy)]
 		for i, d := range dy {
-			l.dx[i] = 0
-			if l.y[i] > 0 {
-				l.dx[i] = d
-			}
+			dx[i] = math.Float32frombits(math.Float32bits(d) & above0(y[i]))
 		}
 	case "relu6":
+		y, dx := l.y[:len(dy)], l.dx[:len(dy)]
 		for i, d := range dy {
-			l.dx[i] = 0
-			if l.y[i] > 0 && l.y[i] < 6 {
-				l.dx[i] = d
-			}
+			dx[i] = math.Float32frombits(math.Float32bits(d) & above0(y[i]) & below6(y[i]))
 		}
 	case "sigmoid":
 		for i, d := range dy {
@@ -82,6 +78,14 @@ func (l *activation) backward(dy []float32, _ int, _ bool) []float32 {
 		}
 	}
 	return l.dx
+}
+
+// above0 and below6 are all ones where a value that is not negative is above 0,
+// or below 6, and 0 elsewhere. Which it is no processor can guess, and a wrong
+// guess takes it as long as twenty of these.
+func above0(v float32) uint32 { return ^uint32(int32(math.Float32bits(v)-1) >> 31) }
+func below6(v float32) uint32 {
+	return uint32(int32(math.Float32bits(v)-math.Float32bits(6)) >> 31)
 }
 
 func (l *activation) params() []*Param { return nil }

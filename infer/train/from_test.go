@@ -312,3 +312,44 @@ func TestFromKeepsNamesAndCheckpoints(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// BenchmarkFrom is a step of training a ds-cnn, as New makes it and as From
+// reads what it exported.
+func BenchmarkFrom(b *testing.B) {
+	in := Shape{28, 28, 1}
+	spec, err := Preset("ds-cnn", in, 10)
+	if err != nil {
+		b.Fatal(err)
+	}
+	made, err := New(spec, in, 10, 1)
+	if err != nil {
+		b.Fatal(err)
+	}
+	m, err := made.Export("ds-cnn", nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for i := range spec.Layers {
+		spec.Layers[i].BatchNorm = false
+	}
+	folded, err := New(spec, in, 10, 1)
+	if err != nil {
+		b.Fatal(err)
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	d := &Dataset{Name: "noise", Shape: in, Values: random(r, 32*product(in)), Classes: make([]string, 10)}
+	for range 32 {
+		d.Labels = append(d.Labels, int32(r.IntN(10)))
+	}
+	for _, c := range []struct {
+		name string
+		net  *Network
+	}{{"New", made}, {"New without batch norms", folded}, {"From", imported(b, m)}} {
+		b.Run(c.name, func(b *testing.B) {
+			cfg := DefaultConfig()
+			cfg.Epochs, cfg.Batch = b.N, 32
+			b.ResetTimer()
+			run(b, &Trainer{Net: c.net, Config: cfg, Train: d})
+		})
+	}
+}

@@ -243,3 +243,16 @@ func graphGradients(t *testing.T, n *Network, b *batch) {
 		}
 	}
 }
+
+// The gradient of relu passes where it let its value pass, and nowhere else.
+func TestKinks(t *testing.T) {
+	for _, v := range []float32{0, 1e-45, 1e-38, 1, 5.9999995, 6} {
+		for kind, want := range map[string]bool{"relu": v > 0, "relu6": v > 0 && v < 6} {
+			l := &activation{kind: kind, width: 1}
+			l.forward([]float32{v}, 1, true)
+			if got := l.backward([]float32{-3}, 1, true)[0]; got != map[bool]float32{true: -3}[want] {
+				t.Errorf("%s at %v: %v", kind, v, got)
+			}
+		}
+	}
+}
