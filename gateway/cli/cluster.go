@@ -26,6 +26,7 @@ type clustering struct {
 	cfg        compress.ClusterConfig
 	tune       compress.Tune
 	unlabelled bool
+	biases     bool
 	asJSON     bool
 }
 
@@ -33,11 +34,12 @@ type clustering struct {
 type clustered struct {
 	Out string `json:"out"`
 	*compress.ClusterReport
-	Epochs    []train.Epoch        `json:"epochs,omitempty"`  // of the shared values
-	Cost      [2]*compress.Cost    `json:"cost"`              // before and after
-	Quality   [2]*compress.Quality `json:"quality,omitempty"` // likewise, with labelled data
-	Agreement compress.Agreement   `json:"agreement"`
-	MadeUp    bool                 `json:"made_up,omitempty"` // the inputs that they agree on
+	Biases    *compress.SharedBiases `json:"biases,omitempty"`
+	Epochs    []train.Epoch          `json:"epochs,omitempty"`  // of the shared values
+	Cost      [2]*compress.Cost      `json:"cost"`              // before and after
+	Quality   [2]*compress.Quality   `json:"quality,omitempty"` // likewise, with labelled data
+	Agreement compress.Agreement     `json:"agreement"`
+	MadeUp    bool                   `json:"made_up,omitempty"` // the inputs that they agree on
 }
 
 func clusterCommand() *cobra.Command {
@@ -64,11 +66,13 @@ that it was made of: on that, else on made up inputs.`,
 	f.IntVar(&c.cfg.Clusters, "clusters", c.cfg.Clusters, "at most so many values a layer; 0 in a pruned layer is one of them")
 	f.BoolVar(&c.cfg.PerChannel, "per-channel", false, "so many values for each output channel, not for the layer")
 	f.StringVar(&c.cfg.Method, "method", c.cfg.Method, "linear: k-means from evenly spaced centres; optimal: the least squared error there is")
+	f.BoolVar(&c.biases, "biases", false, "at the end the biases of a layer share as many values too")
 	f.StringVar(&c.out, "out", "", "the file to write; by default MODEL-clustered.tflite")
 	f.IntVar(&c.tune.Config.Epochs, "epochs", 0, "so many epochs of training on --data, in which weights go on sharing values and 0 stays 0")
 	f.Float64Var(&c.tune.Config.Optimizer.Rate, "rate", c.tune.Config.Optimizer.Rate, "with --epochs: the learning rate")
 	f.IntVar(&c.tune.Config.Batch, "batch", c.tune.Config.Batch, "with --epochs: samples a step")
 	f.Uint64Var(&c.tune.Config.Seed, "seed", c.tune.Config.Seed, "with --epochs: the same seed gives the same weights")
+	f.IntVar(&c.tune.Config.Augment.Shift, "shift", 0, "with --epochs, of pictures: up to so many pixels to any side")
 	f.BoolVar(&c.unlabelled, "unlabelled", false, "with --epochs: learn what the model itself answered, not labels")
 	f.StringVar(&c.test, "test", "", "data of the same kind to judge by, in place of half of --data")
 	f.BoolVar(&c.asJSON, "json", false, "print JSON")
@@ -122,6 +126,11 @@ func (c *clustering) run(ctx context.Context, out, say io.Writer) error {
 		}
 		// What was trained is worth its file though the user wants to go.
 		ctx = context.WithoutCancel(ctx)
+	}
+	if c.biases {
+		if shared, made.Biases, err = compress.ShareBiases(shared, c.cfg); err != nil {
+			return c.failed(ctx, err)
+		}
 	}
 	after, err := shared.Write()
 	if err != nil {
@@ -236,6 +245,9 @@ func (c *clustered) describe(out io.Writer) error {
 	}
 	if err := w.Flush(); err != nil {
 		return err
+	}
+	if r := c.Biases; r != nil {
+		fmt.Fprintf(out, "%d biases have %d values, before %d\n", r.Biases, r.Values, r.Before)
 	}
 	a, b := c.Cost[0], c.Cost[1]
 	fmt.Fprintf(out, "%s: %d bytes, zipped %d; before %d, zipped %d (%.1f times)\n", c.Out, b.Bytes, b.Zipped, a.Bytes, a.Zipped, float64(a.Zipped)/float64(b.Zipped))

@@ -72,6 +72,9 @@ func TestCluster(t *testing.T) {
 	if err := json.Unmarshal([]byte(text), &doc); err != nil || len(doc.Layers) != 2 || !doc.MadeUp || doc.Layers[0].Values < 5 {
 		t.Errorf("%v: %s", err, text)
 	}
+	if said := done(t, "", "cluster", "--model", float, "--clusters", "4", "--biases", "--out", filepath.Join(dir, "e.tflite")); !strings.Contains(said, " biases have ") {
+		t.Error(said)
+	}
 	for _, c := range []struct {
 		args, want string
 		code       int
