@@ -15,6 +15,7 @@ import (
 	"edgegateway/infer"
 	"edgegateway/infer/compress"
 	"edgegateway/infer/model"
+	"edgegateway/infer/train"
 )
 
 // pruning is one run of the command.
@@ -25,6 +26,9 @@ type pruning struct {
 	model         string
 	out           string
 	cfg           compress.PruneConfig
+	tune          compress.Tune
+	parts         int
+	unlabelled    bool
 	quick, asJSON bool
 }
 
@@ -37,7 +41,8 @@ type pruned struct {
 }
 
 func pruneCommand() *cobra.Command {
-	p := &pruning{cfg: compress.DefaultPrune()}
+	p := &pruning{cfg: compress.DefaultPrune(), tune: compress.DefaultTune()}
+	p.tune.Config.Epochs = 0
 	cmd := &cobra.Command{
 		Use:   "prune",
 		Short: "Take weights or whole channels out of a float model",
@@ -52,7 +57,8 @@ least, and what stays takes over what they said; the other half judges, or what
 before and after: quality, bytes, multiply-adds, and the time of every delegate on
 this box.`,
 		Example: `  edgegateway prune --model pretrainedResnet.tflite --pattern channels --macs 0.85 --data cifar10/ --pixels 0..255
-  edgegateway prune --model digits.tflite --sparsity 0.9 --out digits-90.tflite`,
+  edgegateway prune --model digits.tflite --sparsity 0.9 --data train-images-idx3-ubyte --epochs 5
+  edgegateway prune --model digits.tflite --pattern 2:4 --out digits-24.tflite`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
@@ -68,7 +74,15 @@ this box.`,
 	f.BoolVar(&p.cfg.Last, "last", false, "the layer that gives the answers takes part")
 	f.IntVar(&p.cfg.Least, "least", p.cfg.Least, "with --pattern channels: what a layer keeps at least")
 	f.IntVar(&p.cfg.Multiple, "multiple", p.cfg.Multiple, "with --pattern channels: what is kept is rounded up to a multiple of this")
-	f.StringVar(&p.test, "test", "", "data of the same kind to judge by, in place of half of --data")
+	f.IntVar(&p.tune.Config.Epochs, "epochs", 0, "train on for so many epochs, on --data, while it is pruned")
+	f.Float64Var(&p.tune.Config.Optimizer.Rate, "rate", 0.001, "learning rate of that; it falls along a cosine")
+	f.IntVar(&p.tune.Config.Batch, "batch", p.tune.Config.Batch, "samples a step")
+	f.IntVar(&p.tune.Config.Augment.Shift, "shift", 0, "training on pictures: up to so many pixels to any side")
+	f.BoolVar(&p.tune.Config.Augment.Flip, "flip", false, "training on pictures: half of them left to right")
+	f.Uint64Var(&p.tune.Config.Seed, "seed", p.tune.Config.Seed, "the same seed gives the same weights")
+	f.BoolVar(&p.unlabelled, "unlabelled", false, "learn what the model answers before it is pruned, in place of labels")
+	f.IntVar(&p.parts, "parts", 3, "with --pattern channels and --epochs: channels go in so many parts, with half of the epochs between them")
+	f.StringVar(&p.test, "test", "", "data of the same kind to judge by, in place of a part of --data")
 	f.StringVar(&p.task, "task", "auto", "what the answers are: auto, classes, regression, forecast, reconstruction")
 	f.BoolVar(&p.quick, "no-latency", false, "do not try the delegates")
 	f.StringVar(&p.out, "out", "", "the file to write; by default MODEL-pruned.tflite")
@@ -91,6 +105,17 @@ func (p *pruning) run(ctx context.Context, out, say io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if p.tune.Config.Epochs < 0 || p.parts < 1 {
+		return &exitError{exitUsage, fmt.Errorf("--epochs %d and --parts %d: neither may be so small", p.tune.Config.Epochs, p.parts)}
+	}
+	if p.tune.Config.Epochs > 0 {
+		if p.data.path == "" {
+			return &exitError{exitUsage, errors.New("--epochs trains on --data: say which")}
+		}
+		if err := p.tune.Config.Validate(); err != nil {
+			return &exitError{exitUsage, err}
+		}
+	}
 	if p.out, err = madeOf(p.model, p.out, "pruned"); err != nil {
 		return err
 	}
@@ -104,16 +129,29 @@ func (p *pruning) run(ctx context.Context, out, say io.Writer) error {
 	job := compress.PruneJob{Config: p.cfg, Library: p.data.library, Progress: show.show, Samples: compress.Structured{N: 512, Seed: 1, Low: low, High: high}}
 	var judged *compress.Samples
 	if !made.MadeUp {
-		if job.Samples, judged, err = p.samples(ctx, m, say); err != nil {
+		var learn *compress.Samples
+		if learn, judged, err = p.samples(ctx, m, say); err != nil {
 			return err
+		}
+		job.Samples = learn
+		if p.tune.Config.Epochs > 0 {
+			if job.Tune, err = p.tuning(learn, file, say, &show); err != nil {
+				return err
+			}
+			job.Parts = p.parts
 		}
 	}
 	small, report, err := job.Run(ctx, m)
 	show.end()
-	if err != nil {
+	stopped := err != nil && small != nil && ctx.Err() != nil
+	if err != nil && !stopped {
 		return p.failed(ctx, err)
 	}
 	made.PruneReport = report
+	if stopped { // what was trained is worth its file though the user wants to go
+		report.Notes = append(report.Notes, "stopped in the training: this is what it came to")
+		p.quick, ctx = true, context.WithoutCancel(ctx)
+	}
 	after, err := small.Write()
 	if err != nil {
 		return invalid(err)
@@ -130,9 +168,35 @@ func (p *pruning) run(ctx context.Context, out, say io.Writer) error {
 		}
 	}
 	if p.asJSON {
-		return printJSON(out, made)
+		err = printJSON(out, made)
+	} else {
+		err = made.describe(out, p.cfg)
 	}
-	return made.describe(out, p.cfg)
+	if err == nil && stopped {
+		return context.Canceled
+	}
+	return err
+}
+
+// tuning is how the model is trained on, on nine tenths of the samples; the
+// others say which epoch is best.
+func (p *pruning) tuning(learn *compress.Samples, file []byte, say io.Writer, show *steps) (*compress.Tune, error) {
+	t := p.tune
+	var err error
+	if t.Learn, t.Val, err = learn.Set.Split(0.1, false, t.Config.Seed); err != nil {
+		return nil, invalid(err)
+	}
+	t.Low, t.High, t.Library, t.Progress = learn.Low, learn.High, p.data.library, show.show
+	if p.unlabelled {
+		t.Teacher = file
+	} else {
+		t.Task = p.data.taskOf(p.task, learn.Set)
+	}
+	t.Epoch = func(e train.Epoch) {
+		show.end()
+		fmt.Fprintf(say, "epoch %d: loss %.4f, validation loss %.4f (%.1f s)\n", e.Epoch, e.Loss, e.ValLoss, e.Seconds)
+	}
+	return &t, nil
 }
 
 // samples are those that say what can go, and those that judge.
@@ -141,9 +205,16 @@ func (p *pruning) samples(ctx context.Context, m *model.Model, say io.Writer) (l
 	if err != nil {
 		return nil, nil, err
 	}
-	if p.test == "" {
+	if p.test == "" && p.tune.Config.Epochs == 0 {
 		look, judged = halves(all)
 		return look, judged, nil
+	}
+	if p.test == "" {
+		learn, off, err := all.Set.Split(0.2, false, p.tune.Config.Seed)
+		if err != nil {
+			return nil, nil, invalid(err)
+		}
+		return &compress.Samples{Set: learn, Low: all.Low, High: all.High}, &compress.Samples{Set: off, Low: all.Low, High: all.High}, nil
 	}
 	other := p.data
 	other.path, other.dataSource.samples = p.test, 0

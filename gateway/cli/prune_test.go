@@ -58,10 +58,21 @@ func TestPrune(t *testing.T) {
 	if doc.Zeros != (doc.Weights-2*128)/2 { // of the layer that does not give the answers
 		t.Errorf("%d of %d weights are 0", doc.Zeros, doc.Weights)
 	}
+	// Trained on the way, by labels or by what the model said before.
+	for _, more := range [][]string{{"--sparsity", "0.9"}, {"--sparsity", "0.9", "--unlabelled"}, {"--pattern", "channels", "--macs", "0.25", "--parts", "2"}} {
+		r := run(t, "", append([]string{"prune", "--model", float, "--data", data, "--target", "Occupancy", "--samples", "1000", "--epochs", "2", "--no-latency", "--json", "--out", filepath.Join(dir, "c.tflite")}, more...)...)
+		var doc struct {
+			Models []struct{ Quality struct{ Top1 float64 } }
+		}
+		if err := json.Unmarshal([]byte(r.stdout), &doc); r.code != 0 || err != nil || doc.Models[1].Quality.Top1 < 0.9 || !strings.Contains(r.stderr, "validation loss") {
+			t.Errorf("%s: code %d, %v: %s%s", more, r.code, err, r.stdout, r.stderr)
+		}
+	}
 	for _, c := range []struct {
 		args, want string
 		code       int
 	}{
+		{"prune --model " + float + " --epochs 3", "trains on --data", 2},
 		{"prune", "--model is missing", 2},
 		{"prune --model " + float + " --sparsity 1.5", "a sparsity of 1.5 is outside", 2},
 		{"prune --model " + float + " --pattern half", `"half" is none of`, 2},

@@ -3,7 +3,6 @@ package compress
 import (
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 
@@ -115,11 +114,11 @@ func prune(m *model.Model, cfg PruneConfig, look func(*units, *model.Model) (map
 	if err := cfg.Validate(); err != nil {
 		return nil, nil, err
 	}
-	m, err := widened(m)
+	was, err := widened(m)
 	if err != nil {
 		return nil, nil, err
 	}
-	before := *m.Clone().Main()
+	m = was.Clone()
 	if cfg.Pattern == "channels" {
 		u := followUnits(m.Main())
 		var seen map[int]*moments
@@ -135,7 +134,7 @@ func prune(m *model.Model, cfg PruneConfig, look func(*units, *model.Model) (map
 	if err != nil {
 		return nil, nil, err
 	}
-	r, err := pruneReport(&before, m, cfg)
+	r, err := pruneReport(was, m, cfg)
 	return m, r, err
 }
 
@@ -156,26 +155,35 @@ func widened(m *model.Model) (*model.Model, error) {
 func pruneWeights(m *model.Model, cfg PruneConfig) error {
 	g := m.Main()
 	var list []matrix
-	var at []int
-	for i := range g.Ops {
-		if whole(g, i, cfg) != "" {
-			continue
-		}
-		t := &g.Tensors[g.Ops[i].Inputs[1]]
-		w, err := t.Floats()
+	at, err := taking(g, cfg)
+	if err != nil {
+		return err
+	}
+	for _, i := range at {
+		w, err := g.Tensors[i].Floats()
 		if err != nil {
 			return err
 		}
-		list, at = append(list, matrixOf(t.Shape, w)), append(at, g.Ops[i].Inputs[1])
-	}
-	if len(list) == 0 {
-		return errors.New("the model has no layer that can be pruned, but for depthwise ones or the last, which can be let take part")
+		list = append(list, matrixOf(g.Tensors[i].Shape, w))
 	}
 	zeroSmallest(list, cfg.Pattern, cfg.Scope, cfg.Sparsity)
 	for k, i := range at {
 		g.Tensors[i].Buffer = model.FloatBytes(list[k].w)
 	}
 	return nil
+}
+
+// taking are the weights that take part, as tensors.
+func taking(g *model.Subgraph, cfg PruneConfig) (list []int, err error) {
+	for i := range g.Ops {
+		if whole(g, i, cfg) == "" {
+			list = append(list, g.Ops[i].Inputs[1])
+		}
+	}
+	if len(list) == 0 {
+		return nil, errors.New("the model has no layer that can be pruned, but for depthwise ones or the last, which can be let take part")
+	}
+	return list, nil
 }
 
 // whole says why the weights of the operator at i stay as they are, "" where
@@ -218,11 +226,11 @@ func isLast(g *model.Subgraph, i int) bool {
 }
 
 // pruneReport tells of a model's layers beside what they were.
-func pruneReport(before *model.Subgraph, m *model.Model, cfg PruneConfig) (*PruneReport, error) {
-	g := m.Main()
+func pruneReport(was, m *model.Model, cfg PruneConfig) (*PruneReport, error) {
+	g, before := m.Main(), was.Main()
 	r := &PruneReport{MACs: [2]int{macs(before), macs(g)}}
 	for i := range g.Ops {
-		op, was := &g.Ops[i], &before.Ops[i]
+		op := &g.Ops[i]
 		if _, ok := linear(op.Code); !ok || len(op.Inputs) < 2 || op.Inputs[1] < 0 || !g.Tensors[op.Inputs[1]].Constant() {
 			continue
 		}
@@ -230,7 +238,7 @@ func pruneReport(before *model.Subgraph, m *model.Model, cfg PruneConfig) (*Prun
 		if err != nil {
 			return nil, err
 		}
-		l := PrunedLayer{Op: i, Code: op.Code, Name: g.Tensors[op.Outputs[0]].Name, Weights: len(w), Channels: [2]int{outChannels(before, was), outChannels(g, op)}}
+		l := PrunedLayer{Op: i, Code: op.Code, Name: g.Tensors[op.Outputs[0]].Name, Weights: len(w), Channels: [2]int{outChannels(before, &before.Ops[i]), outChannels(g, op)}}
 		for _, v := range w {
 			if v == 0 {
 				l.Zeros++
@@ -244,18 +252,4 @@ func pruneReport(before *model.Subgraph, m *model.Model, cfg PruneConfig) (*Prun
 		r.Layers = append(r.Layers, l)
 	}
 	return r, nil
-}
-
-// Gradual is how much is pruned at a step of a training (Zhu and Gupta,
-// arXiv:1710.01878): from the sparsity first at step from to last at step to,
-// quickly at the beginning, while there is much to spare, and slowly at the end.
-func Gradual(first, last float64, step, from, to int) float64 {
-	switch {
-	case step >= to:
-		return last
-	case step <= from:
-		return first
-	}
-	left := 1 - float64(step-from)/float64(to-from)
-	return last + (first-last)*math.Pow(left, 3)
 }

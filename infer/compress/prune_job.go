@@ -2,8 +2,11 @@ package compress
 
 import (
 	"context"
+	"fmt"
+	"math"
 
 	"edgegateway/infer/model"
+	"edgegateway/infer/train"
 )
 
 // PruneJob is a model to prune with samples.
@@ -13,6 +16,11 @@ type PruneJob struct {
 	Library string // the TensorFlow Lite library; "": the one in the program
 	// Progress is told what is being done, and how far; may be nil.
 	Progress func(what string, done, of int)
+	// Tune trains on while the model is pruned; nil: it is not trained. Weights
+	// become 0 little by little over the first three fifths of its steps. Channels
+	// go in so many Parts, 0: 3, with half of the epochs between them.
+	Tune  *Tune
+	Parts int
 }
 
 // look is how many samples say what channels hold.
@@ -20,14 +28,45 @@ const look = 512
 
 // Run prunes m. Of pattern channels the samples say which ones are missed least,
 // and what stays takes over what they said; other patterns look at weights
-// alone, as Prune does. The report says where inputs were made up.
+// alone, as Prune does. The report says where inputs were made up. Where ctx ends
+// in a training the model comes as far as it was trained, pruned to the end,
+// beside the error of ctx.
 func (j PruneJob) Run(ctx context.Context, m *model.Model) (*model.Model, *PruneReport, error) {
-	samples, note := j.Samples, ""
-	if samples == nil {
-		samples, note = Structured{N: look, Seed: 1}, "what channels hold was looked at on made up inputs: give --data for real ones"
-	}
 	if j.Progress == nil {
 		j.Progress = func(string, int, int) {}
+	}
+	if j.Tune == nil {
+		return j.once(ctx, m)
+	}
+	if err := j.Config.Validate(); err != nil {
+		return nil, nil, err
+	}
+	was, err := widened(m)
+	if err != nil {
+		return nil, nil, err
+	}
+	var notes []string
+	if j.Config.Pattern == "channels" {
+		m, notes, err = j.inParts(ctx, was)
+	} else {
+		m, err = j.gradually(ctx, was)
+	}
+	if m == nil {
+		return nil, nil, err
+	}
+	r, failed := pruneReport(was, m, j.Config)
+	if failed != nil {
+		return nil, nil, failed
+	}
+	r.Notes = append(r.Notes, notes...)
+	return m, r, err
+}
+
+// once prunes without training.
+func (j PruneJob) once(ctx context.Context, m *model.Model) (*model.Model, *PruneReport, error) {
+	samples, note := j.Samples, ""
+	if samples == nil {
+		samples, note = Structured{N: look, Seed: 1}, "what channels hold was looked at on made up inputs: give samples for real ones"
 	}
 	small, report, err := prune(m, j.Config, func(u *units, m *model.Model) (map[int]*moments, error) {
 		return u.seen(ctx, m, j.Library, sparse{samples, look}, func(done, of int) { j.Progress("looking at channels", done, of) })
@@ -36,4 +75,117 @@ func (j PruneJob) Run(ctx context.Context, m *model.Model) (*model.Model, *Prune
 		report.Notes = append(report.Notes, note)
 	}
 	return small, report, err
+}
+
+// Gradual is how much is pruned at a step of a training (Zhu and Gupta,
+// arXiv:1710.01878): from the sparsity first at step from to last at step to,
+// quickly at the beginning, while there is much to spare, and slowly at the end.
+func Gradual(first, last float64, step, from, to int) float64 {
+	switch {
+	case step >= to:
+		return last
+	case step <= from:
+		return first
+	}
+	left := 1 - float64(step-from)/float64(to-from)
+	return last + (first-last)*math.Pow(left, 3)
+}
+
+// gradually makes weights 0 while the model is trained.
+func (j PruneJob) gradually(ctx context.Context, m *model.Model) (*model.Model, error) {
+	at, err := taking(m.Main(), j.Config)
+	if err != nil {
+		return nil, err
+	}
+	names := map[string]bool{}
+	for _, i := range at {
+		names[m.Main().Tensors[i].Name] = true
+	}
+	t := *j.Tune
+	then := -1.0
+	t.Before = func(net *train.Network, step, of int) {
+		end := of * 3 / 5
+		share := Gradual(0, j.Config.Sparsity, step, 0, end)
+		if every := max(of/25, 1); share == then || step%every != 0 && step < end {
+			return
+		}
+		then = share
+		var list []matrix
+		var params []*train.Param
+		for _, p := range net.Params() {
+			if names[p.Name] {
+				list, params = append(list, matrixOf(p.Shape, p.W)), append(params, p)
+			}
+		}
+		zeroSmallest(list, j.Config.Pattern, j.Config.Scope, share)
+		for _, p := range params {
+			p.KeepZeros()
+		}
+	}
+	m, err = t.Run(ctx, m)
+	if m == nil {
+		return nil, err
+	}
+	// Nothing is left to do where the training came to its end.
+	if failed := pruneWeights(m, j.Config); failed != nil {
+		return nil, failed
+	}
+	return m, err
+}
+
+// inParts takes channels out a part after the other, and trains between.
+func (j PruneJob) inParts(ctx context.Context, m *model.Model) (*model.Model, []string, error) {
+	epochs, parts := j.Tune.Config.Epochs, j.Parts
+	if parts == 0 {
+		parts = 3
+	}
+	parts = min(parts, max(epochs, 1))
+	between := epochs / 2 / max(parts-1, 1)
+	all, left := macs(m.Main()), 1.0
+	var notes []string
+	take := func(part int) error { // all that is to be gone after it
+		one, done := j, float64(part)/float64(parts)
+		if one.Config.MACs > 0 {
+			share := (1 - done*(1-j.Config.MACs)) * float64(all) / float64(macs(m.Main()))
+			one.Config.MACs = min(share, math.Nextafter(1, 0))
+		} else {
+			now := 1 - done*j.Config.Sparsity
+			one.Config.Sparsity, left = 1-now/left, now
+		}
+		small, report, err := one.once(ctx, m)
+		if err == nil {
+			m, notes = small, report.Notes
+		}
+		return err
+	}
+	for part := 1; part <= parts; part++ {
+		if err := take(part); err != nil {
+			return nil, nil, err
+		}
+		t := *j.Tune
+		if t.Config.Epochs = between; part == parts {
+			t.Config.Epochs = epochs - between*(parts-1)
+		}
+		if t.Config.Epochs == 0 {
+			continue
+		}
+		tuned, err := t.Run(ctx, m)
+		if tuned != nil {
+			m = tuned
+		}
+		if err == nil {
+			continue
+		}
+		if ctx.Err() == nil || tuned == nil {
+			return nil, nil, fmt.Errorf("part %d of %d: %w", part, parts, err)
+		}
+		if part < parts { // the rest goes untrained
+			ctx = context.WithoutCancel(ctx)
+			if failed := take(parts); failed != nil {
+				return nil, nil, failed
+			}
+		}
+		return m, notes, err
+	}
+	return m, notes, nil
 }

@@ -39,6 +39,9 @@ type Tune struct {
 	// Both may be nil.
 	Progress func(what string, done, of int)
 	Epoch    func(train.Epoch)
+	// Before is called before each step of so many, as that of a Trainer; nil:
+	// nobody.
+	Before func(net *train.Network, step, of int)
 }
 
 // DefaultTune takes five epochs with a rate that rises to a third of Adam's
@@ -76,6 +79,9 @@ func (t Tune) Run(ctx context.Context, m *model.Model) (*model.Model, error) {
 		return nil, fmt.Errorf("fine-tuning: %w", err)
 	}
 	tr := &train.Trainer{Net: net, Config: t.Config, KeepStart: true, Relative: true, Done: t.Epoch}
+	if t.Before != nil {
+		tr.Before = func(step, of int) { t.Before(net, step, of) }
+	}
 	err = t.load(ctx, net, tr)
 	if err == nil {
 		tr.Step = func(done, of int, _ float64) {
