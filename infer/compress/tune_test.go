@@ -249,6 +249,37 @@ func TestTuneResNet(t *testing.T) {
 	}
 }
 
+// Integer models, widened, are taken as well: what would be trained answers as
+// the runtime does, and no weights are held together that were merely rounded.
+func TestWidenedIsTrained(t *testing.T) {
+	for _, name := range []string{"ad01_int8", "hello_world_int8", "kws_ref_model", "kws_ref_model_float32", "micro_speech_quantized",
+		"mobilenet_v1_0.25_128_quant", "mobilenet_v2_1.0_224_quant", "person_detect", "pretrainedResnet_quant", "str_ww_ref_model", "vww_96_int8"} {
+		m, _ := sharedModel(t, name+".tflite")
+		wide, changed, err := Widen(m)
+		if err != nil || !changed {
+			t.Fatalf("%s: widened %v, %v", name, changed, err)
+		}
+		n, err := train.From(wide)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		for _, p := range n.Params() {
+			if p.Decay && Shared(p.W, p.Shape, 0) != nil {
+				t.Errorf("%s: %s of %v seems to share weights", name, p.Name, p.Shape)
+			}
+		}
+		r := rand.New(rand.NewPCG(1, 2))
+		d := &train.Dataset{Name: "noise", Shape: n.In}
+		for range 2 * size(n.In) {
+			d.Values = append(d.Values, 2*r.Float32()-1)
+		}
+		if err := (Tune{Learn: d}).agrees(wide, n); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // What is learned from is what Judge feeds: the same numbers, to the last bit.
 func TestTuneSeesWhatIsJudged(t *testing.T) {
 	d := &train.Dataset{Name: "bytes", Shape: train.Shape{16, 16, 1}}
@@ -394,11 +425,15 @@ func TestShared(t *testing.T) {
 	for i := range few {
 		few[i] = []float32{0, 0.5, -1, 2}[r.IntN(4)]
 	}
+	steps := make([]float32, 1000) // of int8
+	for i := range steps {
+		steps[i] = 0.0173 * float32(r.IntN(41)-20)
+	}
 	channels := make([]float32, 1000) // 10 rows, each of 20 values of its own
 	last := make([]float32, 1000)
 	for i := range channels {
-		channels[i] = float32(1+i/100) + float32(i%20)/64
-		last[i] = float32(1+i%10) + float32(i/10%20)/64
+		channels[i] = 0.7013*float32(1+i/100) + float32(i%20)/61
+		last[i] = 0.7013*float32(1+i%10) + float32(i/10%20)/61
 	}
 	for _, c := range []struct {
 		name   string
@@ -411,6 +446,8 @@ func TestShared(t *testing.T) {
 		{"all different, many allowed", many, []int{10, 100}, 4096, 0},
 		{"three values and 0", few, []int{10, 100}, 0, 3},
 		{"three values and 0, two allowed", few, []int{10, 100}, 2, 0},
+		{"integers once", steps, []int{10, 100}, 0, 0},
+		{"integers once, forty allowed", steps, []int{10, 100}, 40, 40},
 		{"nobody looks", few, []int{10, 100}, -1, 0},
 		{"by channel", channels, []int{10, 100}, 20, 200},
 		{"by channel, found", channels, []int{10, 100}, 0, 200},
