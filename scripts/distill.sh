@@ -1,7 +1,8 @@
 #!/bin/sh
-# What a teacher is worth, on MNIST: a student alone and the same student with a
-# teacher, trained by the same command lines otherwise, and judged on the 10,000
-# digits of the test file:
+# What a teacher is worth, on MNIST: a student alone, the same student that learns
+# a teacher's answers, and one that learns what the teacher's last hidden layer
+# holds beside them; else by the same command line, and judged on the 10,000 digits
+# of the test file:
 #
 #   scripts/distill.sh [SEEDS [EPOCHS [FOLDER]]]
 #
@@ -42,15 +43,18 @@ made() {
 : >"$tmp/all"
 made teacher train --network lenet5 --shift 2 --epochs 12
 for seed in $(seq "$seeds"); do
-	made "alone-$seed" train --network "$tmp/student.yaml" --rate 0.002 --epochs "$epochs" --seed "$seed"
-	made "distilled-$seed" distill --teacher "$tmp/teacher.tflite" --alpha 1 --temperature 4 \
-		--network "$tmp/student.yaml" --rate 0.002 --epochs "$epochs" --seed "$seed"
+	same="--network $tmp/student.yaml --rate 0.002 --epochs $epochs --seed $seed"
+	made "alone-$seed" train $same
+	made "distilled-$seed" distill $same --teacher "$tmp/teacher.tflite" --alpha 1 --temperature 4
+	made "features-$seed" distill $same --teacher "$tmp/teacher.tflite" --alpha 1 --temperature 4 --hint 2=5_dense_5 --beta 10
 done
 awk '
-	{ split($1, w, "-"); e = $5; if (!(w[1] in best) || e < best[w[1]]) best[w[1]] = e; sum[w[1]] += e; n[w[1]]++ }
+	{ split($1, w, "-"); k = w[1]; e = $5; if (!(k in best) || e < best[k]) best[k] = e; sum[k] += e; n[k]++ }
 	END {
-		printf "\nthe best of them: %d errors alone, %d distilled: %.1f %%; on average %.1f and %.1f: %.1f %%\n",
-			best["alone"], best["distilled"], 100 * best["distilled"] / best["alone"],
-			sum["alone"] / n["alone"], sum["distilled"] / n["distilled"],
-			100 * (sum["distilled"] / n["distilled"]) / (sum["alone"] / n["alone"])
+		printf "\n%-10s %12s %12s %10s %12s\n", "", "errors, best", "of alone", "on average", "of alone"
+		split("alone distilled features", names)
+		for (i = 1; i <= 3; i++) {
+			k = names[i]
+			printf "%-10s %12d %10.1f %% %10.1f %10.1f %%\n", k, best[k], 100 * best[k] / best["alone"], sum[k] / n[k], 100 * (sum[k] / n[k]) / (sum["alone"] / n["alone"])
+		}
 	}' "$tmp/all"
