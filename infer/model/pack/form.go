@@ -18,6 +18,7 @@ const (
 	zipped         // zstd
 	symbols        // a list of values, and indexes into it under all contexts
 	quick          // the same under one context, for what is long
+	text           // as bytes that follow one another
 	planes         // all first bytes of the elements, all second ones, each in a form
 	scattered      // which elements are not the most frequent one, and those in a form
 	same           // as in the base
@@ -26,7 +27,7 @@ const (
 	forms
 )
 
-var formNames = [forms]string{"raw", "zstd", "codebook", "codebook", "planes", "scattered", "unchanged", "changed indexes", "difference"}
+var formNames = [forms]string{"raw", "zstd", "codebook", "codebook", "text", "planes", "scattered", "unchanged", "changed indexes", "difference"}
 
 var errCut = errors.New("it ends too early")
 
@@ -96,6 +97,12 @@ func (p *packer) plain(data []byte, width, row int) coded {
 		c := newWriter()
 		if codeList(c, width, l, nil) == nil && codeField(c, p.logistic, l, nil, row, left) == nil {
 			try(f, c.finish())
+		}
+	}
+	if row == 0 && width == 1 && 8*len(data) <= p.left {
+		c := newWriter()
+		if codeText(c, p.logistic, slices.Clone(data), &p.left) == nil {
+			try(text, c.finish())
 		}
 	}
 	// A list of values that is nearly as long as the weights themselves says
@@ -228,6 +235,9 @@ func (u *unpacker) bytes(c coded, base []byte, size, width, row int) ([]byte, er
 			return nil, err
 		}
 		return l.bytes(width), nil
+	case text:
+		out := make([]byte, size)
+		return out, codeText(newReader(c.data), u.logistic, out, &u.left)
 	case planes:
 		return u.planes(c.data, size, width, row)
 	case scattered:

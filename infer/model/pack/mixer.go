@@ -63,7 +63,7 @@ func newMixer(l *logistic, contexts, sets int, fast bool) *mixer {
 	}
 	for s := range m.weights {
 		for k := range m.weights[s] {
-			m.weights[s][k] = 65536 * 3 / 10
+			m.weights[s][k] = 65536 / 5
 		}
 	}
 	return m
@@ -92,7 +92,7 @@ func (m *mixer) code(c *coder, contexts *[inputs]uint32, set, b int) int {
 	b = c.bit(p, b)
 	miss := int64(b)*65535 - int64(p)
 	for k := range at {
-		w[k] += int32(int64(place[k]) * miss >> 16)
+		w[k] += int32(int64(place[k]) * miss >> 15)
 		at[k].learn(b, limit)
 	}
 	return b

@@ -123,7 +123,7 @@ func PackParts(tflite, base []byte) ([]byte, []Part, error) {
 	body := binary.AppendUvarint(nil, uint64(len(holes)))
 	body = binary.AppendUvarint(body, uint64(len(list)))
 	body = appendCoded(body, p.plain(list, 1, 0))
-	tables := p.smallest(rest, restBefore, 1, min(4, len(rest)))
+	tables := p.smallest(rest, restBefore, 1, 0)
 	body = appendCoded(body, tables)
 	for _, h := range holes {
 		body = append(body, h.data...)

@@ -142,7 +142,7 @@ func unpack(h *Header, old []byte) ([]byte, error) {
 	if c = r.coded(); r.err != nil {
 		return nil, r.err
 	}
-	rest, err := u.bytes(c, restOld, left, 1, min(4, left))
+	rest, err := u.bytes(c, restOld, left, 1, 0)
 	if err != nil {
 		return nil, fmt.Errorf("the tables: %w", err)
 	}
