@@ -59,6 +59,16 @@ func interrupt(t *testing.T, p *testkit.Process) {
 	}
 }
 
+// cut ends work before its end as Ctrl-C does: it has failed, and says what it
+// kept.
+func cut(t *testing.T, p *testkit.Process, says string) {
+	t.Helper()
+	p.Signal(syscall.SIGINT)
+	if code := p.Exit(); code != 1 || !strings.Contains(p.Output(), says) {
+		t.Errorf("exit code %d after Ctrl-C, without %q:\n%s", code, says, p.Output())
+	}
+}
+
 func TestPublishAndSub(t *testing.T) {
 	_, broker, _ := gateway(t, "}")
 	// Before anybody subscribes: who does meanwhile may get it twice.

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
 	"edgegateway/configs"
@@ -324,13 +325,11 @@ func pictureSize(text string) (train.Shape, error) {
 	return shape, nil
 }
 
-// bar is a progress bar whose length is known with its first step.
+// bar is a progress bar whose length is known with its first step; what may
+// change from step to step.
 type bar struct {
 	what string
-	bar  interface {
-		Set(int) error
-		Finish() error
-	}
+	bar  *progressbar.ProgressBar
 }
 
 func newBar(what string) *bar { return &bar{what: what} }
@@ -340,6 +339,7 @@ func (b *bar) step(done, of int) {
 	if b.bar == nil {
 		b.bar = progress(of, b.what, false)
 	}
+	b.bar.Describe(b.what)
 	_ = b.bar.Set(min(done, of))
 }
 

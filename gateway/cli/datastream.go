@@ -77,7 +77,7 @@ func (s *streamSource) load(ctx context.Context, shape train.Shape, n int, say i
 	select {
 	case <-live.Full():
 	case <-ctx.Done():
-		return nil, fmt.Errorf("%d of %d samples came: %w", live.Len(), n, ctx.Err())
+		return nil, fmt.Errorf("stopped: %d of %d samples came; nothing was written", live.Len(), n)
 	case <-conn.Done():
 		return nil, fmt.Errorf("%d of %d samples came: %w", live.Len(), n, conn.Err())
 	}

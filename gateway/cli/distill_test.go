@@ -137,7 +137,7 @@ func TestDistillValues(t *testing.T) {
 	}
 	p := start(t, command("r.tflite", "1000000")...)
 	p.Line(`epoch 2 of`)
-	interrupt(t, p)
+	cut(t, p, "with --resume goes on from")
 	ran := len(readFigures(t, filepath.Join(dir, "r.tflite")).History)
 	all := fmt.Sprint(ran + 2)
 	if r := run(t, "", command("r.tflite", all, "--resume", "--temperature", "2")...); r.code != 3 || !strings.Contains(r.stderr, "another network, configuration or data") {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -77,20 +78,45 @@ its own.`,
 }
 
 func (e *evaluation) run(ctx context.Context, files []string, out, say io.Writer) error {
-	trial, err := childTrial()
-	if err != nil {
+	list, err := e.judge(ctx, files, say)
+	stopped := err != nil && ctx.Err() != nil
+	switch {
+	case stopped && len(list) == 0:
+		return errors.New("stopped before the first model was judged")
+	case err != nil && !stopped:
 		return err
 	}
-	var list []compress.Evaluation
+	if e.plot != "" && !stopped {
+		if err := e.draw(list); err != nil {
+			return err
+		}
+	}
+	if e.format == "json" {
+		err = printJSON(out, list)
+	} else {
+		_, err = io.WriteString(out, compress.Table(list, e.format == "markdown"))
+	}
+	if err == nil && stopped {
+		err = fmt.Errorf("stopped: %d of %d models were judged", len(list), len(files))
+	}
+	return err
+}
+
+// judge gives what there is to say of the models, as far as it came.
+func (e *evaluation) judge(ctx context.Context, files []string, say io.Writer) (list []compress.Evaluation, err error) {
+	trial, err := childTrial()
+	if err != nil {
+		return nil, err
+	}
 	var first []byte
 	for i, path := range files {
 		file, m, err := readModel(path)
 		if err != nil {
-			return err
+			return list, err
 		}
 		cost, err := compress.CostOf(file)
 		if err != nil {
-			return invalid(fmt.Errorf("%s: %w", path, err))
+			return list, invalid(fmt.Errorf("%s: %w", path, err))
 		}
 		one := compress.Evaluation{Name: strings.TrimSuffix(filepath.Base(path), ".tflite"), File: path, Cost: *cost}
 		if e.data.path != "" {
@@ -100,19 +126,19 @@ func (e *evaluation) run(ctx context.Context, files []string, out, say io.Writer
 			}
 			s, err := e.data.samples(ctx, m, notes)
 			if err != nil {
-				return err
+				return list, err
 			}
 			if e.asBytes {
 				s.Low, s.High = 0, 0
 			}
 			if s.Set.Positive = e.positive; e.positive != "" && !slices.Contains(s.Set.Classes, e.positive) {
-				return &exitError{exitUsage, fmt.Errorf("--positive: there is no class %q; there are %s", e.positive, strings.Join(s.Set.Classes, ", "))}
+				return list, &exitError{exitUsage, fmt.Errorf("--positive: there is no class %q; there are %s", e.positive, strings.Join(s.Set.Classes, ", "))}
 			}
 			b := newBar("judging " + one.Name)
 			one.Quality, err = compress.Judge(ctx, file, "", e.data.library, e.data.taskOf(e.task, s.Set), s, b.step)
 			b.end()
 			if err != nil {
-				return e.failed(ctx, path, err)
+				return list, e.failed(ctx, path, err)
 			}
 			if one.Quality.Task == compress.Classes {
 				one.Quality.Baseline = compress.OneThreshold(s.Set, s.Set)
@@ -122,7 +148,7 @@ func (e *evaluation) run(ctx context.Context, files []string, out, say io.Writer
 			} else {
 				a, err := compress.Compare(ctx, first, file, [2]string{}, e.data.library, s)
 				if err != nil {
-					return e.failed(ctx, path+" beside "+files[0], err)
+					return list, e.failed(ctx, path+" beside "+files[0], err)
 				}
 				one.Agreement = &a
 			}
@@ -131,21 +157,15 @@ func (e *evaluation) run(ctx context.Context, files []string, out, say io.Writer
 			done := waiting("trying the delegates with " + one.Name)
 			one.Latency, err = trial(ctx, infer.TrialRequest{Library: e.data.library, File: path, Candidates: infer.Candidates(m)})
 			if done(); err != nil {
-				return e.failed(ctx, path, err)
+				if ctx.Err() != nil && one.Quality != nil {
+					list = append(list, one) // all but the time
+				}
+				return list, e.failed(ctx, path, err)
 			}
 		}
 		list = append(list, one)
 	}
-	if e.plot != "" {
-		if err := e.draw(list); err != nil {
-			return err
-		}
-	}
-	if e.format == "json" {
-		return printJSON(out, list)
-	}
-	_, err = io.WriteString(out, compress.Table(list, e.format == "markdown"))
-	return err
+	return list, nil
 }
 
 func (e *evaluation) failed(ctx context.Context, what string, err error) error {

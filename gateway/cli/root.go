@@ -67,7 +67,7 @@ func newRoot(version string) *cobra.Command {
 TensorFlow Lite models classify what arrives on this box; results and alerts go
 back out over MQTT and up to a cloud broker.
 
-Exit codes: 0 done, 1 failed, 2 a command line that is not right, 3 a
+Exit codes: 0 done, 1 failed or cut short, 2 a command line that is not right, 3 a
 configuration or a model that is missing or not right.`,
 		Example: `  edgegateway run --config configs/demo.yaml
   edgegateway sub 'results/#' 'alerts/#'`,
@@ -78,13 +78,35 @@ configuration or a model that is missing or not right.`,
 	root.SetFlagErrorFunc(usage)
 	root.AddCommand(
 		runCommand(version), reloadCommand(), checkCommand(), schemaCommand(), subCommand(), publishCommand(), replayCommand(),
-		watchCommand(), modelCommand(), benchCommand(version), datasetCommand(), versionCommand(version), demoCommand(), trialCommand(), trainCommand(),
-		quantizeCommand(), evaluateCommand(), sensitivityCommand(), pruneCommand(), clusterCommand(), distillCommand(), packCommand(), unpackCommand(),
+		watchCommand(), modelCommand(), benchCommand(version), versionCommand(version), demoCommand(), trialCommand(),
 	)
+	root.AddCommand(toTheEnd(
+		datasetCommand(), trainCommand(), quantizeCommand(), evaluateCommand(), sensitivityCommand(), pruneCommand(), clusterCommand(),
+		distillCommand(), packCommand(), unpackCommand(),
+	)...)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	refine(root)
 	return root
+}
+
+// toTheEnd are commands that work towards an end. Ctrl-C before it is no success
+// as it is of those that run until then: each says what it kept, or here that it
+// kept nothing.
+func toTheEnd(list ...*cobra.Command) []*cobra.Command {
+	for _, c := range list {
+		toTheEnd(c.Commands()...)
+		if run := c.RunE; run != nil {
+			c.RunE = func(cmd *cobra.Command, args []string) error {
+				err := run(cmd, args)
+				if cmd.Context().Err() != nil && errors.Is(err, context.Canceled) {
+					return errors.New("stopped before there was anything to keep: nothing was written")
+				}
+				return err
+			}
+		}
+	}
+	return list
 }
 
 // refine makes wrong arguments an error of usage in every command; one that

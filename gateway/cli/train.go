@@ -101,6 +101,8 @@ func (t *training) run(ctx context.Context) error {
 	}
 	if _, err := os.Stat(t.cfg.Checkpoint); err == nil && !t.resume {
 		return &exitError{exitUsage, fmt.Errorf("%s is there from a training that was cut short: --resume goes on from it, or remove it", t.cfg.Checkpoint)}
+	} else if err != nil && t.resume {
+		fmt.Fprintf(t.say, "there is no checkpoint %s: the training begins anew\n", t.cfg.Checkpoint)
 	}
 	if err := t.load(ctx); err != nil {
 		return err
@@ -127,6 +129,10 @@ func (t *training) run(ctx context.Context) error {
 	if stopped = tr.Run(ctx); stopped != nil && !errors.Is(stopped, context.Canceled) {
 		return invalid(stopped)
 	}
+	if len(tr.History) == 0 {
+		return t.unwritten("before the first epoch was whole")
+	}
+	t.kept(tr, stopped)
 	history = tr.History
 	if t.aware > 0 && stopped == nil {
 		cfg := t.cfg
@@ -138,6 +144,10 @@ func (t *training) run(ctx context.Context) error {
 		if stopped = tr.Run(ctx); stopped != nil && !errors.Is(stopped, context.Canceled) {
 			return invalid(stopped)
 		}
+		if len(tr.History) == 0 {
+			return t.unwritten("before the first of the epochs of --aware was whole")
+		}
+		t.kept(tr, stopped)
 		history = append(slices.Clone(history), tr.History...)
 	}
 	// What was trained is worth its file though the user wants to go.
@@ -172,13 +182,33 @@ func (t *training) run(ctx context.Context) error {
 		fmt.Fprintf(t.say, "an alert on what was not among them: when: score > %.4g, clear: score < %.4g\n", alarm.When, alarm.Clear)
 	}
 	if stopped != nil {
-		fmt.Fprintf(t.say, "stopped: this is the best so far; the same command with --resume goes on from %s\n", t.cfg.Checkpoint)
-		return stopped
+		return fmt.Errorf("stopped: %s is the best so far; the same command with --resume goes on from %s", t.out, t.cfg.Checkpoint)
 	}
 	if err := os.Remove(t.cfg.Checkpoint); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	return nil
+}
+
+// unwritten is the error of a training that was stopped before there was
+// anything to write: what stood at --out stays.
+func (t *training) unwritten(when string) error {
+	way := "the same command begins anew"
+	if _, err := os.Stat(t.cfg.Checkpoint); err == nil {
+		way = "the same command with --resume goes on from " + t.cfg.Checkpoint
+	}
+	return fmt.Errorf("stopped %s: %s is not written; %s", when, t.out, way)
+}
+
+// kept says which epoch's weights are in the model, and why there are no more.
+func (t *training) kept(tr *train.Trainer, stopped error) {
+	n := len(tr.History)
+	if stopped == nil && n < tr.Config.Epochs {
+		fmt.Fprintf(t.say, "no better epoch in %d: the training ends after %d of %d\n", tr.Config.Patience, n, tr.Config.Epochs)
+	}
+	if tr.Best != n && tr.Best > 0 {
+		fmt.Fprintf(t.say, "the weights are those of epoch %d: its validation loss is the least, %.4f\n", tr.Best, tr.History[tr.Best-1].ValLoss)
+	}
 }
 
 // judge runs the written file on what it was not trained on; nil where that has
@@ -345,21 +375,30 @@ func (t *training) build() (*train.Network, error) {
 
 func (t *training) trainer(net *train.Network, cfg train.Config) *train.Trainer {
 	bar := newBar("training")
-	return &train.Trainer{Net: net, Config: cfg, Train: t.learn, Val: t.hold, Teacher: t.lesson.pupil(),
-		Step: func(done, of int, _ float64) { bar.step(done, of) },
-		Done: func(e train.Epoch) {
-			bar.end()
-			fmt.Fprintf(t.say, "epoch %d of %d: loss %.4f", e.Epoch, cfg.Epochs, e.Loss)
-			for _, v := range []struct {
-				name string
-				is   float64
-			}{{"accuracy", e.Accuracy}, {"validation loss", e.ValLoss}, {"validation accuracy", e.ValAccuracy}} {
-				if !math.IsNaN(v.is) {
-					fmt.Fprintf(t.say, ", %s %.4f", v.name, v.is)
-				}
-			}
-			fmt.Fprintf(t.say, " (%.1f s)\n", e.Seconds)
-		}}
+	tr := &train.Trainer{Net: net, Config: cfg, Train: t.learn, Val: t.hold, Teacher: t.lesson.pupil()}
+	tr.Step = func(done, of int, _ float64) {
+		bar.what = epochText(tr.Running, cfg.Epochs)
+		bar.step(done, of)
+	}
+	tr.Done = func(e train.Epoch) {
+		bar.end()
+		fmt.Fprintf(t.say, "%s (%.1f s)\n", epochText(e, cfg.Epochs), e.Seconds)
+	}
+	return tr
+}
+
+// epochText says how an epoch went, or goes.
+func epochText(e train.Epoch, of int) string {
+	text := fmt.Sprintf("epoch %d of %d: loss %.4f", e.Epoch, of, e.Loss)
+	for _, v := range []struct {
+		name string
+		is   float64
+	}{{"accuracy", e.Accuracy}, {"validation loss", e.ValLoss}, {"validation accuracy", e.ValAccuracy}} {
+		if !math.IsNaN(v.is) {
+			text += fmt.Sprintf(", %s %.4f", v.name, v.is)
+		}
+	}
+	return text
 }
 
 // export gives the bytes of the model: float, or int8 after aware training.

@@ -76,7 +76,7 @@ func TestTrainStopped(t *testing.T) {
 	go func() { done <- Run(ctx, "test", args) }()
 	untilThere(t, out+".checkpoint")
 	stop()
-	if code := <-done; code != exitOK {
+	if code := <-done; code != exitFailed {
 		t.Fatalf("exit code %d", code)
 	}
 	data, err := os.ReadFile(out)

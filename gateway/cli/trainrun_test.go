@@ -31,10 +31,7 @@ func TestTrainResumed(t *testing.T) {
 	}
 	p := start(t, command("a.tflite", "1000000")...)
 	p.Line(`epoch 2 of`)
-	interrupt(t, p)
-	if !strings.Contains(p.Output(), "with --resume goes on from") {
-		t.Error(p.Output())
-	}
+	cut(t, p, "a.tflite is the best so far; the same command with --resume goes on from")
 	epochs := func(out string) int { return len(readFigures(t, filepath.Join(dir, out)).History) }
 	ran := epochs("a.tflite")
 	if r := run(t, "", "model", "inspect", filepath.Join(dir, "a.tflite")); ran < 2 || r.code != 0 || !strings.Contains(r.stdout, "SOFTMAX") {

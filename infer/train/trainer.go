@@ -91,6 +91,7 @@ type Trainer struct {
 	Teacher *Teacher                         // what it learns from beside labels; nil: nobody
 	Step    func(done, of int, loss float64) // after each batch; nil: nobody
 	Done    func(Epoch)                      // after each epoch; nil: nobody
+	Running Epoch                            // of the epoch that runs: its number, loss and accuracy so far
 	// Before is called before each step, the first being 0 of all that the epochs
 	// come to, resumed or not; nil: nobody. It may change weights and what they
 	// are held to.
@@ -110,6 +111,7 @@ type Trainer struct {
 	Best int
 
 	opt     optimizer
+	bound   float64 // of an epoch's loss: a million times that of the first batch, or 1
 	loss    string
 	upTo    int // layers that training runs: without the last activation where the loss takes it in
 	best    [][]float32
@@ -122,7 +124,8 @@ type Trainer struct {
 	pupil   *pupil // nil without a teacher
 }
 
-// ErrDiverged is wrapped where the loss is no number any more.
+// ErrDiverged is wrapped where the loss is no number any more, or a million
+// times as large as it was.
 var ErrDiverged = errors.New("the training diverged")
 
 // Run trains until the epochs are over, patience is, or ctx ends; the network
@@ -272,15 +275,22 @@ func (t *Trainer) epoch(ctx context.Context, e int) (Epoch, error) {
 		total += loss * float64(b.n)
 		right += hits
 		seen += b.n
+		if t.bound == 0 {
+			t.bound = 1e6 * max(loss, 1)
+		}
+		t.Running = Epoch{Epoch: e, Loss: total / float64(seen), Accuracy: math.NaN(), ValLoss: math.NaN(), ValAccuracy: math.NaN(), Rate: rate}
+		if t.Train.Labels != nil {
+			t.Running.Accuracy = float64(right) / float64(seen)
+		}
 		if t.Step != nil {
 			t.Step(seen, n, loss)
 		}
 	}
-	t.settle(&b, order)
-	ep := Epoch{Epoch: e, Loss: total / float64(n), Accuracy: math.NaN(), ValLoss: math.NaN(), ValAccuracy: math.NaN(), Rate: rate}
-	if t.Train.Labels != nil {
-		ep.Accuracy = float64(right) / float64(n)
+	ep := t.Running
+	if ep.Loss > t.bound {
+		return Epoch{}, fmt.Errorf("epoch %d: %w: the loss has grown to %.3g; try a smaller optimizer.rate", e, ErrDiverged, ep.Loss)
 	}
+	t.settle(&b, order)
 	if t.Val != nil {
 		ep.ValLoss, ep.ValAccuracy = t.evaluate(t.Val)
 		if ep.ValLoss-ep.ValLoss != 0 {
