@@ -246,8 +246,9 @@ func size(s train.Shape) int {
 // number for each, -1 for those that are 0; nil where none share. They do where
 // the whole array has at most so many different values other than 0, or else
 // each of its output channels. most 0 is 64, three weights a value on average,
-// and not the steps of what was an integer model; negative finds none. shape is that of weights as TFLite stores them:
-// channels come first, and last where the first dimension of four is 1.
+// and not the steps of what was an integer model; negative finds none. shape is
+// that of weights as TFLite stores them: channels come first, and last where the
+// first dimension of four is 1.
 func Shared(w []float32, shape []int, most int) []int32 {
 	if most < 0 || len(w) == 0 {
 		return nil
@@ -301,32 +302,20 @@ func sameValues(w []float32, channel func(int) int, most, per int) []int32 {
 	if weights == len(number) || weights < per*len(number) {
 		return nil
 	}
-	if per > 1 {
-		values := make([]float32, 0, len(number))
+	if per > 1 && len(number) > 16 {
+		step, rounded := map[int]float64{}, true
 		for k := range number {
-			values = append(values, k.value)
+			if v := math.Abs(float64(k.value)); step[k.channel] == 0 || v < step[k.channel] {
+				step[k.channel] = v
+			}
 		}
-		if rounded(values) {
+		for k := range number {
+			n := float64(k.value) / step[k.channel]
+			rounded = rounded && math.Abs(n-math.Round(n)) < 1e-3
+		}
+		if rounded { // whole multiples: these were integers, and are the same by chance
 			return nil
 		}
 	}
 	return group
-}
-
-// rounded says whether many values are whole multiples of the smallest one:
-// these were integers once, and are the same by chance.
-func rounded(values []float32) bool {
-	if len(values) <= 16 {
-		return false
-	}
-	step := math.Inf(1)
-	for _, v := range values {
-		step = min(step, math.Abs(float64(v)))
-	}
-	for _, v := range values {
-		if n := float64(v) / step; n-n != 0 || math.Abs(n-math.Round(n)) > 1e-3 {
-			return false
-		}
-	}
-	return true
 }

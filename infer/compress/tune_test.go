@@ -429,6 +429,10 @@ func TestShared(t *testing.T) {
 	for i := range steps {
 		steps[i] = 0.0173 * float32(r.IntN(41)-20)
 	}
+	each := make([]float32, 1000) // of int8, a scale a channel
+	for i := range each {
+		each[i] = 0.0173 * float32(1+i/100) * float32(r.IntN(21)-10)
+	}
 	channels := make([]float32, 1000) // 10 rows, each of 20 values of its own
 	last := make([]float32, 1000)
 	for i := range channels {
@@ -447,6 +451,7 @@ func TestShared(t *testing.T) {
 		{"three values and 0", few, []int{10, 100}, 0, 3},
 		{"three values and 0, two allowed", few, []int{10, 100}, 2, 0},
 		{"integers once", steps, []int{10, 100}, 0, 0},
+		{"integers once, by channel", each, []int{10, 100}, 0, 0},
 		{"integers once, forty allowed", steps, []int{10, 100}, 40, 40},
 		{"nobody looks", few, []int{10, 100}, -1, 0},
 		{"by channel", channels, []int{10, 100}, 20, 200},

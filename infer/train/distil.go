@@ -76,7 +76,7 @@ func (c *Teacher) Outside() *Teacher {
 // loss, times its share.
 func (p *pupil) loss(kind string, z, dz []float32, b *batch) (total float64) {
 	width := len(z) / b.n
-	t, share := p.Temperature, p.Alpha/float64(b.n)
+	t, share := p.Temperature, p.Alpha/float64(b.all().n)
 	// Gradients of soft targets are 1/T² as large; T² keeps the mixture.
 	pt, qt, zt, vt := make([]float32, width), make([]float32, width), make([]float32, width), make([]float32, width)
 	for i := range b.n {

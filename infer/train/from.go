@@ -23,6 +23,7 @@ type origin struct {
 	bound []bound
 	sum   [sha256.Size]byte // of the file
 	work  int               // steps of one sample: multiply-adds, and values computed
+	size  int               // values that layers hold of one sample, about
 }
 
 // bound is a trained array and the constant it came from.
@@ -64,7 +65,7 @@ func From(m *model.Model) (*Network, error) {
 		return nil, err
 	}
 	im.n.origin.sum = sha256.Sum256(file)
-	im.n.origin.work = im.work
+	im.n.origin.work, im.n.origin.size = im.work, im.size
 	im.n.wires = newWiring(im.n.layers, im.takes)
 	return im.n, nil
 }
@@ -104,6 +105,7 @@ type importer struct {
 	refs    []int         // of each tensor: how many take it
 	weights int
 	work    int
+	size    int
 }
 
 func (im *importer) read() error {
@@ -181,6 +183,7 @@ func (im *importer) fits(v value, tensor int) error {
 	if n := t.Elements(); len(t.Shape) > 0 && n != size {
 		return fmt.Errorf("its output is %v by what it takes, %v in the file", v.shape, t.Shape)
 	}
+	im.size += 2 * size // an activation may follow
 	if im.work += size; im.work > maxWork {
 		return fmt.Errorf("one sample takes more than %d multiply-adds", maxWork)
 	}

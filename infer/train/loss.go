@@ -80,6 +80,7 @@ type batch struct {
 	soft    []float32   // what a teacher answers, width values a sample
 	inner   [][]float32 // of a teacher's tensors, one for each hint
 	answers [][]float32 // what both lie in
+	of      *batch      // the batch that this is a part of; nil: it is a whole one
 }
 
 // target is what output j of sample i should be.
@@ -103,12 +104,12 @@ func (b *batch) weight(i int) float64 {
 	return float64(b.weights[b.labels[i]])
 }
 
-// loss gives the mean over the samples and writes its gradient by z into dz.
+// loss gives the mean over the samples, or the share of a part in it, and writes its gradient by z into dz.
 func lossOf(name string, z, dz []float32, b *batch) float64 {
 	width := len(z) / b.n
 	total, weights := 0.0, 0.0
-	for i := range b.n {
-		weights += b.weight(i)
+	for i := range b.all().n {
+		weights += b.all().weight(i)
 	}
 	if weights == 0 {
 		clear(dz)

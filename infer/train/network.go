@@ -146,6 +146,15 @@ func (n *Network) Final() string {
 // Predict gives the outputs of count samples that lie one after the other in
 // x; the slice is the network's own, valid until the next call.
 func (n *Network) Predict(x []float32, count int) []float32 {
+	if k := n.portion(count); k < count {
+		in := len(x) / count
+		n.y = n.y[:0]
+		for from := 0; from < count; from += k {
+			to := min(from+k, count)
+			n.y = append(n.y, n.forward(x[from*in:to*in], to-from, len(n.layers), false)...)
+		}
+		return n.y
+	}
 	y := n.forward(x, count, len(n.layers), false)
 	if n.OutNorm == nil {
 		return y

@@ -121,7 +121,8 @@ type Trainer struct {
 	weights []float32
 	aug     *augmenter
 	dz      []float32
-	pupil   *pupil // nil without a teacher
+	sum     [][]float32 // of gradients, where a batch goes through in portions
+	pupil   *pupil      // nil without a teacher
 }
 
 // ErrDiverged is wrapped where the loss is no number any more, or a million
@@ -358,17 +359,9 @@ func (t *Trainer) reseed(r *rand.Rand) {
 
 // step takes one batch and gives its loss and how many answers were right.
 func (t *Trainer) step(b *batch, rate float64) (loss float64, right int) {
-	z := t.Net.forward(b.x, b.n, t.upTo, true)
-	t.dz = grow(t.dz, len(z))
-	loss = t.lossOf(z, t.dz, b)
-	right = hits(z, b, t.yes)
-	if t.pupil != nil {
-		loss += t.pupil.hint(t.Net, b)
-	}
-	if loss-loss != 0 {
+	if loss, right = t.gradients(b); loss-loss != 0 {
 		return loss, right
 	}
-	t.Net.backward(t.dz, b.n, t.upTo)
 	if l2 := float32(t.Config.L2); l2 > 0 {
 		for _, p := range t.Net.Params() {
 			if p.Decay && !p.frozen {
@@ -427,7 +420,7 @@ func largest(v []float32) int {
 func (t *Trainer) evaluate(d *Dataset) (loss, accuracy float64) {
 	var b batch
 	n, right := d.Len(), 0
-	at := make([]int, 0, 256)
+	at := make([]int, 0, t.Net.portion(256))
 	for from := 0; from < n; from += cap(at) {
 		at = at[:0]
 		for i := from; i < min(from+cap(at), n); i++ {
