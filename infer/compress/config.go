@@ -33,6 +33,9 @@ type Config struct {
 	CorrectBias string
 	// Float are operators, by their place, that stay float though they need not.
 	Float []int
+	// Sparse lets Shorten store int8 weights of which most are 0, as in a pruned
+	// model, in sparse rows, where the file has a fifth less by it.
+	Sparse bool
 }
 
 // Schemes, Methods and, of CorrectBias, Choices are the values that Config takes.
@@ -61,6 +64,9 @@ func (c Config) Validate() error {
 	}
 	if !(c.Keep > 0.5 && c.Keep <= 1) {
 		errs = append(errs, fmt.Errorf("a share of %v is outside 0.5..1", c.Keep))
+	}
+	if c.Sparse && c.Scheme != "int8" {
+		errs = append(errs, fmt.Errorf("scheme %s: sparse rows are for weights of scheme int8", c.Scheme))
 	}
 	return errors.Join(errs...)
 }

@@ -73,6 +73,11 @@ func Shorten(ctx context.Context, j Job) (*Made, error) {
 	}
 	made.Outcome, made.File = *out, file
 	made.Notes = append(j.notes, made.Notes...)
+	if j.Config.Sparse {
+		if err := j.thin(ctx, made); err != nil {
+			return nil, err
+		}
+	}
 	made.Size = len(made.File)
 	if err = j.prove(ctx, made, j.Judged); err != nil && ctx.Err() != nil {
 		made.Notes = append(made.Notes, fmt.Sprintf("stopped: compared on %d samples alone", sparse{j.Judged, few}.Len()))
