@@ -31,6 +31,7 @@ type dataSource struct {
 	size, fit string
 	samples   int
 	class     string // this one against the rest
+	loose     bool   // pictures need no classes
 
 	from, before string
 }
@@ -288,7 +289,11 @@ func (s *dataSource) pictures(ctx context.Context, shape train.Shape, say io.Wri
 		return errors.Join(ctx.Err(), err)
 	}
 	bar := newBar("reading pictures")
-	d, refused, err := train.LoadFolder(s.path, shape, decode, bar.step)
+	load := train.LoadFolder
+	if s.loose {
+		load = train.LoadPictures
+	}
+	d, refused, err := load(s.path, shape, decode, bar.step)
 	bar.end()
 	if ctx.Err() != nil {
 		return nil, ctx.Err()

@@ -3,7 +3,10 @@ package cli_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"image/png"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -68,12 +71,28 @@ func TestDistill(t *testing.T) {
 	if m := readFigures(t, filepath.Join(dir, "b.tflite")); m.Test.Top1 < 0.9 || d.Distillation.Alpha != 1 || len(d.Distillation.Teachers) != 2 || d.History[0]["accuracy"] != nil {
 		t.Errorf("%+v %+v", m.Test, d.Distillation)
 	}
+	// Pictures that nobody has sorted; the answer has the teacher's names.
+	r := rand.New(rand.NewPCG(5, 5))
+	loose := filepath.Join(dir, "loose")
+	for i := range 60 {
+		var b bytes.Buffer
+		if err := errors.Join(os.MkdirAll(loose, 0o700), png.Encode(&b, bars(r, i%3, 12, 12)), os.WriteFile(filepath.Join(loose, fmt.Sprint(i, ".png")), b.Bytes(), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	said = done(t, "", "distill", "--data", loose, "--teacher", teacher, "--unlabelled", "--network", small, "--epochs", "30", "--rate", "0.01", "--out", filepath.Join(dir, "d.tflite"))
+	if !strings.Contains(said, "run on 12 samples it was not trained on: the class that its teacher says in ") {
+		t.Error(said)
+	}
+	if said := done(t, "", "model", "inspect", filepath.Join(dir, "d.tflite")); !strings.Contains(said, "[1 3]") && !strings.Contains(said, "1x3") {
+		t.Error(said)
+	}
 	// A tensor inside.
-	r := run(t, "", "distill", "--teacher", teacher, "--data", learn, "--network", small, "--hint", "1=gone", "--out", filepath.Join(dir, "c.tflite"))
-	_, names, ok := strings.Cut(r.stderr, `there are "`)
+	no := run(t, "", "distill", "--teacher", teacher, "--data", learn, "--network", small, "--hint", "1=gone", "--out", filepath.Join(dir, "c.tflite"))
+	_, names, ok := strings.Cut(no.stderr, `there are "`)
 	parts := strings.Split(names, `", "`)
-	if r.code != 3 || !ok || len(parts) < 4 {
-		t.Fatalf("%+v", r)
+	if no.code != 3 || !ok || len(parts) < 4 {
+		t.Fatalf("%+v", no)
 	}
 	_, d = distill("c.tflite", "--teacher", teacher, "--shift", "1", "--hint", "1="+parts[3], "--beta", "0.1")
 	if d.Distillation.Same < 0.85 || len(d.Distillation.Hints) != 1 {

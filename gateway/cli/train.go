@@ -250,6 +250,7 @@ func (t *training) load(ctx context.Context) error {
 			return err
 		}
 	}
+	t.data.loose = t.lesson.blind()
 	d, err := t.data.load(ctx, shape, t.say)
 	if err != nil {
 		return err

@@ -16,6 +16,17 @@ const maxPicture = 64 << 20
 // returned by name, unless a class has no other. Classes come in the order of
 // their names; progress may be nil.
 func LoadFolder(dir string, shape Shape, decode func(file, pixels []byte) error, progress func(done, of int)) (d *Dataset, refused []string, err error) {
+	return loadFolder(dir, shape, decode, progress, true)
+}
+
+// LoadPictures is LoadFolder for pictures that need no labels, of a teacher's
+// pupil: they may lie in dir itself or in a single folder, and have no labels
+// then.
+func LoadPictures(dir string, shape Shape, decode func(file, pixels []byte) error, progress func(done, of int)) (d *Dataset, refused []string, err error) {
+	return loadFolder(dir, shape, decode, progress, false)
+}
+
+func loadFolder(dir string, shape Shape, decode func(file, pixels []byte) error, progress func(done, of int), classes bool) (d *Dataset, refused []string, err error) {
 	if len(shape) != 3 {
 		return nil, nil, fmt.Errorf("pictures of shape %v: it is [height, width, channels]", shape)
 	}
@@ -29,6 +40,18 @@ func LoadFolder(dir string, shape Shape, decode func(file, pixels []byte) error,
 	}
 	var files []file
 	d = &Dataset{Name: dir, Shape: shape}
+	take := func(class string, inside []os.DirEntry) {
+		some := false
+		for _, f := range inside {
+			if f.IsDir() || !slices.Contains([]string{".jpg", ".jpeg", ".png", ".bmp"}, strings.ToLower(filepath.Ext(f.Name()))) {
+				continue
+			}
+			files, some = append(files, file{filepath.Join(dir, class, f.Name()), int32(len(d.Classes))}), true
+		}
+		if some {
+			d.Classes = append(d.Classes, class)
+		}
+	}
 	for _, e := range entries {
 		if !e.IsDir() || strings.HasPrefix(e.Name(), ".") {
 			continue
@@ -37,18 +60,15 @@ func LoadFolder(dir string, shape Shape, decode func(file, pixels []byte) error,
 		if err != nil {
 			return nil, nil, err
 		}
-		some := false
-		for _, f := range inside {
-			if f.IsDir() || !slices.Contains([]string{".jpg", ".jpeg", ".png", ".bmp"}, strings.ToLower(filepath.Ext(f.Name()))) {
-				continue
-			}
-			files, some = append(files, file{filepath.Join(dir, e.Name(), f.Name()), int32(len(d.Classes))}), true
-		}
-		if some {
-			d.Classes = append(d.Classes, e.Name())
-		}
+		take(e.Name(), inside)
 	}
-	if len(d.Classes) < 2 {
+	if !classes && len(d.Classes) < 2 {
+		take("", entries)
+	}
+	if len(files) == 0 && !classes {
+		return nil, nil, fmt.Errorf("%s: neither it nor a folder in it has pictures (.jpg, .png, .bmp)", dir)
+	}
+	if len(d.Classes) < 2 && classes {
 		return nil, nil, fmt.Errorf("%s: %d folders with pictures (.jpg, .png, .bmp); each class is a folder, and there are at least two", dir, len(d.Classes))
 	}
 	pixels := make([]byte, product(shape))
@@ -83,6 +103,9 @@ func LoadFolder(dir string, shape Shape, decode func(file, pixels []byte) error,
 		inside := filepath.Join(dir, d.Classes[c]) + string(filepath.Separator)
 		why := refused[slices.IndexFunc(refused, func(r string) bool { return strings.HasPrefix(r, inside) })]
 		return nil, refused, fmt.Errorf("%s: no picture of the class %q could be read: %s", dir, d.Classes[c], why)
+	}
+	if !classes && (len(d.Classes) < 2 || d.Classes[len(d.Classes)-1] == "") {
+		d.Classes, d.Labels = nil, nil
 	}
 	return d, refused, d.Check()
 }

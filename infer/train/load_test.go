@@ -293,6 +293,13 @@ func TestLoadFolder(t *testing.T) {
 	if _, _, err := LoadFolder(dir, shape, decode, nil); err == nil || !strings.Contains(err.Error(), "1 folders with pictures") {
 		t.Errorf("one class: %v", err)
 	}
+	// Without classes what lies in the folder itself is taken too.
+	if d, _, err := LoadPictures(dir, shape, decode, nil); err != nil || string(d.Pixels) != "abccdexyz" || d.Labels != nil || d.Classes != nil {
+		t.Errorf("without labels: %+v, %v", d, err)
+	}
+	if _, _, err := LoadPictures(t.TempDir(), shape, decode, nil); err == nil || !strings.Contains(err.Error(), "neither it nor a folder in it has pictures") {
+		t.Errorf("an empty folder: %v", err)
+	}
 	save("dog/1.bmp", "no")
 	if _, refused, err := LoadFolder(dir, shape, decode, nil); err == nil || !strings.Contains(err.Error(), `class "dog"`) || len(refused) != 1 {
 		t.Errorf("a class of broken pictures: %v %v", refused, err)
@@ -308,6 +315,9 @@ func TestLoadFolder(t *testing.T) {
 	}
 	if len(refused) != 1 || !strings.Contains(refused[0], filepath.Join("dog", "1.bmp")+": broken") {
 		t.Errorf("refused: %v", refused)
+	}
+	if same, _, err := LoadPictures(dir, shape, decode, nil); err != nil || !slices.Equal(same.Labels, d.Labels) || !slices.Equal(same.Classes, d.Classes) {
+		t.Errorf("with classes all the same: %+v, %v", same, err)
 	}
 }
 
