@@ -26,7 +26,7 @@ type clustering struct {
 	cfg        compress.ClusterConfig
 	tune       compress.Tune
 	unlabelled bool
-	biases     bool
+	biases     compress.ClusterConfig // of the biases; no clusters: they stay
 	asJSON     bool
 }
 
@@ -66,7 +66,7 @@ that it was made of: on that, else on made up inputs.`,
 	f.IntVar(&c.cfg.Clusters, "clusters", c.cfg.Clusters, "at most so many values a layer; 0 in a pruned layer is one of them")
 	f.BoolVar(&c.cfg.PerChannel, "per-channel", false, "so many values for each output channel, not for the layer")
 	f.StringVar(&c.cfg.Method, "method", c.cfg.Method, "linear: k-means from evenly spaced centres; optimal: the least squared error there is")
-	f.BoolVar(&c.biases, "biases", false, "at the end the biases of a layer share as many values too")
+	f.IntVar(&c.biases.Clusters, "biases", 0, "at the end the biases of a layer share at most so many values; 0: they stay")
 	f.StringVar(&c.out, "out", "", "the file to write; by default MODEL-clustered.tflite")
 	f.IntVar(&c.tune.Config.Epochs, "epochs", 0, "so many epochs of training on --data, in which weights go on sharing values and 0 stays 0")
 	f.Float64Var(&c.tune.Config.Optimizer.Rate, "rate", c.tune.Config.Optimizer.Rate, "with --epochs: the learning rate")
@@ -87,6 +87,11 @@ func (c *clustering) run(ctx context.Context, out, say io.Writer) error {
 	}
 	if err := c.cfg.Validate(); err != nil {
 		return &exitError{exitUsage, err}
+	}
+	if c.biases.Method = "optimal"; c.biases.Clusters != 0 {
+		if err := c.biases.Validate(); err != nil {
+			return &exitError{exitUsage, fmt.Errorf("--biases: %w", err)}
+		}
 	}
 	tuned := c.tune.Config.Epochs != 0
 	if err := c.tune.Config.Validate(); tuned && err != nil {
@@ -127,8 +132,8 @@ func (c *clustering) run(ctx context.Context, out, say io.Writer) error {
 		// What was trained is worth its file though the user wants to go.
 		ctx = context.WithoutCancel(ctx)
 	}
-	if c.biases {
-		if shared, made.Biases, err = compress.ShareBiases(shared, c.cfg); err != nil {
+	if c.biases.Clusters != 0 {
+		if shared, made.Biases, err = compress.ShareBiases(shared, c.biases); err != nil {
 			return c.failed(ctx, err)
 		}
 	}

@@ -72,7 +72,7 @@ func TestCluster(t *testing.T) {
 	if err := json.Unmarshal([]byte(text), &doc); err != nil || len(doc.Layers) != 2 || !doc.MadeUp || doc.Layers[0].Values < 5 {
 		t.Errorf("%v: %s", err, text)
 	}
-	if said := done(t, "", "cluster", "--model", float, "--clusters", "4", "--biases", "--out", filepath.Join(dir, "e.tflite")); !strings.Contains(said, " biases have ") {
+	if said := done(t, "", "cluster", "--model", float, "--clusters", "4", "--biases", "8", "--out", filepath.Join(dir, "e.tflite")); !strings.Contains(said, " biases have ") {
 		t.Error(said)
 	}
 	for _, c := range []struct {
@@ -81,6 +81,7 @@ func TestCluster(t *testing.T) {
 	}{
 		{"cluster", "--model is missing", 2},
 		{"cluster --model " + float + " --clusters 1", "clusters: 1 is outside", 2},
+		{"cluster --model " + float + " --biases 1", "--biases: clusters: 1 is outside", 2},
 		{"cluster --model " + float + " --method best", `"best" is none of`, 2},
 		{"cluster --model " + float + " --epochs 2", "--epochs trains on --data", 2},
 		{"cluster --model " + float + " --epochs -2 --data " + data, "epochs: -2 is outside", 2},
