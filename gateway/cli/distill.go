@@ -158,13 +158,10 @@ func (l *lesson) open(t *training) error {
 		cfg.Inner = append(cfg.Inner, tensor)
 	}
 	if l.Pixels != "" {
-		low, high, ok := strings.Cut(l.Pixels, "..")
-		a, errA := strconv.ParseFloat(low, 64)
-		b, errB := strconv.ParseFloat(high, 64)
-		if !ok || errA != nil || errB != nil || !(a < b) {
-			return &exitError{exitUsage, fmt.Errorf("--pixels %q is no range such as -1..1", l.Pixels)}
+		var err error
+		if cfg.Low, cfg.High, err = pixelRange(l.Pixels); err != nil {
+			return err
 		}
-		cfg.Low, cfg.High = a, b
 	}
 	var err error
 	if l.teacher, err = compress.OpenTeacher(cfg); err != nil {

@@ -37,12 +37,15 @@ func (s *judgedData) samples(ctx context.Context, m *model.Model, say io.Writer)
 }
 
 // levels are what the bytes 0 and 255 of a picture stand for.
-func (s *judgedData) levels() (a, b float64, err error) {
-	low, high, ok := strings.Cut(s.pixels, "..")
+func (s *judgedData) levels() (a, b float64, err error) { return pixelRange(s.pixels) }
+
+// pixelRange reads what --pixels says.
+func pixelRange(text string) (a, b float64, err error) {
+	low, high, ok := strings.Cut(text, "..")
 	a, errA := strconv.ParseFloat(low, 64)
 	b, errB := strconv.ParseFloat(high, 64)
 	if !ok || errA != nil || errB != nil || !(a < b) {
-		return 0, 0, &exitError{exitUsage, fmt.Errorf("--pixels %q is no range such as -1..1", s.pixels)}
+		return 0, 0, &exitError{exitUsage, fmt.Errorf("--pixels %q is no range such as -1..1", text)}
 	}
 	return a, b, nil
 }

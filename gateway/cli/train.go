@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"edgegateway/configs"
-	"edgegateway/infer"
 	"edgegateway/infer/compress"
 	"edgegateway/infer/train"
 )
@@ -25,7 +24,7 @@ type training struct {
 	data             dataSource
 	test             string // path of data to judge by, in place of a split
 	network          string
-	head, cut        string
+	front            // of --head
 	split, val       float64
 	byTime, resume   bool
 	aware            int
@@ -34,8 +33,7 @@ type training struct {
 	say              io.Writer
 	learn, hold, off *train.Dataset // learned from, chosen by (nil: none), judged by
 	all              *train.Dataset // as it was read, without what --test named
-	base             *train.Base
-	lesson           *lesson // of a teacher; nil: the labels alone
+	lesson           *lesson        // of a teacher; nil: the labels alone
 }
 
 func trainCommand() *cobra.Command {
@@ -59,6 +57,9 @@ and the curves and confusion matrix as SVG and PNG. Ctrl-C writes the best so fa
 	f := cmd.Flags()
 	f.StringVar(&t.head, "head", "", "train new last layers of this model")
 	f.StringVar(&t.cut, "cut", "", "with --head: the tensor whose values are the features; by default what the last dense layer takes")
+	f.StringVar(&t.pixels, "pixels", "", "with --head: the real numbers that the bytes 0 and 255 of pictures are for its model, such as 0..255; by default -1..1, and to integer inputs the bytes as they are")
+	f.IntVar(&t.copies, "copies", 0, "with --head: how often each picture is learned from, once as it is, the others changed by --flip, --shift and so on; by default 2 with --flip alone, 4 with others")
+	completeWords(cmd, "pixels", "-1..1", "0..1", "0..255")
 	t.add(cmd)
 	return cmd
 }
@@ -76,11 +77,15 @@ func (t *training) add(cmd *cobra.Command) {
 	f.IntVar(&t.cfg.Batch, "batch", t.cfg.Batch, "samples a step")
 	f.Float64Var(&t.cfg.Optimizer.Rate, "rate", t.cfg.Optimizer.Rate, "learning rate")
 	f.StringVar(&t.cfg.Optimizer.Kind, "optimizer", t.cfg.Optimizer.Kind, "adam, adamw or sgd")
+	f.Float64Var(&t.cfg.Optimizer.Momentum, "momentum", t.cfg.Optimizer.Momentum, "sgd: the share of the last step that is kept")
 	f.StringVar(&t.cfg.Optimizer.Schedule, "schedule", t.cfg.Optimizer.Schedule, "of the rate: constant, cosine or step")
 	f.Float64Var(&t.cfg.L2, "l2", 0, "penalty on the squares of weights")
 	f.StringVar(&t.cfg.ClassWeights, "class-weights", t.cfg.ClassWeights, "none, or balanced: rare classes count as much as frequent ones")
 	f.IntVar(&t.cfg.Augment.Shift, "shift", 0, "pictures: up to so many pixels to any side")
 	f.BoolVar(&t.cfg.Augment.Flip, "flip", false, "pictures: half of them left to right")
+	f.Float64Var(&t.cfg.Augment.Crop, "crop", 0, "pictures: a part of each, at least so much of its sides (0.2 to 1), made as large as the whole")
+	f.Float64Var(&t.cfg.Augment.Brightness, "brightness", 0, "pictures: up to so much brighter or darker; 1 is from black to white")
+	f.Float64Var(&t.cfg.Augment.Noise, "noise", 0, "standard deviation of noise: of pictures in halves of black to white, of numbers in their own units")
 	f.IntVar(&t.cfg.Patience, "patience", 0, "stop after so many epochs without a better one; 0: never")
 	f.Uint64Var(&t.cfg.Seed, "seed", t.cfg.Seed, "the same seed gives the same weights")
 	f.IntVar(&t.aware, "aware", 0, "so many epochs more of quantization-aware training; the file is int8 then")
@@ -125,7 +130,11 @@ func (t *training) run(ctx context.Context) error {
 	}
 	fmt.Fprintf(t.say, "%d samples to learn from, %d that judge; %d weights\n", t.learn.Len(), raw.Len(), net.Weights())
 	history, stopped := []train.Epoch(nil), error(nil)
-	tr := t.trainer(net, t.cfg)
+	cfg := t.cfg
+	if t.base != nil {
+		cfg.Augment = train.AugmentConfig{} // the pictures were changed, not their features
+	}
+	tr := t.trainer(net, cfg)
 	if stopped = tr.Run(ctx); stopped != nil && !errors.Is(stopped, context.Canceled) {
 		return invalid(stopped)
 	}
@@ -135,7 +144,6 @@ func (t *training) run(ctx context.Context) error {
 	t.kept(tr, stopped)
 	history = tr.History
 	if t.aware > 0 && stopped == nil {
-		cfg := t.cfg
 		cfg.Epochs, cfg.Checkpoint = t.aware, ""
 		cfg.Optimizer.Rate /= 10
 		net = net.Aware()
@@ -184,8 +192,10 @@ func (t *training) run(ctx context.Context) error {
 	if stopped != nil {
 		return fmt.Errorf("stopped: %s is the best so far; the same command with --resume goes on from %s", t.out, t.cfg.Checkpoint)
 	}
-	if err := os.Remove(t.cfg.Checkpoint); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+	for _, name := range []string{t.cfg.Checkpoint, t.featureFile()} {
+		if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
 	}
 	return nil
 }
@@ -222,7 +232,7 @@ func (t *training) judge(ctx context.Context, file []byte, raw *train.Dataset) (
 	if raw.Labels == nil && raw.Targets == nil {
 		return nil, nil
 	}
-	q, err := compress.Judge(ctx, file, "", "", t.data.taskOf("auto", t.off), &compress.Samples{Set: raw}, nil)
+	q, err := compress.Judge(ctx, file, "", "", t.data.taskOf("auto", t.off), &compress.Samples{Set: raw, Low: t.low, High: t.high}, nil)
 	if err == nil && t.base == nil && t.learn.Labels != nil {
 		q.Baseline = compress.OneThreshold(t.learn, raw)
 	}
@@ -232,17 +242,11 @@ func (t *training) judge(ctx context.Context, file []byte, raw *train.Dataset) (
 // load reads the data and divides it.
 func (t *training) load(ctx context.Context) error {
 	var shape train.Shape
-	if t.head != "" {
-		_, m, err := readModel(t.head)
-		if err != nil {
-			return err
-		}
-		if t.base, err = train.Cut(m, t.cut); err != nil {
-			return invalid(fmt.Errorf("%s: %w", t.head, err))
-		}
-		g := t.base.Model.Main()
-		in := g.Tensors[g.Inputs[0]].Shape
-		shape = train.Shape(in[min(1, len(in)):])
+	if err := t.open(t.cfg.Augment); err != nil {
+		return err
+	}
+	if t.base != nil {
+		shape = t.shape()
 	}
 	if t.lesson != nil {
 		var err error
@@ -293,45 +297,6 @@ func (t *training) load(ctx context.Context) error {
 		fmt.Fprintf(t.say, "%d windows left out: they share readings with those that judge\n", n)
 	}
 	return nil
-}
-
-// extract replaces pictures by their features.
-func (t *training) extract(ctx context.Context) error {
-	file, err := t.base.Model.Write()
-	if err != nil {
-		return invalid(err)
-	}
-	s, err := infer.OpenSession(file, "builtin", "")
-	if err != nil {
-		return invalid(err)
-	}
-	defer s.Close()
-	var v []float64
-	of := func(d *train.Dataset) (*train.Dataset, error) {
-		bar := newBar("features of " + filepath.Base(t.head))
-		defer bar.end()
-		data := compress.Samples{Set: d}
-		return t.base.Extract(ctx, d, func(i int, out []float32) error {
-			if err := data.Fill(s.In, i); err != nil {
-				return err
-			}
-			if err := s.Invoke(); err != nil {
-				return err
-			}
-			v = s.Out[0].Floats(v[:0])
-			for j := range out {
-				out[j] = float32(v[j])
-			}
-			return nil
-		}, bar.step)
-	}
-	if t.learn, err = of(t.learn); err != nil {
-		return err
-	}
-	if t.hold != nil {
-		t.hold, err = of(t.hold)
-	}
-	return err
 }
 
 // build makes the network for the data.

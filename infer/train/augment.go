@@ -41,10 +41,11 @@ type augmenter struct {
 	// What black and white are; brightness and noise are in halves of that.
 	low, high, half float32
 	picture         []float32
+	flip            func(r *rand.Rand) bool // whether a picture is turned left to right
 }
 
 func newAugmenter(cfg AugmentConfig, d *Dataset) (*augmenter, error) {
-	a := &augmenter{cfg: cfg}
+	a := &augmenter{cfg: cfg, flip: func(r *rand.Rand) bool { return cfg.Flip && r.IntN(2) == 1 }}
 	a.low, a.high = d.limits()
 	a.half = (a.high - a.low) / 2
 	if len(d.Shape) == 3 {
@@ -89,7 +90,7 @@ func (a *augmenter) move(x []float32, r *rand.Rand) {
 	if s := a.cfg.Shift; s > 0 {
 		dx, dy = r.IntN(2*s+1)-s, r.IntN(2*s+1)-s
 	}
-	flip := a.cfg.Flip && r.IntN(2) == 1
+	flip := a.flip(r)
 	if a.cfg.Crop > 0 {
 		scale = a.cfg.Crop + (1-a.cfg.Crop)*r.Float64()
 		ox, oy = r.Float64()*(1-scale)*float64(a.w), r.Float64()*(1-scale)*float64(a.h)
@@ -105,4 +106,26 @@ func (a *augmenter) move(x []float32, r *rand.Rand) {
 			copy(x[(y*a.w+px)*a.c:(y*a.w+px+1)*a.c], a.picture[(sy*a.w+sx)*a.c:])
 		}
 	}
+}
+
+// Variant gives picture i of d as it is changed for the k-th time, a data set of
+// one, by bytes: the same for the same seed, whatever was asked for before. Where
+// pictures are flipped, every odd k is.
+func (d *Dataset) Variant(i, k int, cfg AugmentConfig, seed uint64) (*Dataset, error) {
+	if d.Pixels == nil {
+		return nil, fmt.Errorf("data %s: its inputs are numbers, and pictures are what is changed", d.Name)
+	}
+	a, err := newAugmenter(cfg, d)
+	if err != nil {
+		return nil, err
+	}
+	a.flip = func(*rand.Rand) bool { return cfg.Flip && k%2 == 1 }
+	out := d.Subset([]int{i})
+	b := batch{n: 1, x: make([]float32, len(out.Pixels))}
+	out.Input(b.x, 0)
+	a.apply(&b, rand.New(rand.NewPCG(seed, uint64(i)<<16|uint64(k))))
+	for j, v := range b.x {
+		out.Pixels[j] = byte(min(max((v-a.low)/(a.high-a.low), 0), 1)*255 + 0.5)
+	}
+	return out, nil
 }

@@ -168,6 +168,13 @@ func (d *Dataset) Subset(at []int) *Dataset {
 	return &out
 }
 
+// Append adds the samples of o, which is made as d is.
+func (d *Dataset) Append(o *Dataset) {
+	d.Pixels, d.Values = append(d.Pixels, o.Pixels...), append(d.Values, o.Values...)
+	d.Labels, d.Targets = append(d.Labels, o.Labels...), append(d.Targets, o.Targets...)
+	d.Times, d.Groups, d.Spans = append(d.Times, o.Times...), append(d.Groups, o.Groups...), append(d.Spans, o.Spans...)
+}
+
 // LearnNorm gives mean and standard deviation of each feature; a feature that
 // never changes keeps its scale. It is nil for pictures.
 func (d *Dataset) LearnNorm() *Norm {
