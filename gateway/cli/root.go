@@ -82,7 +82,7 @@ configuration or a model that is missing or not right.`,
 	)
 	root.AddCommand(toTheEnd(
 		datasetCommand(), trainCommand(), quantizeCommand(), evaluateCommand(), sensitivityCommand(), pruneCommand(), clusterCommand(),
-		distillCommand(), packCommand(), unpackCommand(),
+		distillCommand(), packCommand(), unpackCommand(), compressCommand(), optimizeCommand(),
 	)...)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()

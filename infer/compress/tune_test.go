@@ -414,3 +414,64 @@ func TestTuneReconstruction(t *testing.T) {
 		t.Errorf("an error of %v, then of %v", was, is)
 	}
 }
+
+func TestShared(t *testing.T) {
+	many := make([]float32, 1000)
+	r := rand.New(rand.NewPCG(1, 2))
+	for i := range many {
+		many[i] = float32(r.NormFloat64())
+	}
+	few := make([]float32, 1000)
+	for i := range few {
+		few[i] = []float32{0, 0.5, -1, 2}[r.IntN(4)]
+	}
+	steps := make([]float32, 1000) // of int8
+	for i := range steps {
+		steps[i] = 0.0173 * float32(r.IntN(41)-20)
+	}
+	each := make([]float32, 1000) // of int8, a scale a channel
+	for i := range each {
+		each[i] = 0.0173 * float32(1+i/100) * float32(r.IntN(21)-10)
+	}
+	channels := make([]float32, 1000) // 10 rows, each of 20 values of its own
+	last := make([]float32, 1000)
+	for i := range channels {
+		channels[i] = 0.7013*float32(1+i/100) + float32(i%20)/61
+		last[i] = 0.7013*float32(1+i%10) + float32(i/10%20)/61
+	}
+	for _, c := range []struct {
+		name   string
+		w      []float32
+		shape  []int
+		most   int
+		groups int
+	}{
+		{"all different", many, []int{10, 100}, 0, 0},
+		{"all different, many allowed", many, []int{10, 100}, 4096, 0},
+		{"three values and 0", few, []int{10, 100}, 0, 3},
+		{"three values and 0, two allowed", few, []int{10, 100}, 2, 0},
+		{"integers once", steps, []int{10, 100}, 0, 0},
+		{"integers once, by channel", each, []int{10, 100}, 0, 0},
+		{"integers once, forty allowed", steps, []int{10, 100}, 40, 40},
+		{"nobody looks", few, []int{10, 100}, -1, 0},
+		{"by channel", channels, []int{10, 100}, 20, 200},
+		{"by channel, found", channels, []int{10, 100}, 0, 200},
+		{"by last channel", last, []int{1, 10, 10, 10}, 20, 200},
+		{"zeros", make([]float32, 10), []int{2, 5}, 0, 0},
+		{"two that happen to be the same", []float32{1, 1, 2, 3, 4, 5}, []int{2, 3}, 0, 0},
+		{"nothing", nil, nil, 0, 0},
+	} {
+		group := Shared(c.w, c.shape, c.most)
+		seen := map[int32]float32{}
+		for i, g := range group {
+			if v, ok := seen[g]; ok && v != c.w[i] || (g < 0) != (c.w[i] == 0) {
+				t.Fatalf("%s: weight %d is %v, of group %d", c.name, i, c.w[i], g)
+			}
+			seen[g] = c.w[i]
+		}
+		delete(seen, -1)
+		if len(seen) != c.groups || (group == nil) != (c.groups == 0) {
+			t.Errorf("%s: %d groups", c.name, len(seen))
+		}
+	}
+}

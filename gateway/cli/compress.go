@@ -1,0 +1,113 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"edgegateway/configs"
+	"edgegateway/infer/compress"
+)
+
+// compressing is what the command was told.
+type compressing struct {
+	fitting
+	recipe string
+	asJSON bool
+}
+
+func compressCommand() *cobra.Command {
+	c := &compressing{}
+	cmd := &cobra.Command{
+		Use:   "compress MODEL",
+		Short: "Make a smaller model by a recipe: prune, share weights, train, quantize",
+		Long: `Make a smaller model by a recipe, a YAML file with steps, each of which does what
+the command of its name does; "optimize" writes such recipes. Where there is data
+the model is trained on after the steps that say epochs, and is judged on the
+part of the data that took no part.`,
+		Example: `  edgegateway compress --recipe digits-best.recipe.yaml --data train-images-idx3-ubyte --out small.tflite digits.tflite`,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.run(cmd.Context(), args[0], cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	c.add(cmd)
+	f := cmd.Flags()
+	f.StringVar(&c.recipe, "recipe", "", "the YAML file with the steps")
+	f.StringVar(&c.out, "out", "", "the file to write; by default MODEL-small.tflite")
+	f.BoolVar(&c.asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func (c *compressing) run(ctx context.Context, path string, out, say io.Writer) error {
+	if c.recipe == "" {
+		return &exitError{exitUsage, errors.New("--recipe is missing: the YAML file with the steps")}
+	}
+	var recipe compress.Recipe
+	file, err := configs.Load(c.recipe, &recipe)
+	if err != nil {
+		return invalid(err)
+	}
+	if err := recipe.Validate(); err != nil {
+		return invalid(file.Locate(err))
+	}
+	if c.out == "" {
+		c.out = strings.TrimSuffix(path, filepath.Ext(path)) + "-small.tflite"
+	}
+	if err := c.load(ctx, path, say); err != nil {
+		return err
+	}
+	var show steps
+	defer show.end()
+	ground, made := c.ground(&show), c.file
+	for i, s := range recipe.Steps {
+		if s.Epochs > 0 && c.learn == nil {
+			return &exitError{exitUsage, fmt.Errorf("%s: steps[%d] trains for %d epochs: it needs --data", c.recipe, i, s.Epochs)}
+		}
+	}
+	for i, s := range recipe.Steps {
+		if made, err = s.Apply(ctx, ground, made); err != nil {
+			if ctx.Err() != nil {
+				return fmt.Errorf("stopped in steps[%d], %s: %s is not written", i, s, c.out)
+			}
+			return invalid(fmt.Errorf("steps[%d], %s: %w", i, s, err))
+		}
+		show.end()
+		fmt.Fprintf(say, "%s: %d bytes\n", s, len(made))
+	}
+	list := []compress.Evaluation{{Name: "before", File: path}, {Name: "after", File: c.out}}
+	trial, err := childTrial()
+	if err != nil {
+		return err
+	}
+	watch := &stopwatch{trial, c.data.library}
+	for i, f := range [][]byte{c.file, made} {
+		cost, err := compress.CostOf(f)
+		if err != nil {
+			return invalid(err)
+		}
+		list[i].Cost = *cost
+		if c.off != nil {
+			s := &compress.Samples{Set: c.off, Low: c.samples.Low, High: c.samples.High}
+			if list[i].Quality, err = compress.Judge(ctx, f, "", c.data.library, c.kind(), s, nil); err != nil {
+				return invalid(err)
+			}
+		}
+		if list[i].Latency, err = watch.all(ctx, f); err != nil {
+			return err
+		}
+	}
+	if err := writeWhole(c.out, made); err != nil {
+		return err
+	}
+	if c.asJSON {
+		return printJSON(out, list)
+	}
+	_, err = io.WriteString(out, compress.Table(list, false))
+	return err
+}

@@ -1,0 +1,152 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+
+	"edgegateway/infer/compress"
+	"edgegateway/infer/model/pack"
+	"edgegateway/internal/chart"
+)
+
+// optimized is what a search came to.
+type optimized struct {
+	Out    string            `json:"out"`
+	Budget compress.Budget   `json:"budget"`
+	Fits   bool              `json:"fits"`
+	Over   float64           `json:"over,omitempty"` // by how much, as a share of the bound that is met least
+	Best   *compress.Trial   `json:"best"`
+	Before *compress.Quality `json:"before,omitempty"` // on the samples that only judge
+	After  *compress.Quality `json:"after,omitempty"`
+	// Alone are the trials of one kind of step that fit.
+	Alone []*compress.Trial `json:"one_step_alone,omitempty"`
+	Front []*compress.Trial `json:"front"`
+	Tried []*compress.Trial `json:"tried"`
+}
+
+// write writes the model, its recipe, its report and the figures.
+func (o *optimizing) write(ctx context.Context, best *compress.Trial, stem string) (*optimized, error) {
+	s := &o.search
+	file, err := s.Model(best)
+	if err != nil {
+		return nil, err
+	}
+	r := &optimized{Out: o.out, Budget: s.Budget, Over: s.Budget.Over(best), Best: best, Tried: s.Tried(), Front: compress.Front(s.Tried())}
+	r.Fits = r.Over == 0
+	for _, t := range r.Tried {
+		if t.Recipe.Kinds() == 1 && s.Budget.Over(t) == 0 {
+			r.Alone = append(r.Alone, t)
+		}
+	}
+	if o.off != nil {
+		judged := &compress.Samples{Set: o.off, Low: o.samples.Low, High: o.samples.High}
+		for _, q := range []struct {
+			file []byte
+			to   **compress.Quality
+		}{{o.file, &r.Before}, {file, &r.After}} {
+			if *q.to, err = compress.Judge(ctx, q.file, "", o.data.library, s.Task, judged, nil); err != nil {
+				return nil, err
+			}
+		}
+	}
+	deployed := file
+	if s.Packed {
+		if deployed, err = pack.Pack(file, nil); err != nil {
+			return nil, err
+		}
+	}
+	recipe, err := yaml.Marshal(best.Recipe)
+	if err != nil {
+		return nil, err
+	}
+	report, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(writeWhole(o.out, deployed), writeWhole(stem+".recipe.yaml", recipe), writeWhole(stem+".report.json", append(report, '\n'))); err != nil {
+		return nil, err
+	}
+	return r, o.draw(r, stem)
+}
+
+// draw writes quality over size and over time of all that was tried; what no
+// other beats has the number that it has in the list.
+func (o *optimizing) draw(r *optimized, stem string) error {
+	size := chart.Scatter{Title: "What was tried, by size", X: "bytes of the file", Y: "quality", LogX: true}
+	time := chart.Scatter{Title: "What was tried, by time", X: "µs on the fastest delegate", Y: "quality", LogX: true}
+	for i, t := range r.Tried {
+		if t.Why != "" {
+			continue
+		}
+		p := chart.Point{X: float64(t.Bytes), Y: t.Quality, Group: "tried"}
+		if slices.Contains(r.Front, t) {
+			p.Label, p.Group = fmt.Sprint(i+1), "no other beats it"
+		}
+		if t == r.Best {
+			p.Label, p.Group = fmt.Sprint(i+1), "written"
+		}
+		size.Points = append(size.Points, p)
+		if p.X = t.Micros; p.X > 0 {
+			time.Points = append(time.Points, p)
+		}
+	}
+	for name, c := range map[string]chart.Scatter{"-size": size, "-time": time} {
+		d := c.Draw()
+		png, err := d.PNG()
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(writeWhole(stem+name+".svg", d.SVG()), writeWhole(stem+name+".png", png)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// text is the report for a reader.
+func (r *optimized) text() string {
+	var b strings.Builder
+	line := func(t *compress.Trial) {
+		fmt.Fprintf(&b, "%3d  %s\n", slices.Index(r.Tried, t)+1, trialLine(t, r.Budget))
+	}
+	b.WriteString("what no other beats, the smallest first:\n")
+	for _, t := range r.Front {
+		line(t)
+	}
+	switch {
+	case !r.Fits:
+		fmt.Fprintf(&b, "out of reach with %d recipes; the nearest is %.1f %% over one of the bounds:\n", len(r.Tried), 100*r.Over)
+	case len(r.Alone) > 0:
+		fmt.Fprintf(&b, "found; one kind of step alone is enough: %s\n", r.Alone[0].Recipe)
+	default:
+		b.WriteString("found; no step alone fits:\n")
+	}
+	line(r.Best)
+	if r.After != nil {
+		fmt.Fprintf(&b, "on %d samples that took no part: %s; before: %s\n", r.After.Samples, qualityLine(r.After), qualityLine(r.Before))
+	}
+	fmt.Fprintf(&b, "%s: %d bytes\n", r.Out, r.Best.Bytes)
+	return b.String()
+}
+
+// trialLine is a trial in a line: what it takes, what it loses, how.
+func trialLine(t *compress.Trial, b compress.Budget) string {
+	if t.Why != "" {
+		return fmt.Sprintf("%-12s %s: %s", "-", t.Recipe, t.Why)
+	}
+	fits := "  "
+	if b.Over(t) == 0 {
+		fits = "ok"
+	}
+	micros := ""
+	if t.Micros > 0 {
+		micros = fmt.Sprintf("%9.1f µs", t.Micros)
+	}
+	return fmt.Sprintf("%s %9d B %s  loses %6.2f %%  %s", fits, t.Bytes, micros, 100*t.Drop, t.Recipe)
+}

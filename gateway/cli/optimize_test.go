@@ -1,0 +1,97 @@
+package cli_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"edgegateway/internal/testkit"
+)
+
+// A room's model is fitted into a third of its bytes: what is written fits, was
+// judged on samples that took no part, and its recipe makes the same file again.
+func TestOptimize(t *testing.T) {
+	dir := t.TempDir()
+	data, test := testkit.Shared(t, "data/occupancy_train.csv"), testkit.Shared(t, "data/occupancy_test.csv")
+	float, out := filepath.Join(dir, "room.tflite"), filepath.Join(dir, "small.tflite")
+	done(t, "", "train", "--data", data, "--target", "Occupancy", "--samples", "1000", "--epochs", "3", "--out", float)
+	args := []string{"--data", data, "--test", test, "--target", "Occupancy", "--samples", "1000"}
+	var said struct {
+		Fits   bool
+		Best   struct{ Bytes int }
+		Front  []json.RawMessage
+		Tried  []json.RawMessage
+		Before struct{ Samples int }
+		After  struct{ Top1 float64 }
+	}
+	search := append([]string{"optimize", "--max-size", "2900B", "--max-drop", "2%", "--trials", "9", "--epochs", "1", "--json", "--out", out}, args...)
+	if err := json.Unmarshal([]byte(done(t, "", append(search, float)...)), &said); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !said.Fits || len(file) > 2900 || len(file) != said.Best.Bytes || len(said.Tried) != 9 || len(said.Front) == 0 || said.After.Top1 < 0.9 || said.Before.Samples < 1000 {
+		t.Errorf("%d bytes, %+v", len(file), said)
+	}
+	for _, name := range []string{"small.recipe.yaml", "small.report.json", "small-size.svg", "small-size.png", "small-time.svg", "small-time.png"} {
+		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Size() == 0 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	again := filepath.Join(dir, "again.tflite")
+	text := done(t, "", append([]string{"compress", "--recipe", filepath.Join(dir, "small.recipe.yaml"), "--out", again}, append(args, float)...)...)
+	if b, err := os.ReadFile(again); err != nil || string(b) != string(file) {
+		t.Errorf("the recipe makes %d other bytes, %v", len(b), err)
+	}
+	if !strings.Contains(text, "before") || !strings.Contains(text, "TOP1") {
+		t.Error(text)
+	}
+	// The same command again has nothing left to try.
+	twice := run(t, "", append(append([]string{"optimize", "--max-size", "500B", "--trials", "9", "--epochs", "1", "--out", out}, args...), float)...)
+	if twice.code != 1 || !strings.Contains(twice.stdout, "out of reach with 9 recipes; the nearest is") || !strings.Contains(twice.stderr, "none of 9 recipes fits") {
+		t.Errorf("%+v", twice)
+	}
+}
+
+func TestOptimizeRefuses(t *testing.T) {
+	dir := t.TempDir()
+	model := testkit.Shared(t, "models/ad01_fp32.tflite")
+	recipe := filepath.Join(dir, "r.yaml")
+	for text, want := range map[string]string{
+		"steps:\n  - {do: melt}\n":                               "r.yaml:2",
+		"steps:\n  - {do: quantize}\n  - {do: prune}\n":          "the last step",
+		"steps:\n  - {do: prune, sparsty: 1}\n":                  "sparsty",
+		"steps:\n  - {do: tune, epochs: 2}\n":                    "needs --data",
+		"steps:\n  - {do: prune, pattern: round, sparsity: 1}\n": "round",
+	} {
+		if err := os.WriteFile(recipe, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := run(t, "", "compress", "--recipe", recipe, "--out", filepath.Join(dir, "x.tflite"), model); got.code == 0 || !strings.Contains(got.stderr, want) {
+			t.Errorf("%q: %+v, want %q", text, got, want)
+		}
+	}
+	for _, c := range []struct {
+		want string
+		args []string
+	}{
+		{"there is no bound", []string{model}},
+		{"--max-size", []string{"--max-size", "big", model}},
+		{"--max-drop", []string{"--max-drop", "x", model}},
+		{"1 or more", []string{"--trials", "0", "--max-size", "1kB", model}},
+		{"no such file", []string{"--max-size", "1kB", filepath.Join(dir, "none.tflite")}},
+		{"takes MODEL", []string{"--max-size", "1kB"}},
+	} {
+		if got := run(t, "", append([]string{"optimize"}, c.args...)...); got.code == 0 || !strings.Contains(got.stderr, c.want) {
+			t.Errorf("%q: %+v", c, got)
+		}
+	}
+	left, err := filepath.Glob(filepath.Join(dir, "*.tflite*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}

@@ -1,0 +1,122 @@
+package compress
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+)
+
+// Budget is what a model may take and lose; 0 is no bound, of Drop a negative
+// number.
+type Budget struct {
+	Size   int     `json:"max_size,omitempty"`    // bytes of the file that is deployed
+	Micros float64 `json:"max_latency,omitempty"` // µs an inference on the fastest delegate of this box
+	Peak   int     `json:"max_memory,omitempty"`  // bytes of values at one time, as Cost has it
+	// Drop is what the first figure of quality may lose: a share (0.01 is one
+	// point) of right answers, of an area under a curve or of agreement, and of
+	// an error the share by which it grows.
+	Drop float64 `json:"max_drop"`
+}
+
+// Validate says what is wrong.
+func (b Budget) Validate() error {
+	switch {
+	case b.Size < 0 || b.Peak < 0 || !(b.Micros >= 0) || math.IsInf(b.Micros, 0):
+		return errors.New("a bound is above 0")
+	case b.Size == 0 && b.Micros == 0 && b.Peak == 0 && b.Drop < 0:
+		return errors.New("there is no bound: give the most that the model may take or lose")
+	case b.Drop >= 1 || b.Drop != b.Drop:
+		return fmt.Errorf("a drop of %v is not below 1", b.Drop)
+	}
+	return nil
+}
+
+// least is the drop by which an excess is measured where none may be: a tenth
+// of a point.
+const least = 0.001
+
+// Over is by how much a trial is over the bound that it meets least, as a share
+// of the bound: 0 where it meets all, infinite where it came to nothing.
+func (b Budget) Over(t *Trial) float64 {
+	if t.Why != "" {
+		return math.Inf(1)
+	}
+	over := 0.0
+	add := func(is, most float64) {
+		if most > 0 {
+			over = max(over, is/most-1)
+		}
+	}
+	add(float64(t.Bytes), float64(b.Size))
+	add(float64(t.Peak), float64(b.Peak))
+	add(t.Micros, b.Micros)
+	if b.Micros > 0 && t.Micros == 0 { // no delegate runs it
+		return math.Inf(1)
+	}
+	if b.Drop >= 0 {
+		over = max(over, (t.Drop-b.Drop)/max(b.Drop, least))
+	}
+	return over
+}
+
+// Trial is a recipe and what came of it.
+type Trial struct {
+	Recipe  Recipe  `json:"recipe"`
+	Bytes   int     `json:"bytes"` // of the file that is deployed: packed, where that was asked for
+	Peak    int     `json:"peak_bytes"`
+	MACs    int     `json:"multiply_adds"`
+	Micros  float64 `json:"us"` // 0: not measured
+	On      string  `json:"delegate,omitempty"`
+	Quality float64 `json:"quality"` // the first figure, on the samples that choose
+	Drop    float64 `json:"drop"`
+	Why     string  `json:"why,omitempty"` // why it came to nothing
+}
+
+// better orders trials: those within the budget first, among them the one that
+// loses least where something must fit, else the smallest; then those that are
+// least over it.
+func (b Budget) better(x, y *Trial) int {
+	ox, oy := b.Over(x), b.Over(y)
+	if ox > 0 || oy > 0 {
+		return cmp.Or(cmp.Compare(ox, oy), cmp.Compare(x.Drop, y.Drop), cmp.Compare(x.Bytes, y.Bytes))
+	}
+	bySize := cmp.Or(cmp.Compare(x.Bytes, y.Bytes), cmp.Compare(x.Micros, y.Micros))
+	if b.Size == 0 && b.Micros == 0 && b.Peak == 0 {
+		return cmp.Or(bySize, cmp.Compare(x.Drop, y.Drop))
+	}
+	return cmp.Or(cmp.Compare(x.Drop, y.Drop), bySize)
+}
+
+// Best is the trial to take, nil without any that came to something.
+func (b Budget) Best(list []*Trial) *Trial {
+	list = slices.DeleteFunc(slices.Clone(list), func(t *Trial) bool { return t.Why != "" })
+	if len(list) == 0 {
+		return nil
+	}
+	return slices.MinFunc(list, b.better)
+}
+
+// Front are the trials that no other beats in bytes, time and quality at once,
+// the smallest first.
+func Front(list []*Trial) (front []*Trial) {
+	for _, t := range list {
+		if t.Why != "" {
+			continue
+		}
+		beaten := func(o *Trial) bool {
+			if o.Why != "" || o == t || o.Bytes > t.Bytes || o.Micros > t.Micros || o.Drop > t.Drop {
+				return false
+			}
+			return o.Bytes < t.Bytes || o.Micros < t.Micros || o.Drop < t.Drop
+		}
+		if !slices.ContainsFunc(list, beaten) {
+			front = append(front, t)
+		}
+	}
+	slices.SortStableFunc(front, func(a, b *Trial) int {
+		return cmp.Or(cmp.Compare(a.Bytes, b.Bytes), cmp.Compare(a.Micros, b.Micros))
+	})
+	return front
+}
