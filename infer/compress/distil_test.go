@@ -1,6 +1,7 @@
 package compress
 
 import (
+	"errors"
 	"math"
 	"slices"
 	"strings"
@@ -161,5 +162,105 @@ func TestTeacherNamed(t *testing.T) {
 	last.Builtin = &model.SoftmaxOptions{Beta: 0.5}
 	if at, log := logitsOf(g); at != g.Outputs[0] || !log {
 		t.Errorf("tensor %d, of probabilities: %v", at, log)
+	}
+}
+
+// Whatever student learns from a teacher of its inputs and outputs, with labels
+// and without: its loss is a number, and what is exported answers as it does.
+func TestRandomNetworksDistilled(t *testing.T) {
+	made, misfits := 0, 0
+	rapid.Check(t, func(t *rapid.T) {
+		s, d := randomNetwork(t)
+		width, n := d.Width, d.Len()
+		end := train.LayerSpec{Type: "dense"}
+		if d.Labels != nil {
+			width, end.Activation = len(d.Classes), "softmax"
+		}
+		master, err := train.New(train.Spec{Layers: []train.LayerSpec{{Type: "flatten"}, {Type: "dense", Units: 8, Activation: "tanh"}, end}}, d.Shape, width, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		master.Normalise(d)
+		if d.Labels == nil {
+			master.OutNorm = d.LearnOutNorm()
+		}
+		m, err := master.Export("master", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, err := m.Write()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg := TeacherConfig{Files: [][]byte{file}, Pictures: d.Pixels != nil, Values: d.Labels == nil}
+		lesson := train.Teacher{Temperature: rapid.Float64Range(0.5, 20).Draw(t, "temperature"), Alpha: rapid.SampledFrom([]float64{0.3, 1}).Draw(t, "alpha")}
+		if layer := rapid.IntRange(0, len(s.Layers)).Draw(t, "hint"); layer < len(s.Layers) {
+			lesson.Hints, lesson.Beta = []train.Hint{{Layer: layer, Shape: train.Shape{8}}}, 0.1
+			g := m.Main()
+			for _, op := range g.Ops {
+				if op.Code == "TANH" {
+					cfg.Inner = []string{g.Tensors[op.Outputs[0]].Name}
+				}
+			}
+		}
+		teacher, err := OpenTeacher(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer teacher.Close()
+		lesson.Answer = teacher.Answer
+		net, err := train.New(s, d.Shape, width, 1)
+		if err != nil {
+			misfits++
+			return
+		}
+		net.Normalise(d)
+		learn := *d
+		if d.Labels == nil {
+			net.OutNorm = d.LearnOutNorm()
+		} else if lesson.Alpha == 1 {
+			learn.Labels = nil
+		}
+		tc := train.DefaultConfig()
+		tc.Epochs, tc.Batch = 2, 4
+		tr := &train.Trainer{Net: net, Config: tc, Train: &learn, Teacher: &lesson}
+		if err := tr.Run(t.Context()); errors.Is(err, train.ErrDiverged) {
+			t.Fatal(err)
+		} else if err != nil {
+			misfits++ // such as a hint at a layer with nothing before it that learns
+			return
+		}
+		student, err := net.Export("student", d.Classes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if file, err = student.Write(); err != nil {
+			t.Fatal(err)
+		}
+		size := len(d.Values)/n + len(d.Pixels)/n
+		x := make([]float32, n*size)
+		for i := range n {
+			d.Input(x[i*size:(i+1)*size], i)
+		}
+		want, got := net.Predict(x, n), make([]float32, n*width)
+		run, err := OpenTeacher(TeacherConfig{Files: [][]byte{file}, Pictures: d.Pixels != nil, Values: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer run.Close()
+		if err := run.Answer(x, n, got, nil); err != nil {
+			t.Fatal(err)
+		}
+		spread := float64(max(slices.Max(want)-slices.Min(want), slices.Max(want), -slices.Min(want), 1e-3))
+		for i := range want {
+			if math.Abs(float64(want[i]-got[i])) > 1e-3*spread {
+				t.Fatalf("value %d: %v in the runtime, %v as it was trained", i, got[i], want[i])
+			}
+		}
+		made++
+	})
+	t.Logf("%d distilled and run, %d misfits", made, misfits)
+	if made < misfits {
+		t.Error("most students that were drawn could not be taught")
 	}
 }
