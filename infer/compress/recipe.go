@@ -159,8 +159,10 @@ func (s Step) Apply(ctx context.Context, g Ground, file []byte) ([]byte, error) 
 	return m.Write()
 }
 
-// mostLooked is how many samples a step that learns nothing looks at.
-const mostLooked = 300
+// mostLooked is how many samples a step that learns nothing looks at,
+// mostCompared those on which a quantized model is proved: who runs a recipe
+// judges it too.
+const mostLooked, mostCompared = 300, 50
 
 // some are samples to look at, nil without data.
 func (g Ground) some() Inputs {
@@ -178,6 +180,9 @@ func (g Ground) some() Inputs {
 func (s Step) quantize(ctx context.Context, g Ground, file []byte) ([]byte, error) {
 	j := Job{File: file, Config: DefaultConfig(), Calibration: g.some(), Library: g.Library, Progress: g.Progress}
 	j.Config.Scheme, j.Config.Method = cmp.Or(s.Scheme, j.Config.Scheme), cmp.Or(s.Method, j.Config.Method)
+	if j.Calibration != nil {
+		j.Judged = sparse{j.Calibration, mostCompared}
+	}
 	made, err := Shorten(ctx, j)
 	if err != nil {
 		return nil, err
