@@ -138,10 +138,16 @@ func (s Step) Apply(ctx context.Context, g Ground, file []byte) ([]byte, error) 
 		if s.Sparsity == 0 && s.MACs == 0 {
 			cfg.Sparsity = DefaultPrune().Sparsity
 		}
-		j := PruneJob{Config: cfg, Samples: g.some(), Library: g.Library, Progress: g.Progress}
+		j := PruneJob{Config: cfg, Samples: g.some(), Library: g.Library, Progress: g.Progress, Parts: 1}
+		if s.Epochs > 0 {
+			if j.Tune, err = s.tuning(g); err != nil {
+				return nil, err
+			}
+		}
 		if m, _, err = j.Run(ctx, m); err != nil {
 			return nil, err
 		}
+		return m.Write()
 	case "cluster":
 		cfg := DefaultCluster()
 		cfg.Clusters, cfg.PerChannel = cmp.Or(s.Clusters, cfg.Clusters), s.PerChannel
@@ -152,7 +158,11 @@ func (s Step) Apply(ctx context.Context, g Ground, file []byte) ([]byte, error) 
 		return s.quantize(ctx, g, file)
 	}
 	if s.Epochs > 0 {
-		if m, err = s.tune(ctx, g, m); err != nil {
+		t, err := s.tuning(g)
+		if err != nil {
+			return nil, err
+		}
+		if m, err = t.Run(ctx, m); err != nil {
 			return nil, err
 		}
 	}
@@ -190,16 +200,16 @@ func (s Step) quantize(ctx context.Context, g Ground, file []byte) ([]byte, erro
 	return made.File, nil
 }
 
-// tune trains on after a step: what is 0 stays 0, what is shared stays shared.
-func (s Step) tune(ctx context.Context, g Ground, m *model.Model) (*model.Model, error) {
+// tuning is how a step trains: what is 0 stays 0, what is shared stays shared.
+func (s Step) tuning(g Ground) (*Tune, error) {
 	if g.Learn == nil {
 		return nil, errors.New("training takes data")
 	}
-	t := Tune{Config: g.Train, Learn: g.Learn, Val: g.Val, Low: g.Low, High: g.High, Task: g.Task, Library: g.Library, Progress: g.Progress}
+	t := &Tune{Config: g.Train, Learn: g.Learn, Val: g.Val, Low: g.Low, High: g.High, Task: g.Task, Library: g.Library, Progress: g.Progress}
 	t.Config.Epochs = s.Epochs
 	t.Config.Optimizer.Rate = cmp.Or(s.Rate, t.Config.Optimizer.Rate)
 	if g.Learn.Labels == nil && g.Learn.Targets == nil {
 		t.Teacher, t.Task = g.Original, ""
 	}
-	return t.Run(ctx, m)
+	return t, nil
 }
