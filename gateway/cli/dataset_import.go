@@ -22,7 +22,8 @@ func datasetImportCommand() *cobra.Command {
 		Long: `Make a data set NAME in the data folder. SOURCE is a table with a header, whose
 column --target becomes the label; a folder of pictures by class,
 SOURCE/CLASS/*.jpg; or a file of pictures in the form of MNIST (IDX, gzipped or
-not), with LABELS beside it. What became of each column is shown.`,
+not), with LABELS; those of train-images-idx3-ubyte, train-labels-idx1-ubyte
+beside it, are found. What became of each column is shown.`,
 		Example: `  edgegateway dataset import room occupancy_train.csv --target Occupancy
   edgegateway dataset import door pictures/
   edgegateway dataset import digits train-images-idx3-ubyte.gz train-labels-idx1-ubyte.gz`,
@@ -35,6 +36,11 @@ not), with LABELS beside it. What became of each column is shown.`,
 			info, err := os.Stat(args[1])
 			if err != nil {
 				return invalid(err)
+			}
+			// Labels beside pictures are known by their names, as to --data.
+			pair := dataSource{path: args[1]}
+			if pictures, labels, ok := pair.idx(); ok && len(args) == 2 {
+				args = []string{args[0], pictures, labels}
 			}
 			done := waiting("importing")
 			next := func(int) error { return cmd.Context().Err() }

@@ -211,7 +211,7 @@ func TestDatasetCommands(t *testing.T) {
 		{"import x " + bad, 3, `two columns are called "a"`},
 		{"import x " + table + " --target d", 3, `there is no column "d"`},
 		{"import x " + write(t, dir, "room.csv", "a,Occupancy\n1,0\n2,1\n") + " --target ocupancy", 3, `did you mean "Occupancy"?`},
-		{"import x " + dir + "/none", 3, "there is no sample"},
+		{"import x " + dir + "/none", 3, "there is no folder with pictures"},
 		{"import x " + dir + "/gone.csv", 3, "no such file"},
 		{"import x " + table + " " + table, 3, "is no IDX file"},
 		{"list", 0, "room"},

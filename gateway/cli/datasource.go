@@ -73,7 +73,13 @@ func (s *dataSource) load(ctx context.Context, shape train.Shape, say io.Writer)
 	if s.samples > 0 && s.samples < d.Len() {
 		d = s.some(d)
 	}
-	if _, _, idx := s.idx(); idx && len(shape) == 3 && !slices.Equal(d.Shape, shape) {
+	_, _, idx := s.idx()
+	if idx && s.size != "" {
+		if shape, err = pictureSize(s.size); err != nil {
+			return nil, &exitError{exitUsage, err}
+		}
+	}
+	if idx && len(shape) == 3 && !slices.Equal(d.Shape, shape) {
 		return s.fitted(ctx, d, shape)
 	}
 	return d, nil
@@ -192,6 +198,9 @@ func (s *dataSource) read(ctx context.Context, shape train.Shape, say io.Writer)
 	if info.IsDir() {
 		return s.pictures(ctx, shape, say)
 	}
+	if s.size != "" {
+		return nil, &exitError{exitUsage, fmt.Errorf("--size is for pictures, and %s is a table", s.path)}
+	}
 	d, columns, err := train.LoadCSV(s.path, s.csv)
 	if err != nil {
 		return nil, invalid(nearestColumn(err))
@@ -245,14 +254,12 @@ func (s *dataSource) idx() (pictures, labels string, ok bool) {
 
 // recorded reads a data set that a stream or an import wrote.
 func (s *dataSource) recorded(ctx context.Context, shape train.Shape, say io.Writer) (*train.Dataset, error) {
+	shape, err := s.sized(shape, say)
+	if err != nil {
+		return nil, err
+	}
 	cfg := dataset.LoadConfig{Shape: shape, Picture: sensors.DefaultImageConfig(), Regression: s.csv.Regression,
 		Step: func(int) error { return ctx.Err() }}
-	if s.size != "" {
-		var err error
-		if cfg.Shape, err = pictureSize(s.size); err != nil {
-			return nil, &exitError{exitUsage, err}
-		}
-	}
 	cfg.Picture.Fit = s.fit
 	d, notes, err := dataset.Load(s.path, cfg)
 	for _, n := range notes {
@@ -269,14 +276,12 @@ func (s *dataSource) recorded(ctx context.Context, shape train.Shape, say io.Wri
 
 // pictures reads a folder a class, decoded and fitted as the gateway does.
 func (s *dataSource) pictures(ctx context.Context, shape train.Shape, say io.Writer) (*train.Dataset, error) {
-	if s.size != "" {
-		var err error
-		if shape, err = pictureSize(s.size); err != nil {
-			return nil, &exitError{exitUsage, err}
-		}
+	shape, err := s.sized(shape, say)
+	if err != nil {
+		return nil, err
 	}
-	if len(shape) != 3 || shape[2] != 1 && shape[2] != 3 {
-		return nil, &exitError{exitUsage, fmt.Errorf("%s holds pictures; --size says how large they are made, such as 96x96x3 (the model takes %v)", s.path, []int(shape))}
+	if len(shape) != 3 {
+		return nil, invalid(fmt.Errorf("%s holds no pictures (.jpg, .png, .bmp); each class is a folder in it", s.path))
 	}
 	cfg := sensors.DefaultImageConfig()
 	cfg.Fit = s.fit
@@ -355,8 +360,20 @@ func (b *bar) end() {
 	}
 }
 
+// regular refuses a path that names something other than a file: a device would
+// be replaced by one.
+func regular(path string) error {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return &exitError{exitUsage, fmt.Errorf("%s is there and no regular file: name another to write to", path)}
+	}
+	return nil
+}
+
 // writeWhole writes a file so that its name never stands for half of it.
 func writeWhole(path string, data []byte) (err error) {
+	if err := regular(path); err != nil {
+		return err
+	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
 	if err != nil {
 		return err

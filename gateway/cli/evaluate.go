@@ -13,6 +13,7 @@ import (
 
 	"edgegateway/infer"
 	"edgegateway/infer/compress"
+	"edgegateway/infer/model"
 	"edgegateway/infer/train"
 	"edgegateway/internal/chart"
 )
@@ -135,8 +136,19 @@ func (e *evaluation) judge(ctx context.Context, files []string, say io.Writer) (
 				return list, &exitError{exitUsage, fmt.Errorf("--positive: there is no class %q; there are %s", e.positive, strings.Join(s.Set.Classes, ", "))}
 			}
 			b := newBar("judging " + one.Name)
-			one.Quality, err = compress.Judge(ctx, file, "", e.data.library, e.data.taskOf(e.task, s.Set), s, b.step)
+			task := e.taskFor(m, s.Set)
+			if e.task == "auto" && compress.TellsClasses(m) && s.Set.Labels == nil {
+				way := "it has no labels"
+				if s.Set.Targets != nil {
+					way = "--target names the column that it answers with"
+				}
+				return list, &exitError{exitUsage, fmt.Errorf("%s tells classes apart, and %s says none: %s", path, e.data.path, way)}
+			}
+			one.Quality, err = compress.Judge(ctx, file, "", e.data.library, task, s, b.step)
 			b.end()
+			if err != nil && e.task == "auto" && task == compress.Reconstruction && s.Set.Targets != nil {
+				err = fmt.Errorf("%w; --target names the column that it answers with", err)
+			}
 			if err != nil {
 				return list, e.failed(ctx, path, err)
 			}
@@ -168,6 +180,21 @@ func (e *evaluation) judge(ctx context.Context, files []string, say io.Writer) (
 	return list, nil
 }
 
+// taskFor is the task that was named, or the one that data and model suggest: a
+// model that answers with as many values as it takes, and not one a class, gives
+// its inputs back, and labels say what is an anomaly.
+func (e *evaluation) taskFor(m *model.Model, d *train.Dataset) compress.Task {
+	g := m.Main()
+	if e.task != "auto" || len(g.Outputs) == 0 || compress.TellsClasses(m) {
+		return e.data.taskOf(e.task, d)
+	}
+	takes, gives := g.Tensors[g.Inputs[0]].Elements(), g.Tensors[g.Outputs[0]].Elements()
+	if takes == gives && (d.Labels != nil && gives != len(d.Classes) || d.Labels == nil && d.Targets == nil) {
+		return compress.Reconstruction
+	}
+	return e.data.taskOf(e.task, d)
+}
+
 func (e *evaluation) failed(ctx context.Context, what string, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -191,7 +218,7 @@ func (e *evaluation) draw(list []compress.Evaluation) error {
 		if _, us := list[i].Best(); us > 0 {
 			time.Points = append(time.Points, chart.Point{X: us, Y: f.Value, Label: list[i].Name})
 		}
-		if q.Task == compress.Classes && len(q.Classes) <= 50 {
+		if q.Task == compress.Classes && len(q.Classes) <= maxDrawn {
 			h := chart.Heat{Title: list[i].Name, X: "answer", Y: "class", PerRow: true}
 			for c, row := range q.Confused {
 				h.Rows = append(h.Rows, q.Classes[c].Name)

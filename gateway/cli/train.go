@@ -34,6 +34,7 @@ type training struct {
 	learn, hold, off *train.Dataset // learned from, chosen by (nil: none), judged by
 	all              *train.Dataset // as it was read, without what --test named
 	lesson           *lesson        // of a teacher; nil: the labels alone
+	itself           bool           // the inputs are what is learned
 }
 
 func trainCommand() *cobra.Command {
@@ -47,6 +48,8 @@ run on samples that it was not trained on. Beside the file come NAME.metrics.jso
 and the curves and confusion matrix as SVG and PNG. Ctrl-C writes the best so far.`,
 		Example: `  edgegateway train --data train-images-idx3-ubyte --network mlp --out digits.tflite
   edgegateway train --data room.csv --target Occupancy --network mlp --out room.tflite
+  edgegateway train --data machine.csv --window 24 --ahead 6 --network forecast --out next.tflite
+  edgegateway train --data pictures --network autoencoder --class good --out odd.tflite
   edgegateway train --data pictures --head mobilenet_v2_1.0_224_quant.tflite --out cats.tflite`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -100,6 +103,9 @@ func (t *training) run(ctx context.Context) error {
 	}
 	if err := t.cfg.Validate(); err != nil {
 		return &exitError{exitUsage, err}
+	}
+	if err := regular(t.out); err != nil {
+		return err
 	}
 	if t.cfg.Checkpoint == "" {
 		t.cfg.Checkpoint = t.out + ".checkpoint"
@@ -229,10 +235,13 @@ func (t *training) judge(ctx context.Context, file []byte, raw *train.Dataset) (
 			return nil, err
 		}
 	}
-	if raw.Labels == nil && raw.Targets == nil {
+	task := t.data.taskOf("auto", raw)
+	if t.itself {
+		task = compress.Reconstruction
+	} else if raw.Labels == nil && raw.Targets == nil {
 		return nil, nil
 	}
-	q, err := compress.Judge(ctx, file, "", "", t.data.taskOf("auto", t.off), &compress.Samples{Set: raw, Low: t.low, High: t.high}, nil)
+	q, err := compress.Judge(ctx, file, "", "", task, &compress.Samples{Set: raw, Low: t.low, High: t.high}, nil)
 	if err == nil && t.base == nil && t.learn.Labels != nil {
 		q.Baseline = compress.OneThreshold(t.learn, raw)
 	}
@@ -254,15 +263,18 @@ func (t *training) load(ctx context.Context) error {
 			return err
 		}
 	}
-	t.data.loose = t.lesson.blind()
+	t.data.loose = t.lesson.blind() || t.network == "autoencoder"
 	d, err := t.data.load(ctx, shape, t.say)
 	if err != nil {
 		return err
 	}
 	t.lesson.order(d)
 	t.all = d
-	if d.Labels != nil && slices.Min(d.Labels) == slices.Max(d.Labels) && !t.lesson.blind() {
-		return invalid(fmt.Errorf("%s: every one of its %d samples is of the class %q: there is nothing to tell apart; an autoencoder learns one kind alone (no --target, or samples without labels)", t.data.path, d.Len(), d.Classes[d.Labels[0]]))
+	if err := t.learnsItself(d); err != nil {
+		return err
+	}
+	if d.Labels != nil && slices.Min(d.Labels) == slices.Max(d.Labels) && !t.lesson.blind() && !t.itself {
+		return invalid(fmt.Errorf("%s: every one of its %d samples is of the class %q: there is nothing to tell apart; one kind alone is learned by --network autoencoder", t.data.path, d.Len(), d.Classes[d.Labels[0]]))
 	}
 	if t.test != "" {
 		other := t.data
@@ -281,7 +293,7 @@ func (t *training) load(ctx context.Context) error {
 	}
 	if t.val > 0 {
 		if t.learn, t.hold, err = t.learn.Split(t.val, t.byTime, t.cfg.Seed); err != nil {
-			return &exitError{exitUsage, fmt.Errorf("--val: %w", err)}
+			return &exitError{exitUsage, fmt.Errorf("--val: %w; --val 0 learns from all of them, and takes the last epoch", err)}
 		}
 	}
 	if t.lesson.blind() {
@@ -296,7 +308,7 @@ func (t *training) load(ctx context.Context) error {
 	if n := d.Len() - used; n > 0 {
 		fmt.Fprintf(t.say, "%d windows left out: they share readings with those that judge\n", n)
 	}
-	return nil
+	return t.reflect()
 }
 
 // build makes the network for the data.
@@ -333,7 +345,7 @@ func (t *training) build() (*train.Network, error) {
 	if t.base == nil {
 		net.Normalise(t.learn)
 	}
-	if !classes && spec.Layers[last].Type == "dense" && net.Final() == "none" {
+	if !classes && spec.Layers[last].Type == "dense" && net.Final() == "none" && !(t.itself && t.learn.Pixels != nil) {
 		net.OutNorm = t.learn.LearnOutNorm()
 	}
 	return net, nil

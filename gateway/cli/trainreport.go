@@ -39,11 +39,17 @@ func qualityLine(q *compress.Quality) string {
 		return line
 	}
 	line := fmt.Sprintf("mean absolute error %.4g, root of the squared %.4g", q.MAE, q.RMSE)
+	if q.Task == compress.Reconstruction && q.Ranked {
+		line += fmt.Sprintf(", AUC of the errors %.4f", q.AUC)
+	}
 	if q.Task == compress.Forecast {
 		line += fmt.Sprintf(" (saying that nothing changes: %.4g)", q.Persistence)
 	}
 	return line
 }
+
+// maxDrawn is the most classes of a confusion matrix that anybody can read.
+const maxDrawn = 50
 
 // report writes metrics and figures beside the model.
 func (t *training) report(history []train.Epoch, q *compress.Quality, a *alarm) error {
@@ -69,7 +75,7 @@ func (t *training) report(history []train.Epoch, q *compress.Quality, a *alarm) 
 	}
 	series = slices.DeleteFunc(series, func(s chart.Series) bool { return !slices.ContainsFunc(s.Y, func(v float64) bool { return v-v == 0 }) })
 	figures := map[string]*chart.Drawing{".curves": chart.Lines{Title: "Training of " + filepath.Base(stem), X: "epoch", Y: "loss, accuracy", Series: series}.Draw()}
-	if q != nil && len(q.Confused) > 0 {
+	if q != nil && len(q.Confused) > 0 && len(q.Confused) <= maxDrawn {
 		heat := chart.Heat{Title: "Answers of " + filepath.Base(stem), X: "answer", Y: "is", Rows: t.learn.Classes, Columns: t.learn.Classes, PerRow: true}
 		for _, row := range q.Confused {
 			var v []float64

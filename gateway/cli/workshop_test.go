@@ -77,7 +77,7 @@ func TestWorkshopRefuses(t *testing.T) {
 		{3, "no such file", []string{"quantize", "--out", out, "--data", filepath.Join(dir, "none"), float}},
 		{3, "row 2", []string{"quantize", "--out", out, "--data", words, float}},
 		{3, "takes 1 values", []string{"quantize", "--out", out, "--data", wide, float}},
-		{2, "--size", []string{"quantize", "--out", out, "--data", dir, float}},
+		{3, "holds no pictures", []string{"quantize", "--out", out, "--data", dir, float}},
 		{2, "scheme", []string{"quantize", "--scheme", "int3", "--out", out, float}},
 		{2, "--pixels", []string{"quantize", "--pixels", "loud", "--data", wide, "--out", out, float}},
 		{2, "--out is the model", []string{"quantize", "--out", float, float}},

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"edgegateway/infer/train"
@@ -30,11 +31,17 @@ func Import(data, name string, h Header, step Step, fill func(add func(Sample) e
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		return 0, err
 	}
-	part, err := os.MkdirTemp(filepath.Dir(dir), ".import-*")
+	removeKilled(filepath.Dir(dir))
+	part, err := os.MkdirTemp(filepath.Dir(dir), importPrefix+"*")
 	if err != nil {
 		return 0, err
 	}
 	defer os.RemoveAll(part)
+	hold, err := lock(part)
+	if err != nil {
+		return 0, err
+	}
+	defer hold.Close()
 	w, err := openWriter(part)
 	if err != nil {
 		return 0, err
@@ -53,9 +60,40 @@ func Import(data, name string, h Header, step Step, fill func(add func(Sample) e
 		return 0, err
 	}
 	if n == 0 {
-		return 0, errors.New("there is no sample")
+		return 0, errEmpty
 	}
 	return n, os.Rename(part, dir)
+}
+
+var errEmpty = errors.New("there is no sample")
+
+// importPrefix begins the name of the folder that an import writes to until it
+// is whole.
+const importPrefix = ".import-"
+
+// lock says that a folder is written to, until the file is closed or the process
+// is no more.
+func lock(dir string) (*os.File, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// removeKilled removes what imports that were killed left.
+func removeKilled(sets string) {
+	left, _ := filepath.Glob(filepath.Join(sets, importPrefix+"*")) // the pattern is a good one
+	for _, dir := range left {
+		if f, err := lock(dir); err == nil { // nobody writes to it
+			_ = os.RemoveAll(dir)
+			f.Close()
+		}
+	}
 }
 
 // ImportCSV brings a table: the target's column becomes the label.
@@ -150,6 +188,7 @@ func ImportFolder(data, name, from string, step Step) (n int, refused []string, 
 	if err != nil {
 		return 0, nil, err
 	}
+	images := sensors.NewImageDecoder()
 	n, err = Import(data, name, Header{Pictures: true}, step, func(add func(Sample) error) error {
 		for _, c := range classes {
 			if !c.IsDir() || strings.HasPrefix(c.Name(), ".") {
@@ -164,7 +203,7 @@ func ImportFolder(data, name, from string, step Step) (n int, refused []string, 
 				if f.IsDir() || !slices.Contains([]string{".jpg", ".jpeg", ".png", ".bmp"}, strings.ToLower(filepath.Ext(f.Name()))) {
 					continue
 				}
-				s, err := pictureFile(path)
+				s, err := pictureFile(images, path)
 				if err != nil {
 					refused = append(refused, fmt.Sprintf("%s: %v", path, err))
 					continue
@@ -180,10 +219,15 @@ func ImportFolder(data, name, from string, step Step) (n int, refused []string, 
 		}
 		return nil
 	})
+	if errors.Is(err, errEmpty) {
+		err = fmt.Errorf("%s: there is no folder with pictures (.jpg, .png, .bmp) in it that can be read; each class is a folder", from)
+	}
 	return n, refused, err
 }
 
-func pictureFile(path string) (s Sample, err error) {
+// pictureFile reads a picture, and all of it: one that was cut short has a head
+// as good as any.
+func pictureFile(images *sensors.ImageDecoder, path string) (s Sample, err error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return s, err
@@ -195,6 +239,6 @@ func pictureFile(path string) (s Sample, err error) {
 		return s, err
 	}
 	s.Source, s.Time = filepath.Base(path), info.ModTime().Truncate(time.Microsecond)
-	_, _, _, err = sensors.ImageInfo(s.Picture)
+	_, err = images.Into(s.Picture, sensors.DefaultImageConfig(), sensors.Target{W: 8, H: 8, C: 3, Type: sensors.Uint8, Data: make([]byte, 8*8*3)})
 	return s, err
 }

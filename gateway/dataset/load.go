@@ -23,7 +23,7 @@ type LoadConfig struct {
 // Load gives a set as the trainer takes it. Pictures are decoded as the gateway
 // decodes them for a model of that input. Samples without a label are left out,
 // unless none has one: then the targets are the inputs, as an autoencoder
-// learns them; of pictures there must be labels. Samples of another form than
+// learns them; pictures have no targets then. Samples of another form than
 // most, or of an earlier configuration, are left out too. What was left out is
 // said in notes.
 func Load(dir string, cfg LoadConfig) (d *train.Dataset, notes []string, err error) {
@@ -70,7 +70,7 @@ func Load(dir string, cfg LoadConfig) (d *train.Dataset, notes []string, err err
 	if len(l.d.Spans) != len(l.d.Times) {
 		l.d.Spans = nil // some are from before the stream had a window
 	}
-	if len(l.d.Labels) == 0 && len(l.d.Targets) == 0 {
+	if len(l.d.Pixels) == 0 && len(l.d.Values) == 0 {
 		return nil, notes, fmt.Errorf("%s: no sample is left: %s", dir, strings.Join(notes, "; "))
 	}
 	return l.d, notes, l.d.Check()
@@ -103,9 +103,6 @@ func (l *loader) begin(info Info) error {
 		s := l.cfg.Shape
 		if len(s) != 3 || s[0] < 1 || s[1] < 1 || s[2] != 1 && s[2] != 3 {
 			return fmt.Errorf("holds pictures; their shape as the model takes them is [height, width, 1 or 3], not %v", s)
-		}
-		if !l.labelled {
-			return fmt.Errorf("none of its %d pictures has a label", info.Samples)
 		}
 		d.Shape, l.decoder = s, sensors.NewImageDecoder()
 		return nil
@@ -178,7 +175,7 @@ func (l *loader) take(h Header, s Sample) error {
 		d.Targets = append(d.Targets, float32(target))
 	case l.labelled:
 		d.Labels = append(d.Labels, int32(slices.Index(d.Classes, s.Label)))
-	default:
+	case !h.Pictures:
 		d.Targets = append(d.Targets, d.Values[len(d.Values)-l.width:]...)
 	}
 	d.Times = append(d.Times, s.Time)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"edgegateway/sensors"
@@ -237,7 +238,7 @@ func List(data string) (list []Info, err error) {
 	}
 	for _, e := range entries {
 		dir := filepath.Join(data, "datasets", e.Name())
-		if !e.IsDir() || !isSet(dir) {
+		if !e.IsDir() || strings.HasPrefix(e.Name(), ".") || !isSet(dir) { // an import that was killed, or still runs
 			continue
 		}
 		in, err := Look(dir)

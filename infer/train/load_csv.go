@@ -88,6 +88,9 @@ func readTable(r io.Reader) (names []string, rows [][]string, err error) {
 		return nil, nil, fmt.Errorf("is larger than %d bytes", maxCSV)
 	}
 	text = bytes.TrimPrefix(text, []byte("\ufeff"))
+	if bytes.HasPrefix(text, []byte{0, 0, 8}) || bytes.HasPrefix(text, []byte{0x1f, 0x8b}) {
+		return nil, nil, errors.New("is no table of text: pictures in the form of MNIST (IDX, gzipped or not) are given with their labels' file, anything else that is gzipped is unpacked first")
+	}
 	if bytes.IndexByte(text[:min(len(text), 1<<16)], 0) >= 0 {
 		return nil, nil, errors.New("is no table of text; a spreadsheet is saved as CSV (UTF-8) first")
 	}

@@ -21,8 +21,8 @@ func lossFor(name string, n *Network, d *Dataset) (string, error) {
 	final := n.Final()
 	if name == "" || name == "auto" {
 		switch {
-		case final == "softmax" && d.Labels != nil:
-			name = "cross_entropy"
+		case d.Labels != nil && (final == "softmax" || final == "none" && product(n.Out) == max(len(d.Classes), 2)):
+			name = "cross_entropy" // without a softmax the network learns logits
 		case final == "softmax":
 			name = "soft_cross_entropy"
 		case final == "sigmoid" && product(n.Out) == 1:
