@@ -156,8 +156,15 @@ func (p *pruning) run(ctx context.Context, out, say io.Writer) error {
 	if err != nil {
 		return invalid(err)
 	}
-	if made.Models, err = p.judge(ctx, file, after, judged, compress.Structured{N: 50, Seed: 2, Low: low, High: high}); err != nil {
+	made.Models, err = p.judge(ctx, file, after, judged, compress.Structured{N: 50, Seed: 2, Low: low, High: high})
+	if err != nil && (ctx.Err() == nil || job.Tune == nil) {
 		return p.failed(ctx, err)
+	}
+	if err != nil { // it was trained, which takes long
+		if err := writeWhole(p.out, after); err != nil {
+			return err
+		}
+		return fmt.Errorf("stopped while it was judged; %s is written, and not compared", p.out)
 	}
 	if err := writeWhole(p.out, after); err != nil {
 		return err
@@ -230,6 +237,16 @@ func (p *pruning) samples(ctx context.Context, m *model.Model, say io.Writer) (l
 // judge says what both models are worth; without data they are compared on made
 // up inputs.
 func (p *pruning) judge(ctx context.Context, before, after []byte, judged *compress.Samples, madeUp compress.Inputs) (list []compress.Evaluation, err error) {
+	// XNNPACK serves nearly all float models, and is quick.
+	on := [2]string{"xnnpack:0", "xnnpack:0"}
+	for k, file := range [][]byte{before, after} {
+		s, err := infer.OpenSession(file, on[k], p.data.library)
+		if err != nil {
+			on = [2]string{}
+			break
+		}
+		s.Close()
+	}
 	for k, file := range [][]byte{before, after} {
 		path := []string{p.model, p.out}[k]
 		e := compress.Evaluation{Name: strings.TrimSuffix(filepath.Base(path), ".tflite"), File: path}
@@ -240,14 +257,14 @@ func (p *pruning) judge(ctx context.Context, before, after []byte, judged *compr
 		e.Cost = *cost
 		if judged != nil {
 			b := newBar("judging " + e.Name)
-			e.Quality, err = compress.Judge(ctx, file, "", p.data.library, p.data.taskOf(p.task, judged.Set), judged, b.step)
+			e.Quality, err = compress.Judge(ctx, file, on[k], p.data.library, p.data.taskOf(p.task, judged.Set), judged, b.step)
 			if b.end(); err != nil {
 				return nil, err
 			}
 			madeUp = judged
 		}
 		if k == 1 {
-			a, err := compress.Compare(ctx, before, after, [2]string{}, p.data.library, madeUp)
+			a, err := compress.Compare(ctx, before, after, on, p.data.library, madeUp)
 			if err != nil {
 				return nil, err
 			}

@@ -89,7 +89,7 @@ func TestChannelsOfZeroGo(t *testing.T) {
 			}
 		}
 		cfg := DefaultPrune()
-		cfg.Pattern, cfg.Least, cfg.Sparsity = "channels", 1, float64(len(gone))/float64(of)
+		cfg.Pattern, cfg.Least, cfg.Multiple, cfg.Sparsity = "channels", 1, 1, float64(len(gone))/float64(of)
 		small, report, err := Prune(m, cfg)
 		if err != nil {
 			t.Fatal(err)
@@ -234,7 +234,7 @@ func TestOthersTakeOver(t *testing.T) {
 			g.Tensors[op.Inputs[1]].Buffer, g.Tensors[op.Inputs[2]].Buffer = model.FloatBytes(w), model.FloatBytes(b)
 		}
 		cfg := DefaultPrune()
-		cfg.Pattern, cfg.Scope, cfg.Sparsity = "channels", "layer", 0.25
+		cfg.Pattern, cfg.Scope, cfg.Multiple, cfg.Sparsity = "channels", "layer", 1, 0.25
 		data := Structured{N: 400, Seed: 2}
 		small, report, err := PruneJob{Config: cfg, Samples: data}.Run(t.Context(), d.m)
 		if err != nil {

@@ -100,7 +100,7 @@ func TestPruneChannelsWhileTraining(t *testing.T) {
 	m, tune, judge := ringsModel(t)
 	before := judged(t, m, Classes, judge)
 	cfg := DefaultPrune()
-	cfg.Pattern = "channels"
+	cfg.Pattern, cfg.Multiple = "channels", 1
 	for _, c := range []struct{ macs, sparsity float64 }{{0.2, 0}, {0, 0.6}} {
 		cfg.MACs, cfg.Sparsity = c.macs, c.sparsity
 		once, _, err := PruneJob{Config: cfg, Samples: &Samples{Set: tune.Learn}}.Run(t.Context(), m)
@@ -137,7 +137,7 @@ func TestPruneStopped(t *testing.T) {
 			}
 		}
 		cfg := DefaultPrune()
-		cfg.Pattern, cfg.Sparsity = pattern, 0.75
+		cfg.Pattern, cfg.Multiple, cfg.Sparsity = pattern, 1, 0.75
 		small, report, err := PruneJob{Config: cfg, Tune: &tune}.Run(ctx, m)
 		if !errors.Is(err, context.Canceled) || small == nil {
 			t.Fatalf("%s: %v", pattern, err)
