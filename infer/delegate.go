@@ -1,10 +1,13 @@
 package infer
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"strconv"
 	"strings"
+
+	"edgegateway/infer/model"
 )
 
 // delegate is a parsed name of what computes a model: builtin,
@@ -39,6 +42,14 @@ func parseDelegate(s string) (d delegate, err error) {
 		err = fmt.Errorf("%q has too many parts", s)
 	}
 	return d, err
+}
+
+// takes refuses a model that would harm the process on this delegate.
+func (d delegate) takes(m *model.Model) error {
+	if why := m.BuiltinOnly(); d.kind == "xnnpack" && why != "" {
+		return errors.New(why)
+	}
+	return nil
 }
 
 // workers is how many interpreters a model gets: as many as are configured,

@@ -18,8 +18,12 @@ import (
 	"edgegateway/internal/testkit"
 )
 
-// The test binary is its own trial child.
+// The test binary is its own child: of trials, and of damaged models.
 func TestMain(m *testing.M) {
+	if os.Getenv("INFER_DAMAGED_CHILD") != "" {
+		runDamaged(os.Stdin, os.Stdout)
+		os.Exit(0)
+	}
 	if os.Getenv("INFER_TRIAL_CHILD") != "" {
 		if err := RunTrial(context.Background(), os.Stdin, os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -41,6 +41,9 @@ func newPool(lib *tflite.Library, m *Model, name string) (_ *pool, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := d.takes(m.file.model); err != nil {
+		return nil, err
+	}
 	p := &pool{delegate: name, size: d.workers(m.engine.Workers), retired: make(chan struct{})}
 	p.idle = make(chan *worker, p.size)
 	defer func() {

@@ -38,6 +38,9 @@ func OpenSession(data []byte, delegate, library string) (*Session, error) {
 	if d.kind == "external" {
 		return nil, errors.New("a session runs on the CPU")
 	}
+	if err := d.takes(m); err != nil {
+		return nil, fmt.Errorf("delegate %s: %w", delegate, err)
+	}
 	lib, err := tflite.Open(library)
 	if err != nil {
 		return nil, err

@@ -52,7 +52,7 @@ func (m *Model) candidates(accel bool) []string {
 // for a model; the built-in kernels, the reference of a trial, come first.
 func Candidates(m *model.Model) []string {
 	list := []string{"builtin"}
-	if !slices.ContainsFunc(m.Notices(), func(n model.Notice) bool { return n.BuiltinOnly }) {
+	if m.BuiltinOnly() == "" {
 		list = append(list, "xnnpack:0", "xnnpack:1", "xnnpack:2", "xnnpack:3")
 		if runtime.NumCPU() > 1 {
 			list = append(list, "builtin:2", "xnnpack:0:2", "xnnpack:3:2")

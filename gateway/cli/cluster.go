@@ -104,7 +104,7 @@ func (c *clustering) run(ctx context.Context, out, say io.Writer) error {
 	if c.out, err = madeOf(c.model, c.out, "clustered"); err != nil {
 		return err
 	}
-	file, m, err := readModel(c.model)
+	file, m, err := usableModel(c.model)
 	if err != nil {
 		return err
 	}

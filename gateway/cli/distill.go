@@ -101,7 +101,7 @@ func (l *lesson) read() (train.Shape, error) {
 	}
 	var shape train.Shape
 	for i, path := range l.Teachers {
-		file, m, err := readModel(path)
+		file, m, err := usableModel(path)
 		if err != nil {
 			return nil, err
 		}

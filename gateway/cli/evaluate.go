@@ -111,7 +111,7 @@ func (e *evaluation) judge(ctx context.Context, files []string, say io.Writer) (
 	}
 	var first []byte
 	for i, path := range files {
-		file, m, err := readModel(path)
+		file, m, err := usableModel(path)
 		if err != nil {
 			return list, err
 		}

@@ -119,7 +119,7 @@ func (p *pruning) run(ctx context.Context, out, say io.Writer) error {
 	if p.out, err = madeOf(p.model, p.out, "pruned"); err != nil {
 		return err
 	}
-	file, m, err := readModel(p.model)
+	file, m, err := usableModel(p.model)
 	if err != nil {
 		return err
 	}

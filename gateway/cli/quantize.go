@@ -109,6 +109,19 @@ func readModel(path string) ([]byte, *model.Model, error) {
 	return data, m, nil
 }
 
+// usableModel is readModel of one that is to be run: what the runtime would
+// misread, or die of, is refused by name.
+func usableModel(path string) ([]byte, *model.Model, error) {
+	data, m, err := readModel(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, _, _, err := m.Adapted(data); err != nil {
+		return nil, nil, invalid(fmt.Errorf("%s: %w", path, err))
+	}
+	return data, m, nil
+}
+
 // steps shows the progress of work of several kinds, a bar each.
 type steps struct{ bar *bar }
 
@@ -149,7 +162,7 @@ inputs are made up, and the ranges that int8 and int16 need are guesses.`,
 			if err := cfg.Validate(); err != nil {
 				return &exitError{exitUsage, err}
 			}
-			file, m, err := readModel(args[0])
+			file, m, err := usableModel(args[0])
 			if err != nil {
 				return err
 			}

@@ -25,7 +25,7 @@ best kept float can then be named: quantize --keep-float.`,
 		Example: "  edgegateway sensitivity --data cifar10/ --pixels 0..255 --samples 200 pretrainedResnet.tflite",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			file, m, err := readModel(args[0])
+			file, m, err := usableModel(args[0])
 			if err != nil {
 				return err
 			}

@@ -53,7 +53,7 @@ func (f *front) open(augment train.AugmentConfig) error {
 	case f.copies == 0:
 		f.copies = 4
 	}
-	_, m, err := readModel(f.head)
+	_, m, err := usableModel(f.head)
 	if err != nil {
 		return err
 	}

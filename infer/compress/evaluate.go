@@ -101,6 +101,11 @@ func Judge(ctx context.Context, file []byte, delegate, library string, task Task
 			return nil, fmt.Errorf("sample %d: %w", i, err)
 		}
 		out = s.Out[0].Floats(out[:0])
+		for k, v := range out {
+			if v-v != 0 {
+				return nil, fmt.Errorf("sample %d: the model answers %v as its value %d: such answers cannot be judged", i, v, k)
+			}
+		}
 		j.take(i, in, out)
 		if progress != nil {
 			progress(i+1, data.Len())
@@ -302,7 +307,7 @@ func ranked(scores []float64, labels []int32) (auc, pr float64) {
 	for i := 0; i < len(order); {
 		// All of one score at once.
 		k, p, m := i, 0.0, 0.0
-		for ; k < len(order) && scores[order[k]] == scores[order[i]]; k++ {
+		for ; k < len(order) && cmp.Compare(scores[order[k]], scores[order[i]]) == 0; k++ {
 			if labels[order[k]] == 1 {
 				p++
 			} else {

@@ -48,6 +48,7 @@ func (m *Model) CheckAccelerated() error {
 				problems = append(problems, fmt.Errorf("%s: %w", m.opName(gi, i), err))
 			}
 		}
+		problems = append(problems, g.checkOrder(func(op int) string { return m.opName(gi, op) })...)
 	}
 	return firstFew(problems)
 }
@@ -73,8 +74,32 @@ func (m *Model) Notices() []Notice {
 				})
 			}
 		}
+		for i := range g.Ops {
+			if why := g.misshapen(&g.Ops[i]); why != "" {
+				list = append(list, Notice{
+					Text:        fmt.Sprintf("%s: %s: XNNPACK would write over other memory, the built-in kernels work the shape out; convert the model again", m.opName(gi, i), why),
+					BuiltinOnly: true,
+				})
+			}
+		}
+		for _, i := range g.dead() {
+			list = append(list, Notice{
+				Text:        fmt.Sprintf("%s: nobody takes its answer: XNNPACK would end the process, the built-in kernels run it; convert the model again", m.opName(gi, i)),
+				BuiltinOnly: true,
+			})
+		}
 	}
 	return list
+}
+
+// BuiltinOnly says why XNNPACK must not have the model, "" where it may.
+func (m *Model) BuiltinOnly() string {
+	for _, n := range m.Notices() {
+		if n.BuiltinOnly {
+			return n.Text
+		}
+	}
+	return ""
 }
 
 // check judges a tensor by itself.
@@ -85,8 +110,16 @@ func (t *Tensor) check() error {
 	case t.Type.Bits() == 0 && t.Type != String && t.Type != Resource && t.Type != Variant, t.Type == BFloat16:
 		return fmt.Errorf("%s values: unknown to this runtime; convert with float32 or int8", t.Type)
 	}
+	if err := t.checkSize(); err != nil {
+		return err
+	}
 	if err := t.checkQuant(); err != nil {
 		return err
+	}
+	if t.Constant() && t.Sparsity != nil {
+		if _, err := t.Dense(); err != nil {
+			return fmt.Errorf("its sparse values cannot be unpacked: %w; convert the model again", err)
+		}
 	}
 	if t.Constant() && t.Sparsity == nil && t.Type.Bits() > 0 {
 		n := t.Elements()
@@ -148,6 +181,14 @@ func (g *Subgraph) checkOp(op *Op) error {
 		}
 		if t.Quant.PerChannel() && t.Type.Bits() <= 16 && !slices.Contains(perChannelOps, op.Code) {
 			return g.perChannelError(op, t)
+		}
+	}
+	if err := op.checkWindow(); err != nil {
+		return err
+	}
+	for _, check := range []func(*Op) error{g.checkTypes, g.checkShape, g.checkWeights, g.checkMultipliers} {
+		if err := check(op); err != nil {
+			return err
 		}
 	}
 	return nil
