@@ -10,23 +10,31 @@ import (
 	"testing"
 )
 
-// SharedEnv names the folder with the shared models and data. Where it is
-// set, a missing part is a failure; where it is not, the test is skipped.
+// SharedEnv names the folder with the shared models and data; without it that
+// is the folder shared beside the repository. Where it is set, a missing part is
+// a failure; where it is not, the test is skipped.
 const SharedEnv = "EDGEGATEWAY_SHARED"
 
 // Shared returns the path of a file in the shared folder
 // (for example "models/vww_96_int8.tflite").
 func Shared(t testing.TB, name string) string {
 	t.Helper()
-	dir := os.Getenv(SharedEnv)
-	if dir == "" {
-		t.Skipf("no shared models and data: %s is not set", SharedEnv)
-	}
+	dir, given := sharedDir(t)
 	p := filepath.Join(dir, name)
-	if _, err := os.Stat(p); err != nil {
+	if _, err := os.Stat(p); err != nil && given {
 		t.Fatalf("%s is set, but: %v", SharedEnv, err)
+	} else if err != nil {
+		t.Skipf("no shared models and data: %s is not set, and beside the repository: %v", SharedEnv, err)
 	}
 	return p
+}
+
+// sharedDir is the shared folder, and whether it was given.
+func sharedDir(t testing.TB) (dir string, given bool) {
+	if dir = os.Getenv(SharedEnv); dir != "" {
+		return dir, true
+	}
+	return filepath.Join(filepath.Dir(Root(t)), "shared"), false
 }
 
 // Missing ends a test that lacks a part which the set-up should have brought:

@@ -7,7 +7,6 @@ import (
 	"math/bits"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -15,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"edgegateway/infer/model"
+	"edgegateway/internal/testkit"
 )
 
 // Any model, with or without any other as its base, comes back byte for byte
@@ -199,12 +199,8 @@ func TestPrunedAlone(t *testing.T) {
 }
 
 func TestPublicModels(t *testing.T) {
-	shared := os.Getenv("EDGEGATEWAY_SHARED")
-	if shared == "" {
-		t.Skip("EDGEGATEWAY_SHARED names no folder")
-	}
 	for _, name := range []string{"pretrainedResnet_quant", "kws_ref_model", "kws_ref_model_float32", "hello_world_float", "micro_speech_quantized", "trained_lstm_int8", "audio_preprocessor_int8"} {
-		file, err := os.ReadFile(filepath.Join(shared, "models", name+".tflite"))
+		file, err := os.ReadFile(testkit.Shared(t, "models/"+name+".tflite"))
 		if err != nil {
 			t.Fatal(err)
 		}
