@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -15,16 +16,24 @@ import (
 func sensitivityCommand() *cobra.Command {
 	var data judgedData
 	var task string
+	var ways []string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "sensitivity MODEL",
-		Short: "Say which layer of a float model loses how much by int8",
-		Long: `Quantize one layer after the other to int8 alone, all others staying float, and
-say what the model loses by it: the layers that lose most come first. What is
-best kept float can then be named: quantize --keep-float.`,
-		Example: "  edgegateway sensitivity --data cifar10/ --pixels 0..255 --samples 200 pretrainedResnet.tflite",
-		Args:    cobra.ExactArgs(1),
+		Short: "Say which layer of a float model loses how much by int8, pruning and shared weights",
+		Long: `Make one layer after the other smaller alone, all others staying as they are, and
+say what the model loses by it: int8, half, 80 % and 90 % of its weights 0, or all
+of them sharing 16 values. Of each way the layers that lose most come first. What
+is best kept float can then be named: quantize --keep-float.`,
+		Example: `  edgegateway sensitivity --data cifar10/ --pixels 0..255 --samples 200 pretrainedResnet.tflite
+  edgegateway sensitivity --by int8,pruned-80 pretrainedResnet.tflite`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			for _, w := range ways {
+				if !slices.Contains(compress.Ways, w) {
+					return &exitError{exitUsage, fmt.Errorf("--by %q is none of %s", w, strings.Join(compress.Ways, ", "))}
+				}
+			}
 			file, m, err := usableModel(args[0])
 			if err != nil {
 				return err
@@ -43,7 +52,7 @@ best kept float can then be named: quantize --keep-float.`,
 			} else {
 				fmt.Fprintln(cmd.ErrOrStderr(), "without --data the inputs are made up: the order of layers is a guess")
 			}
-			before, layers, err := compress.Sensitivity(cmd.Context(), job, kind)
+			before, layers, err := compress.Sensitivity(cmd.Context(), job, kind, ways)
 			show.end()
 			stopped := cmd.Context().Err() != nil
 			if err != nil && (!stopped || len(layers) == 0) {
@@ -55,11 +64,13 @@ best kept float can then be named: quantize --keep-float.`,
 			if stopped {
 				defer func() {
 					if err == nil {
-						err = fmt.Errorf("stopped: %d layers were judged, and the others not", len(layers))
+						err = fmt.Errorf("stopped: %d rows were judged, and the others not", len(layers))
 					}
 				}()
 			}
-			slices.SortStableFunc(layers, func(a, b compress.Layer) int { return cmp.Compare(b.Difference, a.Difference) })
+			slices.SortStableFunc(layers, func(a, b compress.Layer) int {
+				return cmp.Or(cmp.Compare(slices.Index(ways, a.Way), slices.Index(ways, b.Way)), cmp.Compare(b.Difference, a.Difference))
+			})
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), struct {
 					Float  *compress.Quality `json:"float,omitempty"`
@@ -73,20 +84,22 @@ best kept float can then be named: quantize --keep-float.`,
 				fmt.Fprintf(cmd.OutOrStdout(), "float model: %s %.4g\n", f.Name, f.Value)
 				lost = "LOST " + f.Name
 			}
-			fmt.Fprintf(w, "OP\tLAYER\tWEIGHTS\tDIFFERENCE\tSAME TOP1\t%s\n", lost)
+			fmt.Fprintf(w, "BY\tOP\tLAYER\tWEIGHTS\tDIFFERENCE\tSAME TOP1\t%s\n", lost)
 			for _, l := range layers {
 				loss := "-"
 				if before != nil {
 					loss = fmt.Sprintf("%.4g", l.Lost)
 				}
-				fmt.Fprintf(w, "%d\t%s\t%d\t%.3f %%\t%.2f %%\t%s\n", l.Op, l.Code, l.Weights, 100*l.Difference, 100*l.Top1, loss)
+				fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%.3f %%\t%.2f %%\t%s\n", l.Way, l.Op, l.Code, l.Weights, 100*l.Difference, 100*l.Top1, loss)
 			}
 			return w.Flush()
 		},
 	}
+	cmd.Flags().StringSliceVar(&ways, "by", compress.Ways, "what is done to a layer: "+strings.Join(compress.Ways, ", "))
 	cmd.Flags().StringVar(&task, "task", "auto", "what the answers are: auto, classes, regression, forecast, reconstruction")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	data.add(cmd, "samples to calibrate and judge with")
+	completeWords(cmd, "by", compress.Ways...)
 	completeWords(cmd, "task", "auto", "classes", "regression", "forecast", "reconstruction")
 	return cmd
 }

@@ -45,8 +45,8 @@ func TestQuantizeAndJudge(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	r = run(t, "", "sensitivity", "--data", data, "--pixels", "0..255", "--samples", "20", float)
-	if r.code != 0 || strings.Count(r.stdout, "CONV_2D") != 9 || !strings.Contains(r.stdout, "LOST top1") {
+	r = run(t, "", "sensitivity", "--data", data, "--pixels", "0..255", "--samples", "20", "--by", "int8,pruned-90", float)
+	if r.code != 0 || strings.Count(r.stdout, "CONV_2D") != 18 || strings.Count(r.stdout, "pruned-90") != 10 || !strings.Contains(r.stdout, "LOST top1") {
 		t.Errorf("%+v", r)
 	}
 	if r = run(t, "", "model", "diff", float, out); r.code != 0 || !strings.Contains(r.stdout, "int8") {
@@ -85,6 +85,7 @@ func TestWorkshopRefuses(t *testing.T) {
 		{3, "takes 1 values", []string{"evaluate", "--no-latency", "--data", wide, "--target", "c", float}},
 		{2, "--format", []string{"evaluate", "--format", "poem", float}},
 		{3, "torn.tflite", []string{"sensitivity", torn}},
+		{2, "is none of int8", []string{"sensitivity", "--by", "half", float}},
 		{3, "torn.tflite", []string{"model", "diff", float, torn}},
 	} {
 		r := run(t, "", c.args...)

@@ -55,7 +55,7 @@ func TestStopped(t *testing.T) {
 			stop()
 		}
 	}
-	_, layers, err := Sensitivity(ctx, job, "")
+	_, layers, err := Sensitivity(ctx, job, "", nil)
 	if len(layers) != 2 || !errors.Is(err, context.Canceled) {
 		t.Errorf("%d layers, %v", len(layers), err)
 	}

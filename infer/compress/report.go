@@ -1,7 +1,6 @@
 package compress
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -264,91 +263,4 @@ func layout(rows [][]string, markdown bool) string {
 		trimmed.WriteString(strings.TrimRight(line, " \n") + "\n")
 	}
 	return trimmed.String()
-}
-
-// Layer is how much a model loses by one of its layers alone.
-type Layer struct {
-	Op         int     `json:"op"`
-	Code       string  `json:"code"`
-	Name       string  `json:"name"` // of its output
-	Weights    int     `json:"weights"`
-	Difference float64 `json:"difference"` // mean, as a share of the outputs' range
-	Top1       float64 `json:"same_top1"`  // share of samples with the same first class
-	// Lost is what the first figure of quality loses (an error: gains), where
-	// the samples have labels.
-	Lost float64 `json:"lost"`
-}
-
-// Sensitivity quantizes each layer with weights to int8 alone, all others
-// staying float, and says what the model loses by it, in the order of the
-// layers. The first result is the float model's quality, nil without labels.
-// Where ctx ends it gives the layers that are done, and the error.
-func Sensitivity(ctx context.Context, j Job, task Task) (*Quality, []Layer, error) {
-	m, stats, fixed, err := j.prepared(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	judged := j.Judged
-	if judged == nil {
-		judged = j.Calibration
-	}
-	labelled, _ := judged.(Labelled)
-	var before *Quality
-	if labelled != nil && task != "" {
-		if before, err = Judge(ctx, j.File, "", j.Library, task, labelled, nil); err != nil {
-			return nil, nil, err
-		}
-	}
-	q := &quantizer{m: m, g: m.Main()}
-	var ops []int
-	for i := range q.g.Ops {
-		if q.weightOf(&q.g.Ops[i]) >= 0 {
-			ops = append(ops, i)
-		}
-	}
-	if len(ops) == 0 {
-		return before, nil, fmt.Errorf("the model has no layer with float weights")
-	}
-	var list []Layer
-	for n, i := range ops {
-		cfg := j.Config
-		cfg.Scheme, cfg.Float = "int8", nil
-		for k := range q.g.Ops {
-			if k != i {
-				cfg.Float = append(cfg.Float, k)
-			}
-		}
-		out, err := Quantize(m, cfg, stats, fixed)
-		if err != nil {
-			return before, list, err
-		}
-		file, err := out.Model.Write()
-		if err != nil {
-			return before, list, err
-		}
-		a, err := Compare(ctx, j.File, file, [2]string{}, j.Library, judged)
-		if err != nil {
-			return before, list, fmt.Errorf("%s: %w", q.opName(i), err)
-		}
-		op := &q.g.Ops[i]
-		l := Layer{Op: i, Code: op.Code, Name: q.g.Tensors[op.Outputs[0]].Name, Weights: q.g.Tensors[op.Inputs[1]].Elements(), Difference: a.Relative(), Top1: a.Top1}
-		if before != nil {
-			after, err := Judge(ctx, file, "", j.Library, task, labelled, nil)
-			if err != nil {
-				return before, list, err
-			}
-			b, c := before.Figures(), after.Figures()
-			if len(b) > 0 && len(c) > 0 {
-				l.Lost = b[0].Value - c[0].Value
-				if b[0].Name == "mae" {
-					l.Lost = -l.Lost
-				}
-			}
-		}
-		list = append(list, l)
-		if j.Progress != nil {
-			j.Progress("one layer after the other", n+1, len(ops))
-		}
-	}
-	return before, list, nil
 }
