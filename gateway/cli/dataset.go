@@ -302,6 +302,9 @@ func exportTable(out io.Writer, dir, to string, next dataset.Step) (rows, left i
 	if to == "-" {
 		return dataset.ExportCSV(dir, out, next)
 	}
+	if err := regular(to); err != nil {
+		return 0, 0, err
+	}
 	part, err := os.CreateTemp(filepath.Dir(to), filepath.Base(to)+".*")
 	if err != nil {
 		return 0, 0, err

@@ -59,6 +59,10 @@ streams:
 		}
 	}
 	interrupt(t, player)
+	// Nobody publishes any more: what waits is stopped, and says how far it came.
+	waits := start(t, "quantize", "--broker", broker, "--config", config, "--stream", "phase", "--out", filepath.Join(dir, "none.tflite"), float)
+	waits.Line(`waiting for 200 samples`)
+	cut(t, waits, "stopped: 0 of 200 samples came; nothing was written")
 }
 
 // parse reads a model that a command wrote.

@@ -104,11 +104,13 @@ func (t *training) run(ctx context.Context) error {
 	if err := t.cfg.Validate(); err != nil {
 		return &exitError{exitUsage, err}
 	}
-	if err := regular(t.out); err != nil {
-		return err
-	}
 	if t.cfg.Checkpoint == "" {
 		t.cfg.Checkpoint = t.out + ".checkpoint"
+	}
+	for _, path := range []string{t.out, t.cfg.Checkpoint} {
+		if err := regular(path); err != nil {
+			return err
+		}
 	}
 	if _, err := os.Stat(t.cfg.Checkpoint); err == nil && !t.resume {
 		return &exitError{exitUsage, fmt.Errorf("%s is there from a training that was cut short: --resume goes on from it, or remove it", t.cfg.Checkpoint)}

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"os"
 	"path/filepath"
 	"strings"
@@ -133,4 +134,37 @@ func TestHeadPixels(t *testing.T) {
 			t.Errorf("%v: exit code %d", args, code)
 		}
 	}
+}
+
+// Whatever lies where features are kept is read, or refused; what was written
+// comes back.
+func FuzzFeatures(f *testing.F) {
+	path := filepath.Join(f.TempDir(), "x.features")
+	if err := (features{{1}: {1, 2, 3}}).write(path); err != nil {
+		f.Fatal(err)
+	}
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(whole[len(featuresMagic)+sha256.Size:])
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, state []byte) {
+		path := filepath.Join(t.TempDir(), "x.features")
+		sum := sha256.Sum256(state)
+		if err := os.WriteFile(path, bytes.Join([][]byte{[]byte(featuresMagic), sum[:], state}, nil), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, err := readFeatures(path)
+		if err != nil {
+			return
+		}
+		if err := got.write(path); err != nil {
+			t.Fatal(err)
+		}
+		again, err := readFeatures(path)
+		if err != nil || again.len() != got.len() {
+			t.Errorf("%d values, and %d read again: %v", got.len(), again.len(), err)
+		}
+	})
 }

@@ -90,6 +90,7 @@ func TestTrainTellsTheWay(t *testing.T) {
 		"too few":                   {[]string{"train", "--data", few, "--target", "c", "--split", "0.5", "--val", "0.1"}, 2, "--val 0 learns from all of them"},
 		"out is a device":           {[]string{"train", "--data", table, "--target", "c", "--out", os.DevNull}, 2, "no regular file"},
 		"out is a folder":           {[]string{"train", "--data", table, "--target", "c", "--out", dir}, 2, "no regular file"},
+		"checkpoint is a device":    {[]string{"train", "--data", table, "--target", "c", "--checkpoint", os.DevNull, "--resume"}, 2, "no regular file"},
 		"an empty folder":           {[]string{"train", "--data", empty}, 3, "empty holds no pictures"},
 		"one class":                 {[]string{"train", "--data", write(t, dir, "one.csv", "a,n\n1,5\n2,5\n3,5\n") + "", "--target", "n"}, 3, "one"},
 		"no target":                 {[]string{"evaluate", "--no-latency", "--data", table, "--drop", "c", model}, 2, "--target names the column"},

@@ -144,6 +144,9 @@ func (j *judge) begin(s *infer.Session) error {
 			j.q.Confused[i] = make([]int, max(n, j.width))
 		}
 	case Regression, Forecast:
+		if j.d.Targets == nil && j.d.Labels == nil {
+			return fmt.Errorf("data %s has neither labels nor values to judge by", j.d.Name)
+		}
 		if j.d.Targets == nil || j.d.Width != j.width {
 			return fmt.Errorf("data %s has %d targets a sample, the model answers with %d values", j.d.Name, j.d.Width, j.width)
 		}
