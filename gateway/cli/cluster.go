@@ -110,7 +110,7 @@ func (c *clustering) run(ctx context.Context, out, say io.Writer) error {
 	}
 	made := &clustered{Out: c.out}
 	var samples *compress.Samples
-	var inputs compress.Inputs = compress.Structured{N: 50, Seed: 1}
+	var inputs compress.Inputs = compress.MadeUp(m, 50, 1)
 	if c.data.path == "" {
 		made.MadeUp = true
 	} else {
@@ -259,12 +259,7 @@ func (c *clustered) describe(out io.Writer) error {
 	if c.Quality[0] != nil {
 		fmt.Fprintf(out, "before: %s\nafter:  %s\n", qualityLine(c.Quality[0]), qualityLine(c.Quality[1]))
 	}
-	on := "samples"
-	if c.MadeUp {
-		on = "made up inputs, a guess of what it is on real data"
-	}
-	fmt.Fprintf(out, "same first class in %.2f %% of %d %s; outputs differ by %.3g on average, %.2f %% of the range\n",
-		100*c.Agreement.Top1, c.Agreement.Samples, on, c.Agreement.MeanAbs, 100*c.Agreement.Relative())
+	fmt.Fprintln(out, c.Agreement)
 	for _, n := range c.Notes {
 		fmt.Fprintf(out, "note: %s\n", n)
 	}

@@ -36,7 +36,7 @@ streams:
 		return run(t, "", append([]string{"quantize", "--broker", broker, "--config", config, "--out", out, float}, args...)...)
 	}
 	r := quantize("--stream", "phase", "--samples", "60")
-	if r.code != 0 || !strings.Contains(r.stdout, "calibrated on") || !strings.Contains(r.stdout, "of 30;") {
+	if r.code != 0 || !strings.Contains(r.stdout, "calibrated on") || !strings.Contains(r.stdout, "of 30 samples") {
 		t.Fatalf("%+v", r)
 	}
 	// Its input's scale is that of 0.7..5.9, which is what the model is given,

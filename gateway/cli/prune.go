@@ -126,7 +126,7 @@ func (p *pruning) run(ctx context.Context, out, say io.Writer) error {
 	var show steps
 	defer show.end()
 	made := &pruned{Out: p.out, MadeUp: p.data.path == ""}
-	job := compress.PruneJob{Config: p.cfg, Library: p.data.library, Progress: show.show, Samples: compress.Structured{N: 512, Seed: 1, Low: low, High: high}}
+	job := compress.PruneJob{Config: p.cfg, Library: p.data.library, Progress: show.show, Samples: madeUp(m, 512, 1, low, high)}
 	var judged *compress.Samples
 	if !made.MadeUp {
 		var learn *compress.Samples
@@ -156,7 +156,7 @@ func (p *pruning) run(ctx context.Context, out, say io.Writer) error {
 	if err != nil {
 		return invalid(err)
 	}
-	made.Models, err = p.judge(ctx, file, after, judged, compress.Structured{N: 50, Seed: 2, Low: low, High: high})
+	made.Models, err = p.judge(ctx, file, after, judged, madeUp(m, 50, 2, low, high))
 	if err != nil && (ctx.Err() == nil || job.Tune == nil) {
 		return p.failed(ctx, err)
 	}
@@ -357,4 +357,11 @@ func (p *pruned) describe(out io.Writer, cfg compress.PruneConfig) error {
 		fmt.Fprintf(out, "note: %s\n", n)
 	}
 	return nil
+}
+
+// madeUp are inputs for a model without data, pictures between low and high.
+func madeUp(m *model.Model, n int, seed uint64, low, high float64) compress.Structured {
+	s := compress.MadeUp(m, n, seed)
+	s.Low, s.High = low, high
+	return s
 }

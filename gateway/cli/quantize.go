@@ -264,7 +264,7 @@ func describeMade(w io.Writer, out string, m *compress.Made) {
 		fmt.Fprintf(w, "calibrated on %s\n", m.Calibrated)
 	}
 	say := func(on string, a compress.Agreement) {
-		fmt.Fprintf(w, "%-17s same first class in %.2f %% of %d; outputs differ by %.3g on average, %.2f %% of the range\n", on, 100*a.Top1, a.Samples, a.MeanAbs, 100*a.Relative())
+		fmt.Fprintf(w, "%-17s %v\n", on, a)
 	}
 	say("built-in kernels:", m.Builtin)
 	if m.XNNPACK != nil {

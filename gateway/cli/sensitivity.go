@@ -13,6 +13,17 @@ import (
 	"edgegateway/infer/compress"
 )
 
+// layerName is a tensor's name, fit for a column: converters join the names of
+// all that they folded into one, and the end of the first says most.
+func layerName(name string) string {
+	name, _, _ = strings.Cut(name, ";")
+	const most = 40
+	if r := []rune(name); len(r) > most {
+		name = "…" + string(r[len(r)-most+1:])
+	}
+	return name
+}
+
 func sensitivityCommand() *cobra.Command {
 	var data judgedData
 	var task string
@@ -84,13 +95,17 @@ is best kept float can then be named: quantize --keep-float.`,
 				fmt.Fprintf(cmd.OutOrStdout(), "float model: %s %.4g\n", f.Name, f.Value)
 				lost = "LOST " + f.Name
 			}
-			fmt.Fprintf(w, "BY\tOP\tLAYER\tWEIGHTS\tDIFFERENCE\tSAME TOP1\t%s\n", lost)
+			fmt.Fprintf(w, "BY\tOP\tKIND\tLAYER\tWEIGHTS\tDIFFERENCE\tSAME TOP1\t%s\n", lost)
 			for _, l := range layers {
 				loss := "-"
 				if before != nil {
 					loss = fmt.Sprintf("%.4g", l.Lost)
 				}
-				fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%.3f %%\t%.2f %%\t%s\n", l.Way, l.Op, l.Code, l.Weights, 100*l.Difference, 100*l.Top1, loss)
+				same := "-"
+				if l.Classes {
+					same = fmt.Sprintf("%.2f %%", 100*l.Top1)
+				}
+				fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%d\t%.3f %%\t%s\t%s\n", l.Way, l.Op, l.Code, layerName(l.Name), l.Weights, 100*l.Difference, same, loss)
 			}
 			return w.Flush()
 		},

@@ -66,7 +66,7 @@ func (j PruneJob) Run(ctx context.Context, m *model.Model) (*model.Model, *Prune
 func (j PruneJob) once(ctx context.Context, m *model.Model) (*model.Model, *PruneReport, error) {
 	samples, note := j.Samples, ""
 	if samples == nil {
-		samples, note = Structured{N: look, Seed: 1}, "what channels hold was looked at on made up inputs: give samples for real ones"
+		samples, note = MadeUp(m, look, 1), "what channels hold was looked at on made up inputs: give samples for real ones"
 	}
 	small, report, err := prune(m, j.Config, func(u *units, m *model.Model) (map[int]*moments, error) {
 		return u.seen(ctx, m, j.Library, sparse{samples, look}, func(done, of int) { j.Progress("looking at channels", done, of) })

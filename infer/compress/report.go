@@ -135,7 +135,7 @@ func Table(list []Evaluation, markdown bool) string {
 		}
 		if agree {
 			if a := e.Agreement; a != nil {
-				row = append(row, fmt.Sprintf("%.2f %%", 100*a.Top1), fmt.Sprintf("%.3g", a.MeanAbs))
+				row = append(row, a.top1Text(), fmt.Sprintf("%.3g", a.MeanAbs))
 			} else {
 				row = append(row, "-", "-")
 			}
@@ -236,6 +236,28 @@ func grouped(n int) string {
 		s = s[:i] + "," + s[i:]
 	}
 	return s
+}
+
+// top1Text is how often the first class is the same, a dash where the outputs
+// are no classes.
+func (a Agreement) top1Text() string {
+	if !a.Classes {
+		return "-"
+	}
+	return Figure{"", a.Top1, true}.text()
+}
+
+// String says it in a sentence: "same first class in 98.00 % of 50 samples; outputs
+// differ by 0.01 on average, 1.00 % of the range".
+func (a Agreement) String() string {
+	on := fmt.Sprintf("%d samples", a.Samples)
+	if a.MadeUp {
+		on = fmt.Sprintf("%d made up inputs, a guess of what it is on real data", a.Samples)
+	}
+	if a.Classes {
+		return fmt.Sprintf("same first class in %.2f %% of %s; outputs differ by %.3g on average, %.2f %% of the range", 100*a.Top1, on, a.MeanAbs, 100*a.Relative())
+	}
+	return fmt.Sprintf("outputs of %s: they differ by %.3g on average, %.2f %% of the range", on, a.MeanAbs, 100*a.Relative())
 }
 
 // layout sets rows, the first of them the heading.

@@ -90,7 +90,9 @@ type Ranged interface {
 type Structured struct {
 	N         int
 	Seed      uint64
-	Low, High float64 // both 0: -1 and 1
+	Low, High float64 // of pictures; both 0: as the model has it, or -1 and 1
+
+	mean, dev [][]float64 // by input and place in its last dimension; nil: 0 and 1
 }
 
 // Len is N.
@@ -101,12 +103,9 @@ func (s Structured) InputRange() (low, high float64, ok bool) { return 0, 0, fal
 
 // Fill writes input i, a function of the seed and i alone.
 func (s Structured) Fill(in []infer.Tensor, i int) error {
-	low, high := s.Low, s.High
-	if low == 0 && high == 0 {
-		low, high = -1, 1
-	}
 	for k := range in {
 		t := &in[k]
+		low, high := s.levels(k)
 		r := rand.New(rand.NewPCG(s.Seed, uint64(i)<<8|uint64(k)))
 		v := make([]float64, t.Len())
 		switch sh := t.Shape; {
@@ -124,6 +123,7 @@ func (s Structured) Fill(in []infer.Tensor, i int) error {
 			for j := range v {
 				v[j] = a*math.Sin(f*float64(j)+p) + r.NormFloat64()
 			}
+			s.settle(k, v)
 		}
 		if err := t.SetFloats(v); err != nil {
 			return fmt.Errorf("input %d: %w", k, err)

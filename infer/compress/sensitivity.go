@@ -18,6 +18,7 @@ type Layer struct {
 	Weights    int     `json:"weights"`
 	Difference float64 `json:"difference"` // mean, as a share of the outputs' range
 	Top1       float64 `json:"same_top1"`  // share of samples with the same first class
+	Classes    bool    `json:"classes"`    // the outputs are classes, so that Top1 means something
 	// Lost is what the first figure of quality loses (an error: gains), where
 	// the samples have labels.
 	Lost float64 `json:"lost"`
@@ -88,7 +89,7 @@ func Sensitivity(ctx context.Context, j Job, task Task, ways []string) (*Quality
 				return before, list, fmt.Errorf("%s, %s: %w", q.opName(i), way, err)
 			}
 			op := &q.g.Ops[i]
-			l := Layer{Way: way, Op: i, Code: op.Code, Name: q.g.Tensors[op.Outputs[0]].Name, Weights: q.g.Tensors[op.Inputs[1]].Elements(), Difference: a.Relative(), Top1: a.Top1}
+			l := Layer{Way: way, Op: i, Code: op.Code, Name: q.g.Tensors[op.Outputs[0]].Name, Weights: q.g.Tensors[op.Inputs[1]].Elements(), Difference: a.Relative(), Top1: a.Top1, Classes: a.Classes}
 			if before != nil {
 				after, err := Judge(ctx, file, "", j.Library, task, labelled, nil)
 				if err != nil {

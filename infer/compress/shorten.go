@@ -105,7 +105,7 @@ func (j *Job) prepared(ctx context.Context) (m *model.Model, stats map[int]*Stat
 		j.Progress = func(string, int, int) {}
 	}
 	if j.Calibration == nil {
-		j.Calibration, j.guessed = Structured{N: madeUp, Seed: 1}, true
+		j.Calibration, j.guessed = MadeUp(m, madeUp, 1), true
 	}
 	if j.Judged == nil {
 		j.Judged = j.Calibration
@@ -263,6 +263,14 @@ func (j *Job) prove(ctx context.Context, made *Made, judged Inputs) error {
 	}
 	if r := made.Builtin.beyond(outputSteps(again)); r > unlike || math.IsNaN(r) {
 		return fmt.Errorf("the quantized model does not follow the float one: they differ by %.0f %% of the outputs' range on average; nothing is written", 100*r)
+	}
+	switch a := made.Builtin; {
+	case a.byChance() && !j.guessed:
+		return fmt.Errorf("the quantized model does not follow the float one: %.1f %% of %d samples have the same first class, no more than by chance; nothing is written", 100*a.Top1, a.Samples)
+	case a.byChance():
+		made.Notes = append(made.Notes, "on made up inputs its classes are those of the float model no more often than by chance: give --data, or do not use it")
+	case a.Classes && a.Answers == 1 && a.Samples > 1:
+		made.Notes = append(made.Notes, "the float model answers all of these inputs with one class: that both agree says little")
 	}
 	x, err := compare(ctx, j.File, made.File, [2]string{"builtin", "xnnpack:3"}, j.Library, judged, func(d, of int) { j.Progress("comparing, XNNPACK", d, of) })
 	if ctx.Err() != nil {
