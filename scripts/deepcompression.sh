@@ -35,7 +35,7 @@ figure() {
 	bin/edgegateway evaluate --no-latency --format json --data "$mnist/t10k-images-idx3-ubyte" "$tmp/$1-again.tflite" 2>/dev/null |
 		awk -v name="$1" -v packed="$(wc -c <"$tmp/$1.pack")" -v bytes="$(wc -c <"$tmp/$1.tflite")" '
 			/"top1"/ && !right { gsub(/[^0-9.]/, "", $2); right = $2 }
-			END { printf "%-10s %9d bytes as .tflite, %6d packed, %.2f %% error\n", name, bytes, packed, 100 - 100 * right }'
+			END { printf "%-14s %9d bytes as .tflite, %6d packed, %.2f %% error\n", name, bytes, packed, 100 - 100 * right }'
 }
 
 cat >"$tmp/lenet300.yaml" <<Y
@@ -76,12 +76,17 @@ figure lenet5
 
 echo "LeNet-5 with a seventh of its multiply-adds, taught by itself, pruned, clustered; and that as int8"
 made narrow.tflite prune $learn $judge --model "$tmp/base5.tflite" --pattern channels --macs 0.15 --least 2 --parts 1 --epochs 4 --samples 20000 --unlabelled --shift 1 --no-latency
+made quarter.tflite prune $learn $judge --model "$tmp/narrow.tflite" --sparsity 0.72 --last --epochs 3 --rate 0.0015 --shift 1 --no-latency
+made narrow28.tflite cluster $learn $judge --model "$tmp/quarter.tflite" --clusters 24 --method optimal --biases 64
+figure narrow28
+made narrow28-int8.tflite quantize $learn --samples 1000 "$tmp/narrow28.tflite"
+figure narrow28-int8
 made narrowpruned.tflite prune $learn $judge --model "$tmp/narrow.tflite" --sparsity 0.86 --last --epochs 4 --shift 1 --no-latency
 made narrowtuned.tflite prune $learn $judge --model "$tmp/narrowpruned.tflite" --sparsity 0.86 --last --epochs 2 --rate 0.0005 --shift 1 --no-latency
-made small.tflite cluster $learn $judge --model "$tmp/narrowtuned.tflite" $few
-figure small
-made small8.tflite quantize $learn --samples 1000 "$tmp/small.tflite"
-figure small8
+made narrow14.tflite cluster $learn $judge --model "$tmp/narrowtuned.tflite" $few
+figure narrow14
+made narrow14-int8.tflite quantize $learn --samples 1000 "$tmp/narrow14.tflite"
+figure narrow14-int8
 
 echo "LeNet-300-100 trained on for an epoch, its zeros and shared values kept: what changed"
 made next300.tflite cluster $learn $judge --model "$tmp/lenet300.tflite" --clusters 12 --epochs 1 --seed 2 --shift 1 --biases 64 --batch 128
