@@ -66,28 +66,28 @@ figure base5
 
 echo "pruned, clustered, packed"
 few="--clusters 12 --method optimal --biases 64"
-made half300.tflite prune $learn $judge --model "$tmp/base300.tflite" --sparsity 0.93 --last --epochs 5 --shift 1 --batch 128 --no-latency
-made pruned300.tflite prune $learn $judge --model "$tmp/half300.tflite" --sparsity 0.968 --last --epochs 6 --shift 1 --batch 128 --no-latency
-made lenet300.tflite cluster $learn $judge --model "$tmp/pruned300.tflite" $few
+made half300.tflite prune $learn $judge "$tmp/base300.tflite" --sparsity 0.93 --last --epochs 5 --shift 1 --batch 128 --no-latency
+made pruned300.tflite prune $learn $judge "$tmp/half300.tflite" --sparsity 0.968 --last --epochs 6 --shift 1 --batch 128 --no-latency
+made lenet300.tflite cluster $learn $judge "$tmp/pruned300.tflite" $few
 figure lenet300
-made pruned5.tflite prune $learn $judge --model "$tmp/base5.tflite" --sparsity 0.96 --last --epochs 4 --samples 20000 --shift 1 --no-latency
-made lenet5.tflite cluster $learn $judge --model "$tmp/pruned5.tflite" $few
+made pruned5.tflite prune $learn $judge "$tmp/base5.tflite" --sparsity 0.96 --last --epochs 4 --samples 20000 --shift 1 --no-latency
+made lenet5.tflite cluster $learn $judge "$tmp/pruned5.tflite" $few
 figure lenet5
 
 echo "LeNet-5 with a seventh of its multiply-adds, taught by itself, pruned, clustered; and that as int8"
-made narrow.tflite prune $learn $judge --model "$tmp/base5.tflite" --pattern channels --macs 0.15 --least 2 --parts 1 --epochs 4 --samples 20000 --unlabelled --shift 1 --no-latency
-made quarter.tflite prune $learn $judge --model "$tmp/narrow.tflite" --sparsity 0.72 --last --epochs 3 --rate 0.0015 --shift 1 --no-latency
-made narrow28.tflite cluster $learn $judge --model "$tmp/quarter.tflite" --clusters 24 --method optimal --biases 64
+made narrow.tflite prune $learn $judge "$tmp/base5.tflite" --pattern channels --macs 0.15 --least 2 --parts 1 --epochs 4 --samples 20000 --unlabelled --shift 1 --no-latency
+made quarter.tflite prune $learn $judge "$tmp/narrow.tflite" --sparsity 0.72 --last --epochs 3 --rate 0.0015 --shift 1 --no-latency
+made narrow28.tflite cluster $learn $judge "$tmp/quarter.tflite" --clusters 24 --method optimal --biases 64
 figure narrow28
 made narrow28-int8.tflite quantize $learn --samples 1000 "$tmp/narrow28.tflite"
 figure narrow28-int8
-made narrowpruned.tflite prune $learn $judge --model "$tmp/narrow.tflite" --sparsity 0.86 --last --epochs 4 --shift 1 --no-latency
-made narrowtuned.tflite prune $learn $judge --model "$tmp/narrowpruned.tflite" --sparsity 0.86 --last --epochs 2 --rate 0.0005 --shift 1 --no-latency
-made narrow14.tflite cluster $learn $judge --model "$tmp/narrowtuned.tflite" $few
+made narrowpruned.tflite prune $learn $judge "$tmp/narrow.tflite" --sparsity 0.86 --last --epochs 4 --shift 1 --no-latency
+made narrowtuned.tflite prune $learn $judge "$tmp/narrowpruned.tflite" --sparsity 0.86 --last --epochs 2 --rate 0.0005 --shift 1 --no-latency
+made narrow14.tflite cluster $learn $judge "$tmp/narrowtuned.tflite" $few
 figure narrow14
 made narrow14-int8.tflite quantize $learn --samples 1000 "$tmp/narrow14.tflite"
 figure narrow14-int8
 
 echo "LeNet-300-100 trained on for an epoch, its zeros and shared values kept: what changed"
-made next300.tflite cluster $learn $judge --model "$tmp/lenet300.tflite" --clusters 12 --epochs 1 --seed 2 --shift 1 --biases 64 --batch 128
+made next300.tflite cluster $learn $judge "$tmp/lenet300.tflite" --clusters 12 --epochs 1 --seed 2 --shift 1 --biases 64 --batch 128
 bin/edgegateway pack --base "$tmp/lenet300.tflite" --out "$tmp/next300.pack" "$tmp/next300.tflite" | tail -n 2

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -46,7 +45,7 @@ func clusterCommand() *cobra.Command {
 	c := &clustering{cfg: compress.DefaultCluster(), tune: compress.DefaultTune()}
 	c.tune.Config.Epochs = 0
 	cmd := &cobra.Command{
-		Use:   "cluster",
+		Use:   "cluster MODEL",
 		Short: "Make the weights of a float model share few values",
 		Long: `Make the weights of each convolution and dense layer of a float .tflite share few
 values, found by k-means. What is 0, as in a pruned model, stays 0; biases stay as
@@ -54,15 +53,15 @@ they are. The file is as large as before: it gains where it is zipped or packed.
 With --epochs the shared values and the biases are trained on half of --data, and the
 other half judges, or what --test names does. What is written was run beside the model
 that it was made of: on that, else on made up inputs.`,
-		Example: `  edgegateway cluster --model digits.tflite --clusters 16 --out digits-16.tflite
-  edgegateway cluster --model pretrainedResnet.tflite --clusters 32 --data cifar10/ --pixels 0..255 --epochs 5`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Example: `  edgegateway cluster digits.tflite --clusters 16 --out digits-16.tflite
+  edgegateway cluster pretrainedResnet.tflite --clusters 32 --data cifar10/ --pixels 0..255 --epochs 5`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c.model = args[0]
 			return c.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&c.model, "model", "", "the float .tflite")
 	f.IntVar(&c.cfg.Clusters, "clusters", c.cfg.Clusters, "at most so many values a layer; 0 in a pruned layer is one of them")
 	f.BoolVar(&c.cfg.PerChannel, "per-channel", false, "so many values for each output channel, not for the layer")
 	f.StringVar(&c.cfg.Method, "method", c.cfg.Method, "linear: k-means from evenly spaced centres; optimal: the least squared error there is")
@@ -82,9 +81,6 @@ that it was made of: on that, else on made up inputs.`,
 }
 
 func (c *clustering) run(ctx context.Context, out, say io.Writer) error {
-	if c.model == "" {
-		return &exitError{exitUsage, errors.New("--model is missing: the float .tflite whose weights are to share values")}
-	}
 	if err := c.cfg.Validate(); err != nil {
 		return &exitError{exitUsage, err}
 	}
@@ -182,15 +178,8 @@ func (c *clustering) samples(ctx context.Context, m *model.Model, say io.Writer,
 	learn := all
 	if c.test == "" {
 		learn, judged = halves(all)
-	} else {
-		other := c.data
-		other.path, other.dataSource.samples = c.test, 0
-		if judged, err = other.samples(ctx, m, io.Discard); err != nil {
-			return nil, err
-		}
-		if !slices.Equal(judged.Set.Classes, all.Set.Classes) || !slices.Equal(judged.Set.Shape, all.Set.Shape) {
-			return nil, invalid(fmt.Errorf("%s has other inputs or classes than %s", c.test, c.data.path))
-		}
+	} else if judged, err = c.data.judging(ctx, m, c.test, all); err != nil {
+		return nil, err
 	}
 	c.tune.Low, c.tune.High, c.tune.Library = learn.Low, learn.High, c.data.library
 	c.tune.Task = c.data.taskOf("auto", learn.Set)

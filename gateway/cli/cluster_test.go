@@ -18,7 +18,7 @@ func TestCluster(t *testing.T) {
 	data := testkit.Shared(t, "data/occupancy_train.csv")
 	float, out := filepath.Join(dir, "room.tflite"), filepath.Join(dir, "room-clustered.tflite")
 	done(t, "", "train", "--data", data, "--target", "Occupancy", "--samples", "1000", "--epochs", "3", "--out", float)
-	said := done(t, "", "cluster", "--model", float, "--clusters", "8", "--data", data, "--target", "Occupancy", "--samples", "500")
+	said := done(t, "", "cluster", float, "--clusters", "8", "--data", data, "--target", "Occupancy", "--samples", "500")
 	for _, want := range []string{"FULLY_CONNECTED", out + ": ", "zipped", "before: ", "after:  ", "% right", "of 500 samples"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("%q is not said:\n%s", want, said)
@@ -54,11 +54,11 @@ func TestCluster(t *testing.T) {
 		t.Errorf("%d dense layers", layers)
 	}
 	// Trained further it says each epoch, and is judged by the other half.
-	trained := run(t, "", "cluster", "--model", float, "--clusters", "3", "--data", data, "--target", "Occupancy", "--samples", "800", "--epochs", "3", "--out", filepath.Join(dir, "t.tflite"))
+	trained := run(t, "", "cluster", float, "--clusters", "3", "--data", data, "--target", "Occupancy", "--samples", "800", "--epochs", "3", "--out", filepath.Join(dir, "t.tflite"))
 	if trained.code != 0 || !strings.Contains(trained.stderr, "epoch 3 of 3") || !strings.Contains(trained.stdout, "of 400 samples") {
 		t.Errorf("%+v", trained)
 	}
-	trained = run(t, "", "cluster", "--model", float, "--clusters", "3", "--data", data, "--target", "Occupancy", "--samples", "400", "--test", testkit.Shared(t, "data/occupancy_test.csv"), "--epochs", "2", "--unlabelled", "--out", filepath.Join(dir, "u.tflite"))
+	trained = run(t, "", "cluster", float, "--clusters", "3", "--data", data, "--target", "Occupancy", "--samples", "400", "--test", testkit.Shared(t, "data/occupancy_test.csv"), "--epochs", "2", "--unlabelled", "--out", filepath.Join(dir, "u.tflite"))
 	if trained.code != 0 || !strings.Contains(trained.stdout, "of 2665 samples") {
 		t.Errorf("%+v", trained)
 	}
@@ -68,26 +68,26 @@ func TestCluster(t *testing.T) {
 		MadeUp  bool `json:"made_up"`
 		Quality []map[string]any
 	}
-	text := done(t, "", "cluster", "--model", float, "--clusters", "4", "--per-channel", "--method", "optimal", "--json", "--out", filepath.Join(dir, "b.tflite"))
+	text := done(t, "", "cluster", float, "--clusters", "4", "--per-channel", "--method", "optimal", "--json", "--out", filepath.Join(dir, "b.tflite"))
 	if err := json.Unmarshal([]byte(text), &doc); err != nil || len(doc.Layers) != 2 || !doc.MadeUp || doc.Layers[0].Values < 5 {
 		t.Errorf("%v: %s", err, text)
 	}
-	if said := done(t, "", "cluster", "--model", float, "--clusters", "4", "--biases", "8", "--out", filepath.Join(dir, "e.tflite")); !strings.Contains(said, " biases have ") {
+	if said := done(t, "", "cluster", float, "--clusters", "4", "--biases", "8", "--out", filepath.Join(dir, "e.tflite")); !strings.Contains(said, " biases have ") {
 		t.Error(said)
 	}
 	for _, c := range []struct {
 		args, want string
 		code       int
 	}{
-		{"cluster", "--model is missing", 2},
-		{"cluster --model " + float + " --clusters 1", "clusters: 1 is outside", 2},
-		{"cluster --model " + float + " --biases 1", "--biases: clusters: 1 is outside", 2},
-		{"cluster --model " + float + " --method best", `"best" is none of`, 2},
-		{"cluster --model " + float + " --epochs 2", "--epochs trains on --data", 2},
-		{"cluster --model " + float + " --epochs -2 --data " + data, "epochs: -2 is outside", 2},
-		{"cluster --model " + float + " --out " + float, "is the model itself", 2},
-		{"cluster --model " + dir + "/gone.tflite", "no such file", 3},
-		{"cluster --model " + testkit.Shared(t, "models/vww_96_int8.tflite") + " --out " + dir + "/c.tflite", "give the float model", 3},
+		{"cluster", "takes MODEL", 2},
+		{"cluster " + float + " --clusters 1", "clusters: 1 is outside", 2},
+		{"cluster " + float + " --biases 1", "--biases: clusters: 1 is outside", 2},
+		{"cluster " + float + " --method best", `"best" is none of`, 2},
+		{"cluster " + float + " --epochs 2", "--epochs trains on --data", 2},
+		{"cluster " + float + " --epochs -2 --data " + data, "epochs: -2 is outside", 2},
+		{"cluster " + float + " --out " + float, "is the model itself", 2},
+		{"cluster " + dir + "/gone.tflite", "no such file", 3},
+		{"cluster " + testkit.Shared(t, "models/vww_96_int8.tflite") + " --out " + dir + "/c.tflite", "give the float model", 3},
 	} {
 		if r := run(t, "", strings.Fields(c.args)...); r.code != c.code || !strings.Contains(r.stderr, c.want) {
 			t.Errorf("%s: code %d, %s", c.args, r.code, r.stderr)

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -78,14 +77,9 @@ func (f *fitting) load(ctx context.Context, path string, say io.Writer) error {
 		return err
 	}
 	if f.test != "" {
-		other := f.data
-		other.path, other.dataSource.samples, other.from, other.before = f.test, 0, "", ""
-		t, err := other.samples(ctx, wide, io.Discard)
+		t, err := f.data.judging(ctx, wide, f.test, f.samples)
 		if err != nil {
 			return err
-		}
-		if !slices.Equal(t.Set.Classes, f.samples.Set.Classes) || !slices.Equal(t.Set.Shape, f.samples.Set.Shape) || !slices.Equal(t.Set.Features, f.samples.Set.Features) {
-			return invalid(fmt.Errorf("%s has other inputs or classes than %s", f.test, f.data.path))
 		}
 		f.learn = f.samples.Set
 		if f.hold, f.off, err = t.Set.Split(0.5, f.byTime, f.cfg.Seed); err != nil {

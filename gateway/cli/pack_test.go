@@ -19,7 +19,7 @@ func TestPackedModels(t *testing.T) {
 	at := func(name string) string { return filepath.Join(dir, name) }
 	test := testkit.Shared(t, "data/occupancy_test.csv")
 	done(t, "", "train", "--data", testkit.Shared(t, "data/occupancy_train.csv"), "--target", "Occupancy", "--samples", "2000", "--epochs", "1", "--out", at("room.tflite"))
-	done(t, "", "cluster", "--model", at("room.tflite"), "--clusters", "16", "--out", at("next.tflite"))
+	done(t, "", "cluster", at("room.tflite"), "--clusters", "16", "--out", at("next.tflite"))
 
 	said := done(t, "", "pack", at("room.tflite"))
 	if !strings.Contains(said, "room.pack: ") || !strings.Contains(said, "header and tables") {

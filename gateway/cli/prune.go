@@ -44,7 +44,7 @@ func pruneCommand() *cobra.Command {
 	p := &pruning{cfg: compress.DefaultPrune(), tune: compress.DefaultTune()}
 	p.tune.Config.Epochs = 0
 	cmd := &cobra.Command{
-		Use:   "prune",
+		Use:   "prune MODEL",
 		Short: "Take weights or whole channels out of a float model",
 		Long: `Make weights of a float .tflite 0, or take whole channels and neurons out of it
 (--pattern channels), with all that hangs on them: then the file and the time
@@ -56,16 +56,16 @@ least, and what stays takes over what they said; the other half judges, or what
 --test names does. Without it made up inputs say so. The report shows the model
 before and after: quality, bytes, multiply-adds, and the time of every delegate on
 this box.`,
-		Example: `  edgegateway prune --model pretrainedResnet.tflite --pattern channels --macs 0.85 --data cifar10/ --pixels 0..255
-  edgegateway prune --model digits.tflite --sparsity 0.9 --data train-images-idx3-ubyte --epochs 5
-  edgegateway prune --model digits.tflite --pattern 2:4 --out digits-24.tflite`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Example: `  edgegateway prune pretrainedResnet.tflite --pattern channels --macs 0.85 --data cifar10/ --pixels 0..255
+  edgegateway prune digits.tflite --sparsity 0.9 --data train-images-idx3-ubyte --epochs 5
+  edgegateway prune digits.tflite --pattern 2:4 --out digits-24.tflite`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p.model = args[0]
 			return p.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&p.model, "model", "", "the float .tflite")
 	f.StringVar(&p.cfg.Pattern, "pattern", p.cfg.Pattern, "what goes together: "+strings.Join(compress.Patterns, ", "))
 	f.Float64Var(&p.cfg.Sparsity, "sparsity", p.cfg.Sparsity, "the share of weights that becomes 0, or of channels that goes; 2:4 is half")
 	f.Float64Var(&p.cfg.MACs, "macs", 0, "with --pattern channels, in place of --sparsity: the share of multiply-adds that is left")
@@ -95,9 +95,6 @@ this box.`,
 }
 
 func (p *pruning) run(ctx context.Context, out, say io.Writer) error {
-	if p.model == "" {
-		return &exitError{exitUsage, errors.New("--model is missing: the float .tflite to prune")}
-	}
 	if err := p.cfg.Validate(); err != nil {
 		return &exitError{exitUsage, err}
 	}
@@ -223,15 +220,8 @@ func (p *pruning) samples(ctx context.Context, m *model.Model, say io.Writer) (l
 		}
 		return &compress.Samples{Set: learn, Low: all.Low, High: all.High}, &compress.Samples{Set: off, Low: all.Low, High: all.High}, nil
 	}
-	other := p.data
-	other.path, other.dataSource.samples = p.test, 0
-	if judged, err = other.samples(ctx, m, io.Discard); err != nil {
-		return nil, nil, err
-	}
-	if !slices.Equal(judged.Set.Classes, all.Set.Classes) || !slices.Equal(judged.Set.Shape, all.Set.Shape) {
-		return nil, nil, invalid(fmt.Errorf("%s has other inputs or classes than %s", p.test, p.data.path))
-	}
-	return all, judged, nil
+	judged, err = p.data.judging(ctx, m, p.test, all)
+	return all, judged, err
 }
 
 // judge says what both models are worth; without data they are compared on made

@@ -18,7 +18,7 @@ func TestPrune(t *testing.T) {
 	data := testkit.Shared(t, "data/occupancy_train.csv")
 	float, out := filepath.Join(dir, "room.tflite"), filepath.Join(dir, "room-pruned.tflite")
 	done(t, "", "train", "--data", data, "--target", "Occupancy", "--samples", "1000", "--epochs", "3", "--out", float)
-	said := done(t, "", "prune", "--model", float, "--pattern", "channels", "--macs", "0.5", "--data", data, "--target", "Occupancy", "--samples", "400")
+	said := done(t, "", "prune", float, "--pattern", "channels", "--macs", "0.5", "--data", data, "--target", "Occupancy", "--samples", "400")
 	for _, want := range []string{"FULLY_CONNECTED", "room-pruned", "TOP1", "BEST TIME", "xnnpack:0", out + ": ", "times smaller", "times as fast"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("%q is not said:\n%s", want, said)
@@ -51,7 +51,7 @@ func TestPrune(t *testing.T) {
 			Agreement  *struct{ Top1 float64 }
 		}
 	}
-	text := done(t, "", "prune", "--model", float, "--sparsity", "0.5", "--no-latency", "--json", "--out", filepath.Join(dir, "b.tflite"))
+	text := done(t, "", "prune", float, "--sparsity", "0.5", "--no-latency", "--json", "--out", filepath.Join(dir, "b.tflite"))
 	if err := json.Unmarshal([]byte(text), &doc); err != nil || !doc.MadeUp || len(doc.Models) != 2 || doc.Models[1].Agreement == nil || doc.Models[1].Name != "b" {
 		t.Fatalf("%v: %s", err, text)
 	}
@@ -60,7 +60,7 @@ func TestPrune(t *testing.T) {
 	}
 	// Trained on the way, by labels or by what the model said before.
 	for _, more := range [][]string{{"--sparsity", "0.9"}, {"--sparsity", "0.9", "--unlabelled"}, {"--pattern", "channels", "--macs", "0.25", "--parts", "2"}} {
-		r := run(t, "", append([]string{"prune", "--model", float, "--data", data, "--target", "Occupancy", "--samples", "1000", "--epochs", "2", "--no-latency", "--json", "--out", filepath.Join(dir, "c.tflite")}, more...)...)
+		r := run(t, "", append([]string{"prune", float, "--data", data, "--target", "Occupancy", "--samples", "1000", "--epochs", "2", "--no-latency", "--json", "--out", filepath.Join(dir, "c.tflite")}, more...)...)
 		var doc struct {
 			Models []struct{ Quality struct{ Top1 float64 } }
 		}
@@ -72,16 +72,16 @@ func TestPrune(t *testing.T) {
 		args, want string
 		code       int
 	}{
-		{"prune --model " + float + " --epochs 3", "trains on --data", 2},
-		{"prune", "--model is missing", 2},
-		{"prune --model " + float + " --sparsity 1.5", "a sparsity of 1.5 is outside", 2},
-		{"prune --model " + float + " --pattern half", `"half" is none of`, 2},
-		{"prune --model " + float + " --macs 0.5", "goes with pattern channels", 2},
-		{"prune --model " + float + " --pixels 1..0", "is no range", 2},
-		{"prune --model " + float + " --out " + float, "is the model itself", 2},
-		{"prune --model " + float + " --pattern channels --macs 0.001", "of the multiply-adds are left", 3},
-		{"prune --model " + dir + "/gone.tflite", "no such file", 3},
-		{"prune --model " + testkit.Shared(t, "models/vww_96_int8.tflite") + " --out " + dir + "/c.tflite", "give the float model", 3},
+		{"prune " + float + " --epochs 3", "trains on --data", 2},
+		{"prune", "takes MODEL", 2},
+		{"prune " + float + " --sparsity 1.5", "a sparsity of 1.5 is outside", 2},
+		{"prune " + float + " --pattern half", `"half" is none of`, 2},
+		{"prune " + float + " --macs 0.5", "goes with pattern channels", 2},
+		{"prune " + float + " --pixels 1..0", "is no range", 2},
+		{"prune " + float + " --out " + float, "is the model itself", 2},
+		{"prune " + float + " --pattern channels --macs 0.001", "of the multiply-adds are left", 3},
+		{"prune " + dir + "/gone.tflite", "no such file", 3},
+		{"prune " + testkit.Shared(t, "models/vww_96_int8.tflite") + " --out " + dir + "/c.tflite", "give the float model", 3},
 	} {
 		if r := run(t, "", strings.Fields(c.args)...); r.code != c.code || !strings.Contains(r.stderr, c.want) {
 			t.Errorf("%s: code %d, %s", c.args, r.code, r.stderr)

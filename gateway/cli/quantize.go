@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -48,6 +49,18 @@ func pixelRange(text string) (a, b float64, err error) {
 		return 0, 0, &exitError{exitUsage, fmt.Errorf("--pixels %q is no range such as -1..1", text)}
 	}
 	return a, b, nil
+}
+
+// judging loads other data of the same kind, by which what was learned from all
+// is judged.
+func (s *judgedData) judging(ctx context.Context, m *model.Model, path string, all *compress.Samples) (*compress.Samples, error) {
+	other := *s
+	other.path, other.dataSource.samples, other.from, other.before = path, 0, "", ""
+	d, err := other.samples(ctx, m, io.Discard)
+	if err == nil && (!slices.Equal(d.Set.Classes, all.Set.Classes) || !slices.Equal(d.Set.Shape, all.Set.Shape) || !slices.Equal(d.Set.Features, all.Set.Features)) {
+		err = invalid(fmt.Errorf("%s has other inputs or classes than %s", path, s.path))
+	}
+	return d, err
 }
 
 // made gives the samples that load gives for the model's input.
