@@ -39,6 +39,8 @@ func TestCommands(t *testing.T) {
 		{"--version", ok, "v0-test"},
 		{"help run", ok, "--config"},
 		{"rum", usage, `no command "rum"; did you mean "run"`},
+		{"rum --help", usage, `no command "rum"; did you mean "run"`},
+		{"model inspekt -h", usage, `no command "inspekt"; did you mean "inspect"`},
 		{"run --confg x", usage, "--confg; see: edgegateway run --help"},
 		{"version now", usage, `version takes no argument, "now" is given; see: edgegateway version --help`},
 

@@ -104,11 +104,35 @@ func (s *dataSource) against(d *train.Dataset) error {
 // some takes s.samples of the data. It often stands class by class: every so
 // manieth of all, or of one class and of the rest.
 func (s *dataSource) some(d *train.Dataset) *train.Dataset {
+	return d.Subset(s.places(d.Len(), func(i int) int { return int(d.Labels[i]) }))
+}
+
+// pick is some for pictures that are not read yet: those that are left out need
+// not be.
+func (s *dataSource) pick() train.Pick {
+	if s.samples < 1 {
+		return nil
+	}
+	return func(classes []string, labels []int32) []int {
+		if s.samples >= len(labels) || s.class != "" && !slices.Contains(classes, s.class) {
+			return all(len(labels))
+		}
+		return s.places(len(labels), func(i int) int {
+			if classes[labels[i]] == s.class {
+				return 1
+			}
+			return 0
+		})
+	}
+}
+
+// places are those of s.samples among n; of says whether one is of s.class.
+func (s *dataSource) places(n int, of func(i int) int) []int {
 	from := [][]int{nil, nil}
-	for i := range d.Len() {
+	for i := range n {
 		k := 0
 		if s.class != "" {
-			k = int(d.Labels[i])
+			k = of(i)
 		}
 		from[k] = append(from[k], i)
 	}
@@ -124,7 +148,16 @@ func (s *dataSource) some(d *train.Dataset) *train.Dataset {
 		}
 	}
 	slices.Sort(at)
-	return d.Subset(at)
+	return at
+}
+
+// all are the places of n.
+func all(n int) []int {
+	at := make([]int, n)
+	for i := range at {
+		at[i] = i
+	}
+	return at
 }
 
 // fitted makes the pictures of an IDX file as large as a model takes them.
@@ -298,7 +331,7 @@ func (s *dataSource) pictures(ctx context.Context, shape train.Shape, say io.Wri
 	if s.loose {
 		load = train.LoadPictures
 	}
-	d, refused, err := load(s.path, shape, decode, bar.step)
+	d, refused, err := load(s.path, shape, decode, bar.step, s.pick())
 	bar.end()
 	if ctx.Err() != nil {
 		return nil, ctx.Err()

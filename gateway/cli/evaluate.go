@@ -109,7 +109,9 @@ func (e *evaluation) judge(ctx context.Context, files []string, say io.Writer) (
 	if err != nil {
 		return nil, err
 	}
+	names := modelNames(files)
 	var first []byte
+	var firstSamples *compress.Samples // as the first model takes them
 	for i, path := range files {
 		file, m, err := usableModel(path)
 		if err != nil {
@@ -119,7 +121,7 @@ func (e *evaluation) judge(ctx context.Context, files []string, say io.Writer) (
 		if err != nil {
 			return list, invalid(fmt.Errorf("%s: %w", path, err))
 		}
-		one := compress.Evaluation{Name: strings.TrimSuffix(filepath.Base(path), ".tflite"), File: path, Cost: *cost}
+		one := compress.Evaluation{Name: names[i], File: path, Cost: *cost}
 		if e.data.path != "" {
 			notes := say
 			if i > 0 {
@@ -156,9 +158,9 @@ func (e *evaluation) judge(ctx context.Context, files []string, say io.Writer) (
 				one.Quality.Baseline = compress.OneThreshold(s.Set, s.Set)
 			}
 			if i == 0 {
-				first = file
+				first, firstSamples = file, s
 			} else {
-				a, err := compress.Compare(ctx, first, file, [2]string{}, e.data.library, s)
+				a, err := compress.CompareEach(ctx, first, file, e.data.library, [2]compress.Inputs{firstSamples, s})
 				if err != nil {
 					return list, e.failed(ctx, path+" beside "+files[0], err)
 				}
@@ -178,6 +180,22 @@ func (e *evaluation) judge(ctx context.Context, files []string, say io.Writer) (
 		list = append(list, one)
 	}
 	return list, nil
+}
+
+// modelNames are the names of files without their folders, where those tell
+// them apart, else the whole paths.
+func modelNames(files []string) []string {
+	names, times := make([]string, len(files)), map[string]int{}
+	for i, path := range files {
+		names[i] = strings.TrimSuffix(filepath.Base(path), ".tflite")
+		times[names[i]]++
+	}
+	for i, path := range files {
+		if times[names[i]] > 1 {
+			names[i] = strings.TrimSuffix(path, ".tflite")
+		}
+	}
+	return names
 }
 
 // taskFor is the task that was named, or the one that data and model suggest: a
@@ -229,7 +247,7 @@ func (e *evaluation) draw(list []compress.Evaluation) error {
 				h.Values = append(h.Values, v)
 			}
 			h.Columns = h.Rows
-			matrices["-confusion-"+list[i].Name] = h.Draw()
+			matrices["-confusion-"+strings.ReplaceAll(list[i].Name, string(filepath.Separator), "_")] = h.Draw()
 		}
 	}
 	matrices["-size"] = size.Draw()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -42,7 +43,10 @@ func usage(cmd *cobra.Command, err error) error {
 func Run(ctx context.Context, version string, args []string) int {
 	root := newRoot(version)
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	err := misnamed(root, args)
+	if err == nil {
+		err = root.ExecuteContext(ctx)
+	}
 	if err == nil {
 		return exitOK
 	}
@@ -155,6 +159,24 @@ func plainArgs(cmd *cobra.Command, args []string, err error) error {
 	}
 	example, _, _ := strings.Cut(strings.TrimSpace(cmd.Example), "\n")
 	return fmt.Errorf("%s takes %s, %s %s given; for example: %s", cmd.CommandPath(), takes, count(len(args), "argument"), are, example)
+}
+
+// misnamed refuses a command that is not there before cobra, asked for its help,
+// shows that of what holds it.
+func misnamed(root *cobra.Command, args []string) error {
+	if !slices.Contains(args, "--help") && !slices.Contains(args, "-h") {
+		return nil
+	}
+	cmd, rest, err := root.Find(args)
+	if err != nil || !cmd.HasSubCommands() {
+		return nil // cobra says it
+	}
+	for _, a := range rest {
+		if !strings.HasPrefix(a, "-") {
+			return usage(cmd, unknownCommand(cmd, []string{a}))
+		}
+	}
+	return nil
 }
 
 func unknownCommand(cmd *cobra.Command, args []string) error {

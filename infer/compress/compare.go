@@ -54,6 +54,20 @@ func Compare(ctx context.Context, a, b []byte, delegates [2]string, library stri
 }
 
 func compare(ctx context.Context, a, b []byte, delegates [2]string, library string, data Inputs, progress func(done, of int)) (Agreement, error) {
+	return compareEach(ctx, a, b, delegates, library, [2]Inputs{data, data}, progress)
+}
+
+// CompareEach is Compare for models that take the same samples in their own
+// ways, such as pictures of their own sizes: data[0] is for a, data[1] for b.
+func CompareEach(ctx context.Context, a, b []byte, library string, data [2]Inputs) (Agreement, error) {
+	if n, m := data[0].Len(), data[1].Len(); n != m {
+		return Agreement{}, fmt.Errorf("one model has %d samples, the other %d", n, m)
+	}
+	return compareEach(ctx, a, b, [2]string{}, library, data, nil)
+}
+
+func compareEach(ctx context.Context, a, b []byte, delegates [2]string, library string, each [2]Inputs, progress func(done, of int)) (Agreement, error) {
+	data := each[0]
 	var s [2]*infer.Session
 	for k, file := range [][]byte{a, b} {
 		var err error
@@ -74,8 +88,8 @@ func compare(ctx context.Context, a, b []byte, delegates [2]string, library stri
 		if err := ctx.Err(); err != nil {
 			return Agreement{}, err
 		}
-		for _, x := range s {
-			if err := data.Fill(x.In, i); err != nil {
+		for k, x := range s {
+			if err := each[k].Fill(x.In, i); err != nil {
 				return Agreement{}, fmt.Errorf("sample %d: %w", i, err)
 			}
 			if err := x.Invoke(); err != nil {

@@ -14,19 +14,23 @@ const maxPicture = 64 << 20
 // LoadFolder reads pictures by class: dir/<class>/<file>. decode writes a
 // file's picture into pixels, of the given shape; files that it refuses are
 // returned by name, unless a class has no other. Classes come in the order of
-// their names; progress may be nil.
-func LoadFolder(dir string, shape Shape, decode func(file, pixels []byte) error, progress func(done, of int)) (d *Dataset, refused []string, err error) {
-	return loadFolder(dir, shape, decode, progress, true)
+// their names; progress may be nil. pick says by their place which files are
+// read, given the class of each; nil: all.
+func LoadFolder(dir string, shape Shape, decode func(file, pixels []byte) error, progress func(done, of int), pick Pick) (d *Dataset, refused []string, err error) {
+	return loadFolder(dir, shape, decode, progress, pick, true)
 }
+
+// Pick chooses samples, in their order, by their labels before they are read.
+type Pick func(classes []string, labels []int32) []int
 
 // LoadPictures is LoadFolder for pictures that need no labels, of a teacher's
 // pupil: they may lie in dir itself or in a single folder, and have no labels
 // then.
-func LoadPictures(dir string, shape Shape, decode func(file, pixels []byte) error, progress func(done, of int)) (d *Dataset, refused []string, err error) {
-	return loadFolder(dir, shape, decode, progress, false)
+func LoadPictures(dir string, shape Shape, decode func(file, pixels []byte) error, progress func(done, of int), pick Pick) (d *Dataset, refused []string, err error) {
+	return loadFolder(dir, shape, decode, progress, pick, false)
 }
 
-func loadFolder(dir string, shape Shape, decode func(file, pixels []byte) error, progress func(done, of int), classes bool) (d *Dataset, refused []string, err error) {
+func loadFolder(dir string, shape Shape, decode func(file, pixels []byte) error, progress func(done, of int), pick Pick, classes bool) (d *Dataset, refused []string, err error) {
 	if len(shape) != 3 {
 		return nil, nil, fmt.Errorf("pictures of shape %v: it is [height, width, channels]", shape)
 	}
@@ -71,12 +75,24 @@ func loadFolder(dir string, shape Shape, decode func(file, pixels []byte) error,
 	if len(d.Classes) < 2 && classes {
 		return nil, nil, fmt.Errorf("%s: %d folders with pictures (.jpg, .png, .bmp); each class is a folder, and there are at least two", dir, len(d.Classes))
 	}
+	if pick != nil {
+		labels := make([]int32, len(files))
+		for i, f := range files {
+			labels[i] = f.class
+		}
+		var some []file
+		for _, i := range pick(d.Classes, labels) {
+			some = append(some, files[i])
+		}
+		files = some
+	}
 	pixels := make([]byte, product(shape))
-	counts := make([]int, len(d.Classes))
+	counts, tried := make([]int, len(d.Classes)), make([]int, len(d.Classes))
 	for i, f := range files {
 		if progress != nil {
 			progress(i+1, len(files))
 		}
+		tried[f.class]++
 		info, err := os.Stat(f.path)
 		if err == nil && info.Size() > maxPicture {
 			err = fmt.Errorf("%d bytes are more than %d", info.Size(), maxPicture)
@@ -96,10 +112,13 @@ func loadFolder(dir string, shape Shape, decode func(file, pixels []byte) error,
 		d.Labels = append(d.Labels, f.class)
 		counts[f.class]++
 	}
-	if len(d.Labels) == 0 {
+	if len(d.Labels) == 0 && len(refused) > 0 {
 		return nil, refused, fmt.Errorf("%s: no picture could be read: %s", dir, refused[0])
 	}
-	if c := slices.Index(counts, 0); c >= 0 {
+	for c := range counts {
+		if counts[c] > 0 || tried[c] == 0 {
+			continue
+		}
 		inside := filepath.Join(dir, d.Classes[c]) + string(filepath.Separator)
 		why := refused[slices.IndexFunc(refused, func(r string) bool { return strings.HasPrefix(r, inside) })]
 		return nil, refused, fmt.Errorf("%s: no picture of the class %q could be read: %s", dir, d.Classes[c], why)

@@ -290,23 +290,23 @@ func TestLoadFolder(t *testing.T) {
 	save("cat/notes.txt", "xyz")
 	save(".git/1.jpg", "xyz")
 	save("stray.jpg", "xyz")
-	if _, _, err := LoadFolder(dir, shape, decode, nil); err == nil || !strings.Contains(err.Error(), "1 folders with pictures") {
+	if _, _, err := LoadFolder(dir, shape, decode, nil, nil); err == nil || !strings.Contains(err.Error(), "1 folders with pictures") {
 		t.Errorf("one class: %v", err)
 	}
 	// Without classes what lies in the folder itself is taken too.
-	if d, _, err := LoadPictures(dir, shape, decode, nil); err != nil || string(d.Pixels) != "abccdexyz" || d.Labels != nil || d.Classes != nil {
+	if d, _, err := LoadPictures(dir, shape, decode, nil, nil); err != nil || string(d.Pixels) != "abccdexyz" || d.Labels != nil || d.Classes != nil {
 		t.Errorf("without labels: %+v, %v", d, err)
 	}
-	if _, _, err := LoadPictures(t.TempDir(), shape, decode, nil); err == nil || !strings.Contains(err.Error(), "neither it nor a folder in it has pictures") {
+	if _, _, err := LoadPictures(t.TempDir(), shape, decode, nil, nil); err == nil || !strings.Contains(err.Error(), "neither it nor a folder in it has pictures") {
 		t.Errorf("an empty folder: %v", err)
 	}
 	save("dog/1.bmp", "no")
-	if _, refused, err := LoadFolder(dir, shape, decode, nil); err == nil || !strings.Contains(err.Error(), `class "dog"`) || len(refused) != 1 {
+	if _, refused, err := LoadFolder(dir, shape, decode, nil, nil); err == nil || !strings.Contains(err.Error(), `class "dog"`) || len(refused) != 1 {
 		t.Errorf("a class of broken pictures: %v %v", refused, err)
 	}
 	save("dog/2.jpeg", "efg")
 	steps := 0
-	d, refused, err := LoadFolder(dir, shape, decode, func(int, int) { steps++ })
+	d, refused, err := LoadFolder(dir, shape, decode, func(int, int) { steps++ }, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -316,7 +316,18 @@ func TestLoadFolder(t *testing.T) {
 	if len(refused) != 1 || !strings.Contains(refused[0], filepath.Join("dog", "1.bmp")+": broken") {
 		t.Errorf("refused: %v", refused)
 	}
-	if same, _, err := LoadPictures(dir, shape, decode, nil); err != nil || !slices.Equal(same.Labels, d.Labels) || !slices.Equal(same.Classes, d.Classes) {
+	// Only what is picked is read.
+	steps = 0
+	some, refused, err := LoadFolder(dir, shape, decode, func(int, int) { steps++ }, func(classes []string, labels []int32) []int {
+		if !slices.Equal(classes, []string{"cat", "dog"}) || !slices.Equal(labels, []int32{0, 0, 1, 1}) {
+			t.Errorf("to pick from: %v %v", classes, labels)
+		}
+		return []int{1, 3}
+	})
+	if err != nil || string(some.Pixels) != "cdeefg" || !slices.Equal(some.Labels, []int32{0, 1}) || steps != 2 || len(refused) != 0 {
+		t.Errorf("picked: %+v, %v, %v, %d steps", some, refused, err, steps)
+	}
+	if same, _, err := LoadPictures(dir, shape, decode, nil, nil); err != nil || !slices.Equal(same.Labels, d.Labels) || !slices.Equal(same.Classes, d.Classes) {
 		t.Errorf("with classes all the same: %+v, %v", same, err)
 	}
 }
