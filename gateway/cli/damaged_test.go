@@ -67,6 +67,7 @@ func TestDamagedData(t *testing.T) {
 	room := filepath.Join(dir, "room.tflite")
 	done(t, "", "train", "--data", file("good.csv", good), "--target", "Occupied", "--epochs", "1", "--out", room)
 	out := filepath.Join(dir, "out.tflite")
+	runs := 0
 	for name, c := range map[string]struct {
 		args []string
 		want []string
@@ -101,6 +102,7 @@ func TestDamagedData(t *testing.T) {
 			if command[0] == "evaluate" && (name == "one class of IDX" || name == "no size") {
 				continue // one class can be judged; the model says the size
 			}
+			runs++
 			r := run(t, "", append(command, c.args...)...)
 			lines := strings.Split(strings.TrimSpace(r.stderr), "\n")
 			last := lines[len(lines)-1]
@@ -120,6 +122,7 @@ func TestDamagedData(t *testing.T) {
 			t.Fatalf("%s: a model was written", name)
 		}
 	}
+	t.Logf("%d commands on damaged data, each a clear error", runs)
 }
 
 // mixed is a folder with a class that can be read and one of bombs alone.

@@ -9,8 +9,7 @@ import (
 )
 
 // needed is how many inputs an operator must have, none of them left out. The
-// runtime looks at the number of some, and reads address 0 for others. What is
-// not here needs all that it names.
+// runtime looks at the number of some, and reads address 0 for others.
 var needed = map[string]int{
 	"CONV_2D": 2, "DEPTHWISE_CONV_2D": 3, "TRANSPOSE_CONV": 3, "CONV_3D": 2, "CONV_3D_TRANSPOSE": 3, "FULLY_CONNECTED": 2,
 	"RESHAPE": 1, "SQUEEZE": 1, "ADD": 2, "SUB": 2, "MUL": 2, "DIV": 2, "MAXIMUM": 2, "MINIMUM": 2, "POW": 2,
@@ -81,12 +80,12 @@ func (g *Subgraph) checkTakes(op *Op, there []bool) error {
 	}
 	need, known := needed[op.Code]
 	if !known {
-		need = len(op.Inputs)
+		return nil
 	}
 	if len(op.Inputs) < need {
 		return fmt.Errorf("it has %d inputs and needs %d; convert the model again", len(op.Inputs), need)
 	}
-	if known && len(op.Outputs) == 0 {
+	if len(op.Outputs) == 0 {
 		return errors.New("it has no output; convert the model again")
 	}
 	if !slices.Contains(mayLack, op.Code) {

@@ -171,8 +171,12 @@ var lstmGates = []int{0, 2, 3, 4, 6, 7, 8, 13, 14, 15, 18, 19}
 // process.
 func (g *Subgraph) checkShape(op *Op) error {
 	in := g.tensor(op, 0)
-	if _, ok := op.window(g.tensor(op, 1)); ok && in != nil && len(in.Shape) > 0 && in.Elements() == 0 {
-		return fmt.Errorf("its input %q is %v, which holds nothing; convert the model again", in.Name, in.Shape)
+	if _, ok := op.window(g.tensor(op, 1)); ok && in != nil {
+		for _, i := range append([]int{op.Inputs[0]}, g.Inputs...) {
+			if t := &g.Tensors[i]; len(t.Shape) > 0 && t.Elements() == 0 {
+				return fmt.Errorf("its input %q is %v, which holds nothing; convert the model again", t.Name, t.Shape)
+			}
+		}
 	}
 	if to := g.tensor(op, 1); op.Code == "RESHAPE" && to != nil && to.Type != Int32 {
 		return fmt.Errorf("its shape %q is %s: this runtime takes int32; convert the model again", to.Name, to.Type)
@@ -225,8 +229,8 @@ func (g *Subgraph) checkTypes(op *Op) error {
 	}
 	_, weighs := linearOps[op.Code]
 	weighs = weighs || op.Code == "BATCH_MATMUL"
-	changes := slices.Contains([]string{"QUANTIZE", "DEQUANTIZE", "CAST", "DENSIFY"}, op.Code) || !slices.Contains(shapely, op.Code)
-	if weighs && (in.Type == Float32) != (out.Type == Float32) || weighs && out.Type.Bits() == 64 || weighs && out.Type == Bool || !changes && in.Type != out.Type {
+	changes := slices.Contains([]string{"QUANTIZE", "DEQUANTIZE", "CAST", "DENSIFY", "SOFTMAX"}, op.Code) || !slices.Contains(shapely, op.Code)
+	if op.Code == "SOFTMAX" && in.Type != out.Type && ((in.Type != Int8 && in.Type != Uint8) || out.Type != Int16) || weighs && (in.Type == Float32) != (out.Type == Float32) || weighs && out.Type.Bits() == 64 || weighs && out.Type == Bool || !changes && in.Type != out.Type {
 		return fmt.Errorf("it gives %q of %s from %q of %s, which it cannot; convert the model again", out.Name, out.Type, in.Name, in.Type)
 	}
 	return nil

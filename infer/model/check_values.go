@@ -113,7 +113,7 @@ func (g *Subgraph) checkMultipliers(op *Op) error {
 		if s, ok := op.Builtin.(*SoftmaxOptions); ok && !(float64(s.Beta)*a*(1<<26) > 1) {
 			return fmt.Errorf("beta %g with the scale %g of %q: this runtime takes no product below 2^-26; the file is damaged, or convert it again", s.Beta, a, in.Name)
 		}
-	default:
+	case !slices.Contains(wordly, op.Code): // those only move values
 		if m := a / o; !(m < largestMultiplier) {
 			return tooFar(m, in, nil, out)
 		}
