@@ -38,11 +38,13 @@ func (d Difference) Same() bool {
 }
 
 // Diff compares two models: operators in their order, tensors by name (the
-// n-th of a name with the n-th), weights as real numbers, and metadata.
+// n-th of a name with the n-th) and, where layers have other names, by their
+// place in the row of layers with weights, weights as real numbers, and metadata.
 func Diff(a, b *Model) Difference {
 	d := Difference{Bytes: [2]int{a.Size, b.Size}, Packed: !bytes.Equal(a.tail, b.tail)}
 	d.Ops = diffLines(a.opLines(), b.opLines())
 	ta, tb := a.named(), b.named()
+	renamed(a, b, ta, tb)
 	for _, name := range sortedKeys(ta) {
 		other, ok := tb[name]
 		if !ok {
@@ -97,6 +99,40 @@ func (m *Model) named() map[string]*Tensor {
 		}
 	}
 	return out
+}
+
+// renamed gives the tensors of layers with weights one name in both, "first =
+// second", where the models have as many such layers of the same kinds and
+// shapes, and a name is not in the other.
+func renamed(a, b *Model, ta, tb map[string]*Tensor) {
+	layers := func(m *Model) (list [][]*Tensor, kinds []string) {
+		g := m.Main()
+		for i := range g.Ops {
+			op := &g.Ops[i]
+			if bias, ok := linearOps[op.Code]; ok && !op.Custom && len(op.Outputs) > 0 {
+				list = append(list, []*Tensor{g.tensor(op, 1), g.tensor(op, bias), &g.Tensors[op.Outputs[0]]})
+				kinds = append(kinds, op.Code)
+			}
+		}
+		return list, kinds
+	}
+	la, ka := layers(a)
+	lb, kb := layers(b)
+	if !slices.Equal(ka, kb) {
+		return
+	}
+	for i := range la {
+		for k, x := range la[i] {
+			y := lb[i][k]
+			if x == nil || y == nil || ta[x.Name] != x || tb[y.Name] != y || ta[y.Name] != nil || tb[x.Name] != nil || !slices.Equal(x.Shape, y.Shape) {
+				continue
+			}
+			both := x.Name + " = " + y.Name
+			ta[both], tb[both] = x, y
+			delete(ta, x.Name)
+			delete(tb, y.Name)
+		}
+	}
 }
 
 // opLines is a line an operator, with what its options say.

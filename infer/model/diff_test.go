@@ -1,6 +1,7 @@
 package model
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 	"testing"
@@ -61,5 +62,32 @@ func TestDiffLines(t *testing.T) {
 	long := make([]string, 5000)
 	if d := diffLines(long, append(slices.Clone(long), "more")); !slices.Equal(d, []string{"+ more"}) {
 		t.Errorf("%d lines", len(d))
+	}
+}
+
+// Layers of other names are compared by their place: a network trained anew
+// beside the old one.
+func TestDiffRenamed(t *testing.T) {
+	a, err := Read(int8Dense(0.1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := a.Clone()
+	g := b.Main()
+	for i := range g.Tensors {
+		if g.Tensors[i].Constant() {
+			g.Tensors[i].Name = "other" + g.Tensors[i].Name
+		}
+	}
+	w := bytes.Clone(g.Tensors[1].Buffer)
+	w[5]++
+	g.Tensors[1].Buffer = w
+	d := Diff(a, b)
+	if len(d.OnlyA) != 0 || len(d.OnlyB) != 0 || d.Changed != 1 || len(d.Tensors) != 1 || d.Tensors[0].Name != "dense/weights = otherdense/weights" {
+		t.Errorf("%+v", d)
+	}
+	g.Tensors[1].Shape = []int{4, 3}
+	if d := Diff(a, b); len(d.OnlyA) != 1 || len(d.OnlyB) != 1 {
+		t.Errorf("of another shape: %+v", d)
 	}
 }
