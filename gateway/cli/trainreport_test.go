@@ -11,7 +11,7 @@ import (
 
 // A confusion matrix is drawn where somebody can read it.
 func TestReportDraws(t *testing.T) {
-	for classes, drawn := range map[int]bool{2: true, maxDrawn + 1: false} {
+	for classes, drawn := range map[int]bool{2: true, maxDrawn: true, maxDrawn + 1: false} {
 		tr := &training{out: filepath.Join(t.TempDir(), "m.tflite"), learn: &train.Dataset{Classes: make([]string, classes)}}
 		q := &compress.Quality{Task: compress.Classes, Confused: make([][]int, classes)}
 		for i := range q.Confused {

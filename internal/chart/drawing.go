@@ -158,23 +158,36 @@ func (d *Drawing) PNG() ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// fill paints polygons.
+// fill paints polygons: the part of the picture that they lie in, since a matrix
+// of many classes is thousands of small ones.
 func fill(img *image.RGBA, c color.RGBA, polygons [][]point) {
-	if len(polygons) == 0 {
+	low, high := point{math.Inf(1), math.Inf(1)}, point{math.Inf(-1), math.Inf(-1)}
+	for _, p := range polygons {
+		for _, q := range p {
+			low.x, low.y = min(low.x, q.x*scale), min(low.y, q.y*scale)
+			high.x, high.y = max(high.x, q.x*scale), max(high.y, q.y*scale)
+		}
+	}
+	if !(low.x <= high.x && low.y <= high.y) {
 		return
 	}
-	r := vector.NewRasterizer(img.Rect.Dx(), img.Rect.Dy())
+	box := image.Rect(int(max(low.x, 0)), int(max(low.y, 0)), int(min(high.x, 1e6))+1, int(min(high.y, 1e6))+1).Intersect(img.Rect)
+	if box.Empty() {
+		return
+	}
+	r := vector.NewRasterizer(box.Dx(), box.Dy())
 	for _, p := range polygons {
 		for i, q := range p {
+			x, y := float32(q.x*scale-float64(box.Min.X)), float32(q.y*scale-float64(box.Min.Y))
 			if i == 0 {
-				r.MoveTo(float32(q.x*scale), float32(q.y*scale))
+				r.MoveTo(x, y)
 			} else {
-				r.LineTo(float32(q.x*scale), float32(q.y*scale))
+				r.LineTo(x, y)
 			}
 		}
 		r.ClosePath()
 	}
-	r.Draw(img, img.Rect, image.NewUniform(c), image.Point{})
+	r.Draw(img, box, image.NewUniform(c), image.Point{})
 }
 
 func circle(at point, r float64) (p []point) {
