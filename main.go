@@ -16,6 +16,7 @@ var version = "development"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // who asks twice does not want to wait
 	code := cli.Run(ctx, version, os.Args[1:])
 	stop()
 	os.Exit(code)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -90,6 +89,9 @@ func (c *clustering) run(ctx context.Context, out, say io.Writer) error {
 		}
 	}
 	tuned := c.tune.Config.Epochs != 0
+	if c.unlabelled && !tuned {
+		return &exitError{exitUsage, errors.New("--unlabelled says what --epochs learn, and there are none")}
+	}
 	if err := c.tune.Config.Validate(); tuned && err != nil {
 		return &exitError{exitUsage, err}
 	}
@@ -125,8 +127,10 @@ func (c *clustering) run(ctx context.Context, out, say io.Writer) error {
 		if shared, stopped, err = c.train(ctx, file, shared, made, say); err != nil {
 			return c.failed(ctx, err)
 		}
-		// What was trained is worth its file though the user wants to go.
-		ctx = context.WithoutCancel(ctx)
+		if stopped != nil { // what was trained is worth its file though the user wants to go
+			samples, ctx = quickly(samples), context.WithoutCancel(ctx)
+			inputs = samples
+		}
 	}
 	if c.biases.Clusters != 0 {
 		if shared, made.Biases, err = compress.ShareBiases(shared, c.biases); err != nil {
@@ -162,8 +166,7 @@ func (c *clustering) run(ctx context.Context, out, say io.Writer) error {
 		err = made.describe(out)
 	}
 	if err == nil && stopped != nil {
-		fmt.Fprintln(say, "stopped: this is the best so far")
-		return stopped
+		err = fmt.Errorf("stopped: %s is the best so far", c.out)
 	}
 	return err
 }
@@ -215,20 +218,6 @@ func (c *clustering) failed(ctx context.Context, err error) error {
 		return fmt.Errorf("stopped before the model was proved: %s is not written", c.out)
 	}
 	return invalid(fmt.Errorf("%s: %w", c.model, err))
-}
-
-// madeOf is the file that a command writes: out, or named after the model, and
-// never the model itself.
-func madeOf(model, out, suffix string) (string, error) {
-	if out == "" {
-		out = strings.TrimSuffix(model, filepath.Ext(model)) + "-" + suffix + ".tflite"
-	}
-	a, errA := filepath.Abs(out)
-	b, errB := filepath.Abs(model)
-	if errA == nil && errB == nil && a == b {
-		return "", &exitError{exitUsage, errors.New("--out is the model itself")}
-	}
-	return out, nil
 }
 
 func (c *clustered) describe(out io.Writer) error {

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -56,8 +54,8 @@ func (c *compressing) run(ctx context.Context, path string, out, say io.Writer) 
 	if err := recipe.Validate(); err != nil {
 		return invalid(file.Locate(err))
 	}
-	if c.out == "" {
-		c.out = strings.TrimSuffix(path, filepath.Ext(path)) + "-small.tflite"
+	if c.out, err = madeOf(path, c.out, "small"); err != nil {
+		return err
 	}
 	if err := c.load(ctx, path, say); err != nil {
 		return err

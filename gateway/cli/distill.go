@@ -75,6 +75,14 @@ What is written, and what it says of it, is as with train.`,
 // blind says whether labels are not looked at.
 func (l *lesson) blind() bool { return l != nil && l.Unlabelled }
 
+// teachers are the files of the teachers.
+func (l *lesson) teachers() []string {
+	if l == nil {
+		return nil
+	}
+	return l.Teachers
+}
+
 // read reads the teachers and gives the shape of what they take.
 func (l *lesson) read() (train.Shape, error) {
 	if len(l.Teachers) == 0 {

@@ -31,7 +31,7 @@ type fitting struct {
 	cfg        train.Config
 	out        string
 
-	file             []byte // float
+	given, file      []byte // as it was given, and float
 	learn, hold, off *train.Dataset
 	samples          *compress.Samples // all of them
 }
@@ -64,7 +64,7 @@ func (f *fitting) load(ctx context.Context, path string, say io.Writer) error {
 	if err != nil {
 		return invalid(fmt.Errorf("%s: %w", path, err))
 	}
-	if f.file = file; changed {
+	if f.given, f.file = file, file; changed {
 		fmt.Fprintf(say, "%s holds integers; it is widened to the float model that they stand for\n", path)
 		if f.file, err = wide.Write(); err != nil {
 			return invalid(fmt.Errorf("%s: %w", path, err))
@@ -217,6 +217,12 @@ func (o *optimizing) run(ctx context.Context, path string, out, say io.Writer) e
 	} else if o.out = stem + ".tflite"; s.Packed {
 		o.out = stem + pack.Ext
 	}
+	if s.Packed != (filepath.Ext(o.out) == pack.Ext) {
+		return &exitError{exitUsage, fmt.Errorf("--out %s: a model that --packed deploys is named %s, any other .tflite", o.out, pack.Ext)}
+	}
+	if err := spares(o.out, path); err != nil {
+		return err
+	}
 	if err := o.load(ctx, path, say); err != nil {
 		return err
 	}
@@ -225,7 +231,7 @@ func (o *optimizing) run(ctx context.Context, path string, out, say io.Writer) e
 	}
 	var show steps
 	defer show.end()
-	s.File, s.Ground, s.Choose, s.Task, s.Dir = o.file, o.ground(&show), o.part(o.hold), o.kind(), o.work
+	s.Given, s.File, s.Ground, s.Choose, s.Task, s.Dir = o.given, o.file, o.ground(&show), o.part(o.hold), o.kind(), o.work
 	trial, err := childTrial()
 	if err != nil {
 		return err

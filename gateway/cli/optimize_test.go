@@ -65,6 +65,8 @@ func TestOptimizeRefuses(t *testing.T) {
 		"steps:\n  - {do: melt}\n":                               "r.yaml:2",
 		"steps:\n  - {do: quantize}\n  - {do: prune}\n":          "the last step",
 		"steps:\n  - {do: prune, sparsty: 1}\n":                  "sparsty",
+		"steps: []\n":                                            "there is none",
+		"steps:\n  - {do: prune, clusters: 3}\n":                 "says nothing to prune",
 		"steps:\n  - {do: tune, epochs: 2}\n":                    "needs --data",
 		"steps:\n  - {do: prune, pattern: round, sparsity: 1}\n": "round",
 	} {
@@ -85,6 +87,8 @@ func TestOptimizeRefuses(t *testing.T) {
 		{"1 or more", []string{"--trials", "0", "--max-size", "1kB", model}},
 		{"no such file", []string{"--max-size", "1kB", filepath.Join(dir, "none.tflite")}},
 		{"takes MODEL", []string{"--max-size", "1kB"}},
+		{"is named .pack", []string{"--packed", "--max-size", "1kB", "--out", filepath.Join(dir, "x.tflite"), model}},
+		{"there is no folder", []string{"--max-size", "1kB", "--out", filepath.Join(dir, "none/x.tflite"), model}},
 	} {
 		if got := run(t, "", append([]string{"optimize"}, c.args...)...); got.code == 0 || !strings.Contains(got.stderr, c.want) {
 			t.Errorf("%q: %+v", c, got)
@@ -93,5 +97,38 @@ func TestOptimizeRefuses(t *testing.T) {
 	left, err := filepath.Glob(filepath.Join(dir, "*.tflite*"))
 	if err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// No command writes over a file that it reads, by whatever name.
+func TestSparesItsInput(t *testing.T) {
+	dir := t.TempDir()
+	file, err := os.ReadFile(testkit.Shared(t, "models/hello_world_float.tflite"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	model, link := filepath.Join(dir, "sine.tflite"), filepath.Join(dir, "link.tflite")
+	recipe := filepath.Join(dir, "r.yaml")
+	for path, data := range map[string][]byte{model: file, recipe: []byte("steps:\n  - {do: quantize}\n")} {
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("sine.tflite", link); err != nil {
+		t.Fatal(err)
+	}
+	data := testkit.Shared(t, "data/occupancy_train.csv")
+	for _, args := range [][]string{
+		{"optimize", "--max-size", "1kB", model}, {"compress", "--recipe", recipe, model}, {"prune", model}, {"cluster", model}, {"quantize", model},
+		{"distill", "--teacher", model, "--data", data, "--target", "Occupancy"}, {"train", "--head", model, "--data", data, "--target", "Occupancy"},
+	} {
+		for _, out := range []string{model, link} {
+			if got := run(t, "", append(args, "--out", out)...); got.code != 2 || !strings.Contains(got.stderr, "--out is the model itself") {
+				t.Errorf("%v to %s: %+v", args, filepath.Base(out), got)
+			}
+		}
+	}
+	if now, err := os.ReadFile(model); err != nil || string(now) != string(file) {
+		t.Errorf("the model is another now: %v", err)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -69,8 +68,11 @@ where it is unpacked: in the same folder, whatever its name.`,
 
 // packModel packs a model and proves that it comes back.
 func packModel(ctx context.Context, path, base, out string) (*packing, []byte, error) {
-	if same(path, out) || base != "" && same(base, out) {
-		return nil, nil, &exitError{exitUsage, errors.New("--out is the model itself")}
+	if data, err := os.ReadFile(path); err == nil && pack.Is(data) {
+		return nil, nil, invalid(fmt.Errorf("%s is packed already; unpack gives the .tflite back", path))
+	}
+	if err := spares(out, path, base); err != nil {
+		return nil, nil, err
 	}
 	file, _, err := readModel(path)
 	if err != nil {
@@ -104,13 +106,6 @@ func packModel(ctx context.Context, path, base, out string) (*packing, []byte, e
 		made.Base = hex.EncodeToString(h.Base[:])
 	}
 	return made, packed, nil
-}
-
-// same says whether two paths name one file.
-func same(a, b string) bool {
-	a, errA := filepath.Abs(a)
-	b, errB := filepath.Abs(b)
-	return errA == nil && errB == nil && a == b
 }
 
 // listedParts is how many tensors the table names.
@@ -163,12 +158,12 @@ What it builds on, where it was packed with --base, is looked for in its folder.
 			if out == "" {
 				out = strings.TrimSuffix(args[0], filepath.Ext(args[0])) + ".tflite"
 			}
-			if same(args[0], out) || base != "" && same(base, out) {
-				return &exitError{exitUsage, errors.New("--out is the model itself")}
-			}
 			file, err := unpackModel(args[0], base)
 			if err != nil {
 				return invalid(err)
+			}
+			if err := spares(out, args[0], base); err != nil {
+				return err
 			}
 			if err := writeWhole(out, file); err != nil {
 				return err

@@ -98,6 +98,9 @@ func (p *pruning) run(ctx context.Context, out, say io.Writer) error {
 	if err := p.cfg.Validate(); err != nil {
 		return &exitError{exitUsage, err}
 	}
+	if p.unlabelled && p.tune.Config.Epochs == 0 {
+		return &exitError{exitUsage, errors.New("--unlabelled says what --epochs learn, and there are none")}
+	}
 	low, high, err := p.data.levels()
 	if err != nil {
 		return err
@@ -147,7 +150,7 @@ func (p *pruning) run(ctx context.Context, out, say io.Writer) error {
 	made.PruneReport = report
 	if stopped { // what was trained is worth its file though the user wants to go
 		report.Notes = append(report.Notes, "stopped in the training: this is what it came to")
-		p.quick, ctx = true, context.WithoutCancel(ctx)
+		p.quick, ctx, judged = true, context.WithoutCancel(ctx), quickly(judged)
 	}
 	after, err := small.Write()
 	if err != nil {
@@ -177,7 +180,7 @@ func (p *pruning) run(ctx context.Context, out, say io.Writer) error {
 		err = made.describe(out, p.cfg)
 	}
 	if err == nil && stopped {
-		return context.Canceled
+		err = fmt.Errorf("stopped: %s is what the training came to", p.out)
 	}
 	return err
 }

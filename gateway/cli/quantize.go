@@ -182,10 +182,8 @@ inputs are made up, and the ranges that int8 and int16 need are guesses.`,
 			if out == "" {
 				out = strings.TrimSuffix(args[0], filepath.Ext(args[0])) + "-" + cfg.Scheme + ".tflite"
 			}
-			if same, _ := filepath.Abs(out); same != "" {
-				if from, _ := filepath.Abs(args[0]); from == same {
-					return &exitError{exitUsage, errors.New("--out is the model itself")}
-				}
+			if err := spares(out, args[0]); err != nil {
+				return err
 			}
 			var show steps
 			defer show.end()
@@ -253,6 +251,19 @@ inputs are made up, and the ranges that int8 and int16 need are guesses.`,
 	completeWords(cmd, "method", compress.Methods...)
 	completeWords(cmd, "correct-bias", compress.Choices...)
 	return cmd
+}
+
+// quickly is at most 200 of the samples, for who waits for an end.
+func quickly(s *compress.Samples) *compress.Samples {
+	const most = 200
+	if s == nil || s.Len() <= most {
+		return s
+	}
+	at := make([]int, most)
+	for i := range at {
+		at[i] = i * s.Len() / most
+	}
+	return &compress.Samples{Set: s.Set.Subset(at), Low: s.Low, High: s.High}
 }
 
 // halves gives every second sample to calibrate with, and the others; one

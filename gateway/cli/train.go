@@ -107,6 +107,9 @@ func (t *training) run(ctx context.Context) error {
 	if t.cfg.Checkpoint == "" {
 		t.cfg.Checkpoint = t.out + ".checkpoint"
 	}
+	if err := spares(t.out, append([]string{t.head}, t.lesson.teachers()...)...); err != nil {
+		return err
+	}
 	for _, path := range []string{t.out, t.cfg.Checkpoint} {
 		if err := regular(path); err != nil {
 			return err

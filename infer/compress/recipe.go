@@ -37,12 +37,29 @@ var stepKinds = []string{"prune", "cluster", "tune", "quantize"}
 // Validate says what is wrong, each error with its YAML path in front.
 func (r Recipe) Validate() error {
 	var errs []error
+	if len(r.Steps) == 0 {
+		errs = append(errs, errors.New("steps: there is none"))
+	}
 	for i, s := range r.Steps {
 		at := func(format string, args ...any) {
 			errs = append(errs, fmt.Errorf("steps[%d].%s", i, fmt.Sprintf(format, args...)))
 		}
 		if !slices.Contains(stepKinds, s.Do) {
 			at("do: %q is none of %s", s.Do, strings.Join(stepKinds, ", "))
+		}
+		for _, f := range []struct {
+			name string
+			set  bool
+			of   []string
+		}{
+			{"pattern", s.Pattern != "", []string{"prune"}}, {"sparsity", s.Sparsity != 0, []string{"prune"}}, {"macs", s.MACs != 0, []string{"prune"}},
+			{"clusters", s.Clusters != 0, []string{"cluster"}}, {"per_channel", s.PerChannel, []string{"cluster"}},
+			{"scheme", s.Scheme != "", []string{"quantize"}}, {"method", s.Method != "", []string{"quantize"}},
+			{"epochs", s.Epochs != 0, []string{"prune", "cluster", "tune"}}, {"rate", s.Rate != 0, []string{"prune", "cluster", "tune"}},
+		} {
+			if f.set && slices.Contains(stepKinds, s.Do) && !slices.Contains(f.of, s.Do) {
+				at("%s: says nothing to %s", f.name, s.Do)
+			}
 		}
 		if s.Do == "tune" && s.Epochs < 1 {
 			at("epochs: is missing")

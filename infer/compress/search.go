@@ -11,6 +11,7 @@ import (
 // Search looks for the recipe that fits a model into a budget.
 type Search struct {
 	File   []byte // a float .tflite
+	Given  []byte // what File was widened from, which counts as it is; nil: File
 	Ground Ground
 	// Choose are the samples that recipes are compared on; nil: made up inputs.
 	// With labels and a Task the first figure of quality counts, else how well

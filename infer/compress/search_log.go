@@ -97,7 +97,7 @@ func (s *Search) begin() error {
 		return err
 	}
 	h := sha256.New()
-	h.Write(s.File)
+	h.Write(s.given())
 	fmt.Fprintf(h, "%q %v %v %v %v %+v", s.Task, s.Packed, s.Time != nil, s.Ground.Low, s.Ground.High, s.Ground.Train)
 	sets := []*train.Dataset{s.Ground.Learn, s.Ground.Val}
 	if l, ok := s.Choose.(Labelled); ok {
@@ -154,14 +154,25 @@ func (s *Search) try(ctx context.Context, steps []Step) (*Trial, error) {
 // Model is the file that came of a trial.
 func (s *Search) Model(t *Trial) ([]byte, error) {
 	if len(t.Recipe.Steps) == 0 {
-		return s.File, nil
+		return s.given(), nil
 	}
 	return os.ReadFile(s.log.path(t.Recipe))
+}
+
+// given is the model as it is.
+func (s *Search) given() []byte {
+	if s.Given != nil {
+		return s.Given
+	}
+	return s.File
 }
 
 // make applies what a recipe adds to one whose model is kept, and judges it.
 func (s *Search) make(ctx context.Context, t *Trial) error {
 	steps, file, from := t.Recipe.Steps, s.File, 0
+	if len(steps) == 0 {
+		file = s.given()
+	}
 	for n := len(steps) - 1; n > 0; n-- {
 		if f, err := os.ReadFile(s.log.path(Recipe{Steps: steps[:n]})); err == nil {
 			file, from = f, n
@@ -235,7 +246,7 @@ func (s *Search) quality(ctx context.Context, file []byte, first bool) (is, drop
 	if first {
 		return 1, 0, nil
 	}
-	a, err := Compare(ctx, s.File, file, [2]string{}, s.Ground.Library, data)
+	a, err := Compare(ctx, s.given(), file, [2]string{}, s.Ground.Library, data)
 	if err != nil {
 		return 0, 0, err
 	}
