@@ -28,6 +28,8 @@ type Step struct {
 	PerChannel bool    `yaml:"per_channel,omitempty" json:"per_channel,omitempty" desc:"cluster: of each channel alone"`
 	Scheme     string  `yaml:"scheme,omitempty" json:"scheme,omitempty" desc:"quantize: int8, int16, dynamic or float16"`
 	Method     string  `yaml:"method,omitempty" json:"method,omitempty" desc:"quantize: auto, minmax, percentile or mse"`
+	Sparse     bool    `yaml:"sparse,omitempty" json:"sparse,omitempty" desc:"quantize: weights of zeros in sparse rows, where the file gains by it"`
+	Teacher    bool    `yaml:"teacher,omitempty" json:"teacher,omitempty" desc:"prune, cluster, tune: learn what the model answered as it was, not labels"`
 	Epochs     int     `yaml:"epochs,omitempty" json:"epochs,omitempty" desc:"prune, cluster, tune: times that the data is seen; 0: without data"`
 	Rate       float64 `yaml:"rate,omitempty" json:"rate,omitempty" desc:"learning rate"`
 }
@@ -54,7 +56,8 @@ func (r Recipe) Validate() error {
 		}{
 			{"pattern", s.Pattern != "", []string{"prune"}}, {"sparsity", s.Sparsity != 0, []string{"prune"}}, {"macs", s.MACs != 0, []string{"prune"}},
 			{"clusters", s.Clusters != 0, []string{"cluster"}}, {"per_channel", s.PerChannel, []string{"cluster"}},
-			{"scheme", s.Scheme != "", []string{"quantize"}}, {"method", s.Method != "", []string{"quantize"}},
+			{"scheme", s.Scheme != "", []string{"quantize"}}, {"method", s.Method != "", []string{"quantize"}}, {"sparse", s.Sparse, []string{"quantize"}},
+			{"teacher", s.Teacher, []string{"prune", "cluster", "tune"}},
 			{"epochs", s.Epochs != 0, []string{"prune", "cluster", "tune"}}, {"rate", s.Rate != 0, []string{"prune", "cluster", "tune"}},
 		} {
 			if f.set && slices.Contains(stepKinds, s.Do) && !slices.Contains(f.of, s.Do) {
@@ -63,6 +66,9 @@ func (r Recipe) Validate() error {
 		}
 		if s.Do == "tune" && s.Epochs < 1 {
 			at("epochs: is missing")
+		}
+		if s.Teacher && s.Epochs == 0 && s.Do != "tune" {
+			at("teacher: there are no epochs in which it is learned from")
 		}
 		if s.Epochs < 0 || s.Rate < 0 {
 			at("epochs: %d, and a rate of %v: neither is below 0", s.Epochs, s.Rate)
@@ -121,12 +127,19 @@ func (s Step) String() string {
 	case "cluster":
 		w = fmt.Sprintf("%d clusters", s.Clusters)
 	case "quantize":
-		return cmp.Or(s.Scheme, DefaultConfig().Scheme)
+		if w = cmp.Or(s.Scheme, DefaultConfig().Scheme); s.Sparse {
+			w += " in sparse rows"
+		}
+		return w
 	default:
 		w = s.Do
 	}
 	if s.Epochs > 0 {
-		w += fmt.Sprintf(" (%d epochs)", s.Epochs)
+		w += fmt.Sprintf(" (%d epochs", s.Epochs)
+		if s.Teacher {
+			w += " by its own answers"
+		}
+		w += ")"
 	}
 	return w
 }
@@ -206,7 +219,7 @@ func (g Ground) some() Inputs {
 
 func (s Step) quantize(ctx context.Context, g Ground, file []byte) ([]byte, error) {
 	j := Job{File: file, Config: DefaultConfig(), Calibration: g.some(), Library: g.Library, Progress: g.Progress}
-	j.Config.Scheme, j.Config.Method = cmp.Or(s.Scheme, j.Config.Scheme), cmp.Or(s.Method, j.Config.Method)
+	j.Config.Scheme, j.Config.Method, j.Config.Sparse = cmp.Or(s.Scheme, j.Config.Scheme), cmp.Or(s.Method, j.Config.Method), s.Sparse
 	if j.Calibration != nil {
 		j.Judged = sparse{j.Calibration, mostCompared}
 	}
@@ -225,7 +238,7 @@ func (s Step) tuning(g Ground) (*Tune, error) {
 	t := &Tune{Config: g.Train, Learn: g.Learn, Val: g.Val, Low: g.Low, High: g.High, Task: g.Task, Library: g.Library, Progress: g.Progress}
 	t.Config.Epochs = s.Epochs
 	t.Config.Optimizer.Rate = cmp.Or(s.Rate, t.Config.Optimizer.Rate)
-	if g.Learn.Labels == nil && g.Learn.Targets == nil {
+	if s.Teacher || g.Learn.Labels == nil && g.Learn.Targets == nil {
 		t.Teacher, t.Task = g.Original, ""
 	}
 	return t, nil

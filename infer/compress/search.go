@@ -90,6 +90,8 @@ func (s *Search) sweep(ctx context.Context) error {
 		if _, err := s.chain(ctx, s.shared(16)); err != nil {
 			return err
 		}
+	} else if _, err := s.try(ctx, []Step{s.sparse(0.9), s.rows()}); err != nil {
+		return err
 	}
 	cuts, err := s.chain(ctx, slices.Repeat([]Step{s.cut()}, mostCuts)...)
 	if err != nil {
@@ -109,6 +111,10 @@ func (s *Search) cut() Step {
 func (s *Search) sparse(share float64) Step {
 	return Step{Do: "prune", Pattern: "unstructured", Sparsity: share, Epochs: s.epochs()}
 }
+
+// rows is int8 in which zeros take hardly any room in the file itself.
+func (s *Search) rows() Step { return Step{Do: "quantize", Scheme: schemes[0], Sparse: true} }
+
 func (s *Search) shared(n int) Step { return Step{Do: "cluster", Clusters: n, Epochs: s.epochs()} }
 
 func (s *Search) epochs() int {
@@ -195,6 +201,7 @@ func (s *Search) neighbours(steps []Step) (list [][]Step) {
 	}
 	if e := s.epochs(); e > 0 && tuned < 0 {
 		edit(end, end, Step{Do: "tune", Epochs: 3 * e})
+		edit(end, end, Step{Do: "tune", Epochs: 3 * e, Teacher: true})
 	}
 	if tuned >= 0 {
 		end = tuned
@@ -215,11 +222,14 @@ func (s *Search) neighbours(steps []Step) (list [][]Step) {
 		}
 		if sparse < 0 {
 			edit(end, end, s.sparse(0.6))
-		} else {
-			for _, left := range []float64{0.7, 1.4} {
-				if share := rounded(1 - (1-steps[sparse].Sparsity)*left); share > 0.2 {
-					edit(sparse, sparse+1, s.sparse(share))
-				}
+		}
+	} else if short >= 0 && sparse < 0 && steps[short].Scheme == schemes[0] {
+		list = append(list, append(slices.Insert(slices.Clone(steps[:short]), cuts, s.sparse(0.85)), s.rows()))
+	}
+	if sparse >= 0 {
+		for _, left := range []float64{0.7, 1.4} {
+			if share := rounded(1 - (1-steps[sparse].Sparsity)*left); share > 0.2 {
+				edit(sparse, sparse+1, s.sparse(share))
 			}
 		}
 	}
