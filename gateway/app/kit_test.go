@@ -174,7 +174,7 @@ func (in *inbox) wait(what string, fits func(link.Msg) bool) link.Msg {
 		select {
 		case <-more:
 		case <-deadline:
-			in.t.Fatalf("%s does not come; %d messages came, the first: %.2000v", what, seen, in.all()[:min(seen, 5)])
+			in.t.Fatalf("%s does not come; %d messages came, the first: %.2000s", what, seen, fmt.Sprint(in.all()[:min(seen, 5)]))
 		}
 	}
 }

@@ -110,13 +110,13 @@ func (s *session) blame(why error) {
 }
 
 func (s *session) work(ctx context.Context) error {
-	if err := s.conn.Publish(ctx, s.statusMsg(s.prefix, true, "")); err != nil {
-		return err
-	}
-	if s.cfg.Commands {
+	if s.cfg.Commands { // before it says that it is there: who hears that may ask at once
 		if err := s.commands.listen(ctx, s.conn, s.prefix, s.cfg.MaxPayloadBytes); err != nil {
 			return err
 		}
+	}
+	if err := s.conn.Publish(ctx, s.statusMsg(s.prefix, true, "")); err != nil {
+		return err
 	}
 	s.up(s.cfg)
 	timer := time.NewTimer(time.Hour)
