@@ -186,11 +186,13 @@ const leastMoment = 1e-30
 
 func adamPlain(w, g, m, v []float32, s adamStep) {
 	g, m, v = g[:len(w)], m[:len(w)], v[:len(w)]
-	c1, c2, keep := 1-s.beta1, 1-s.beta2, 1-s.decay
+	c1, c2, keep, least := 1-s.beta1, 1-s.beta2, 1-s.decay, math.Float32bits(leastMoment)
 	for i, x := range g {
 		mm := s.beta1*m[i] + c1*x
 		vv := s.beta2*v[i] + c2*x*x
-		if mm < leastMoment && mm > -leastMoment {
+		// Without its sign, which nobody foretells: as a branch it costs more than
+		// the root.
+		if math.Float32bits(mm)&^(1<<31) < least {
 			mm = 0
 		}
 		if vv < leastMoment {
