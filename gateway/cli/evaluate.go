@@ -254,17 +254,5 @@ func (e *evaluation) draw(list []compress.Evaluation) error {
 	if len(time.Points) > 0 {
 		matrices["-time"] = time.Draw()
 	}
-	for name, d := range matrices {
-		png, err := d.PNG()
-		if err != nil {
-			return err
-		}
-		if err := writeWhole(e.plot+name+".png", png); err != nil {
-			return err
-		}
-		if err := writeWhole(e.plot+name+".svg", d.SVG()); err != nil {
-			return err
-		}
-	}
-	return nil
+	return writeFigures(e.plot, matrices)
 }

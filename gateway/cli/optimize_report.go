@@ -96,17 +96,7 @@ func (o *optimizing) draw(r *optimized, stem string) error {
 			time.Points = append(time.Points, p)
 		}
 	}
-	for name, c := range map[string]chart.Scatter{"-size": size, "-time": time} {
-		d := c.Draw()
-		png, err := d.PNG()
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(writeWhole(stem+name+".svg", d.SVG()), writeWhole(stem+name+".png", png)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return writeFigures(stem, map[string]*chart.Drawing{"-size": size.Draw(), "-time": time.Draw()})
 }
 
 // text is the report for a reader.

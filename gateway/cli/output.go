@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"edgegateway/internal/chart"
 )
 
 // madeOf is the file that a command writes: out, or named after the model, and
@@ -43,4 +45,18 @@ func same(a, b string) bool {
 	a, errA = filepath.Abs(a)
 	b, errB = filepath.Abs(b)
 	return errA == nil && errB == nil && a == b
+}
+
+// writeFigures writes each figure as SVG and PNG, named stem and its key.
+func writeFigures(stem string, figures map[string]*chart.Drawing) error {
+	for name, d := range figures {
+		png, err := d.PNG()
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(writeWhole(stem+name+".svg", d.SVG()), writeWhole(stem+name+".png", png)); err != nil {
+			return err
+		}
+	}
+	return nil
 }

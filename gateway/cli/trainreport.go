@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -86,14 +85,5 @@ func (t *training) report(history []train.Epoch, q *compress.Quality, a *alarm) 
 		}
 		figures[".confusion"] = heat.Draw()
 	}
-	for name, d := range figures {
-		png, err := d.PNG()
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(writeWhole(stem+name+".svg", d.SVG()), writeWhole(stem+name+".png", png)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return writeFigures(stem, figures)
 }

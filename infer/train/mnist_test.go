@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"edgegateway/infer/tflite"
 	"edgegateway/internal/testkit"
 )
 
@@ -103,52 +102,15 @@ func agree(t fataler, net *Network, d *Dataset) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file, err := m.Write()
-	if err != nil {
-		t.Fatal(err)
-	}
-	lib, err := tflite.Open("")
-	if err != nil {
-		t.Fatal(err)
-	}
-	handle, err := lib.NewModel(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer handle.Close()
-	in, err := handle.NewInterpreter(tflite.Options{Threads: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Close()
-	x := make([]float32, product(d.Shape))
-	n := min(d.Len(), 100)
+	n, size := min(d.Len(), 100), product(d.Shape)
+	x := make([]float32, n*size)
 	var want []float32
-	low, high := math.Inf(1), math.Inf(-1)
 	for i := range n {
-		d.Input(x, i)
-		want = append(want, net.Predict(x, 1)...)
+		one := x[i*size : (i+1)*size]
+		d.Input(one, i)
+		want = append(want, net.Predict(one, 1)...)
 	}
-	for _, v := range want {
-		low, high = min(low, float64(v)), max(high, float64(v))
-	}
-	limit := 1e-5 * max(high-low, math.Abs(high), math.Abs(low), 1e-3)
-	for i := range n {
-		d.Input(x, i)
-		copy(in.Inputs[0].Data, floatBytes(x))
-		if err := in.Invoke(); err != nil {
-			t.Fatal(err)
-		}
-		want := want[i*len(want)/n : (i+1)*len(want)/n]
-		if len(in.Outputs[0].Data) != 4*len(want) {
-			t.Fatalf("%d bytes for %d outputs", len(in.Outputs[0].Data), len(want))
-		}
-		for j, got := range bytesFloat(in.Outputs[0].Data) {
-			if d := math.Abs(float64(got - want[j])); !(d <= limit) {
-				t.Fatalf("sample %d, output %d: the runtime says %v, the network %v (range %v)", i, j, got, want[j], high-low)
-			}
-		}
-	}
+	near(t, answers(t, m, x, n), want, 1e-5)
 }
 
 // BenchmarkEpoch is the first example: 784-128-10 on all of MNIST.
