@@ -136,19 +136,9 @@ func TestShare(t *testing.T) {
 // Biases stay; each channel, or layer, has no more values than asked for.
 func TestRandomNetworksClustered(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s, d := randomNetwork(t)
-		width := d.Width
-		if d.Labels != nil {
-			width = len(d.Classes)
-		}
-		n, err := train.New(s, d.Shape, width, rapid.Uint64().Draw(t, "weights"))
-		if err != nil {
+		_, d, m := randomExport(t)
+		if m == nil {
 			return
-		}
-		n.Normalise(d)
-		m, err := n.Export("random", d.Classes)
-		if err != nil {
-			t.Fatal(err)
 		}
 		cfg := ClusterConfig{Clusters: rapid.IntRange(2, 24).Draw(t, "clusters"), PerChannel: rapid.Bool().Draw(t, "per channel"), Method: rapid.SampledFrom(ClusterMethods).Draw(t, "method")}
 		c, r, err := Cluster(m, cfg)

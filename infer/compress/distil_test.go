@@ -18,20 +18,11 @@ import (
 // of it nearly so.
 func TestTeacherIsTheNetwork(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s, d := randomNetwork(t)
-		width, n := d.Width, d.Len()
-		if d.Labels != nil {
-			width = len(d.Classes)
-		}
-		net, err := train.New(s, d.Shape, width, rapid.Uint64().Draw(t, "weights"))
-		if err != nil {
+		net, d, m := randomExport(t)
+		if m == nil {
 			return
 		}
-		net.Normalise(d)
-		m, err := net.Export("random", d.Classes)
-		if err != nil {
-			t.Fatal(err)
-		}
+		n, width := d.Len(), size(net.Out)
 		file, err := m.Write()
 		if err != nil {
 			t.Fatal(err)

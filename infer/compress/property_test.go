@@ -85,6 +85,25 @@ func randomNetwork(t *rapid.T) (train.Spec, *train.Dataset) {
 	return s, d
 }
 
+// randomExport is a random network with its weights as they were drawn, its
+// data, and its model; m is nil where its layers do not fit together.
+func randomExport(t *rapid.T) (n *train.Network, d *train.Dataset, m *model.Model) {
+	s, d := randomNetwork(t)
+	width := d.Width
+	if d.Labels != nil {
+		width = len(d.Classes)
+	}
+	n, err := train.New(s, d.Shape, width, rapid.Uint64().Draw(t, "weights"))
+	if err != nil {
+		return nil, d, nil
+	}
+	n.Normalise(d)
+	if m, err = n.Export("random", d.Classes); err != nil {
+		t.Fatal(err)
+	}
+	return n, d, m
+}
+
 // Whatever small network is trained, exported and made int8, the runtime loads
 // it on both kinds of kernels and answers as the float model does. In 3,000
 // networks the mean difference was at most 3 steps of the output, and 12 where
