@@ -152,7 +152,7 @@ func (s *server) measure(ctx context.Context, payload []byte, n int, qos byte, l
 		lanes[i].sent = make(chan time.Time, perPublisher(len(payload)))
 	}
 	var counting atomic.Bool
-	var results int64
+	var mu sync.Mutex // a result may yet be on its way in when the measuring ends
 	var took []time.Duration
 	some := make(chan struct{}) // closed by the first that counts
 	// Names of its own: what is left of the measurement before is not counted.
@@ -165,11 +165,12 @@ func (s *server) measure(ctx context.Context, payload []byte, n int, qos byte, l
 		}
 		at := <-lanes[i].sent
 		lastSize.Store(int64(len(payload)))
+		mu.Lock()
+		defer mu.Unlock()
 		if counting.Load() {
-			if results++; results == 1 {
+			if took = append(took, time.Since(at)); len(took) == 1 {
 				close(some)
 			}
-			took = append(took, time.Since(at))
 		}
 	})
 	if err != nil {
@@ -241,7 +242,10 @@ func (s *server) measure(ctx context.Context, payload []byte, n int, qos byte, l
 	case <-run.Done():
 	case <-time.After(10 * time.Second):
 	}
+	mu.Lock()
 	counting.Store(false)
+	results := len(took)
+	mu.Unlock()
 	used, elapsed := s.cpu()-cpu, time.Since(begin).Seconds()
 	mallocs = s.mallocs(ctx) - mallocs
 	stop()
