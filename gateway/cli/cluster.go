@@ -142,7 +142,7 @@ func (c *clustering) run(ctx context.Context, out, say io.Writer) error {
 		return invalid(err)
 	}
 	for k, f := range [][]byte{file, after} {
-		if made.Cost[k], err = compress.CostOf(f); err != nil {
+		if made.Cost[k], err = costOf(f, false); err != nil {
 			return invalid(err)
 		}
 		if samples == nil {
@@ -220,6 +220,14 @@ func (c *clustering) failed(ctx context.Context, err error) error {
 	return invalid(fmt.Errorf("%s: %w", c.model, err))
 }
 
+// packedText says how large a model is packed, where that is known.
+func packedText(c *compress.Cost) string {
+	if c.Packed == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", packed %d", c.Packed)
+}
+
 func (c *clustered) describe(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 2, 4, 2, ' ', 0)
 	fmt.Fprintln(w, "OP\tLAYER\tWEIGHTS\tZEROS\tVALUES\tNOW\tCLUSTERS\tERROR")
@@ -233,7 +241,7 @@ func (c *clustered) describe(out io.Writer) error {
 		fmt.Fprintf(out, "%d biases have %d values, before %d\n", r.Biases, r.Values, r.Before)
 	}
 	a, b := c.Cost[0], c.Cost[1]
-	fmt.Fprintf(out, "%s: %d bytes, zipped %d; before %d, zipped %d (%.1f times)\n", c.Out, b.Bytes, b.Zipped, a.Bytes, a.Zipped, float64(a.Zipped)/float64(b.Zipped))
+	fmt.Fprintf(out, "%s: %d bytes, zipped %d%s; before %d, zipped %d%s (%.1f times)\n", c.Out, b.Bytes, b.Zipped, packedText(b), a.Bytes, a.Zipped, packedText(a), float64(a.Zipped)/float64(b.Zipped))
 	if c.Quality[0] != nil {
 		fmt.Fprintf(out, "before: %s\nafter:  %s\n", qualityLine(c.Quality[0]), qualityLine(c.Quality[1]))
 	}

@@ -85,7 +85,7 @@ func (c *compressing) run(ctx context.Context, path string, out, say io.Writer) 
 	}
 	watch := &stopwatch{trial, c.data.library}
 	for i, f := range [][]byte{c.file, made} {
-		cost, err := compress.CostOf(f)
+		cost, err := costOf(f, false)
 		if err != nil {
 			return invalid(err)
 		}

@@ -1,10 +1,13 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
+
+	"edgegateway/infer/model"
+	"edgegateway/infer/model/pack"
 )
 
 func modelCommand() *cobra.Command {
@@ -32,24 +35,37 @@ func completeWords(cmd *cobra.Command, flag string, words ...string) {
 }
 
 func modelInspectCommand() *cobra.Command {
-	var asJSON bool
+	var asJSON, packed bool
 	cmd := &cobra.Command{
 		Use:     "inspect FILE",
 		Short:   "Say what a .tflite file is made of, and what this runtime would make of it",
-		Example: "  edgegateway model inspect face_detection_short_range.tflite\n  edgegateway model inspect --json model.tflite | jq .sizes",
+		Example: "  edgegateway model inspect face_detection_short_range.tflite\n  edgegateway model inspect --json model.tflite | jq .bytes",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			data, m, err := readModel(args[0])
 			if err != nil {
 				return err
 			}
+			small := 0
+			if packed || len(data) <= quickPack {
+				done := waiting("packing " + filepath.Base(args[0]))
+				p, err := pack.Pack(data, nil)
+				if done(); err != nil {
+					return invalid(fmt.Errorf("%s: %w", args[0], err))
+				}
+				small = len(p)
+			}
 			if asJSON {
-				enc := json.NewEncoder(cmd.OutOrStdout())
-				enc.SetIndent("", "  ")
-				return enc.Encode(m.Inspect())
+				return printJSON(cmd.OutOrStdout(), struct {
+					model.Report
+					Small int `json:"packed_bytes,omitempty"`
+				}{m.Inspect(), small})
 			}
 			if err := m.Describe(cmd.OutOrStdout()); err != nil {
 				return err
+			}
+			if small > 0 {
+				fmt.Fprintf(cmd.OutOrStdout(), "\nby the command pack it has %d bytes, 1/%.1f of %d\n", small, float64(len(data))/float64(small), len(data))
 			}
 			if _, _, _, err := m.Adapted(data); err != nil {
 				fmt.Fprintf(cmd.OutOrStdout(), "\nThis runtime would refuse or misread it: %v\n", err)
@@ -57,6 +73,7 @@ func modelInspectCommand() *cobra.Command {
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&packed, "packed", false, "pack a model of more than 2 MB too, to say how large it is then; smaller ones always are")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"edgegateway/infer/compress"
 	"edgegateway/infer/model/pack"
 )
 
@@ -64,6 +65,19 @@ where it is unpacked: in the same folder, whatever its name.`,
 	f.StringVar(&base, "base", "", "an older version of the model that the other side has")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+// quickPack is the most bytes of a model that is packed only to say how small it
+// is then: that takes less than a second.
+const quickPack = 2 << 20
+
+// costOf is what a model takes, packed too where that is quick, or asked for.
+func costOf(file []byte, packed bool) (*compress.Cost, error) {
+	cost, err := compress.CostOf(file)
+	if err == nil && (packed || len(file) <= quickPack) {
+		err = cost.Pack(file)
+	}
+	return cost, err
 }
 
 // packModel packs a model and proves that it comes back.

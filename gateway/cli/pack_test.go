@@ -144,3 +144,49 @@ func TestPackRefuses(t *testing.T) {
 		t.Error("something was written")
 	}
 }
+
+// Whoever compares models, or looks at one, is told how large they are packed:
+// as large as the command pack makes them. Of large ones one has to ask.
+func TestPackedSize(t *testing.T) {
+	dir := t.TempDir()
+	small, large := testkit.Shared(t, "models/kws_ref_model_float32.tflite"), testkit.Shared(t, "models/movenet_single_pose_lightning_ptq.tflite")
+	want := map[string]int{}
+	for _, path := range []string{small, large} {
+		out := filepath.Join(dir, filepath.Base(path)+".pack")
+		done(t, "", "pack", "--out", out, path)
+		info, err := os.Stat(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want[path] = int(info.Size())
+	}
+	for _, c := range []struct {
+		flags []string
+		of    [2]int
+	}{{nil, [2]int{want[small], 0}}, {[]string{"--packed"}, [2]int{want[small], want[large]}}} {
+		var list []struct{ Cost struct{ Packed int } }
+		text := done(t, "", append([]string{"evaluate", "--no-latency", "--format", "json", small, large}, c.flags...)...)
+		if err := json.Unmarshal([]byte(text), &list); err != nil || len(list) != 2 || list[0].Cost.Packed != c.of[0] || list[1].Cost.Packed != c.of[1] {
+			t.Errorf("%v: %v, %+v, want %v", c.flags, err, list, c.of)
+		}
+		for i, path := range []string{small, large} {
+			var r struct {
+				Packed int `json:"packed_bytes"`
+			}
+			text := done(t, "", append(append([]string{"model", "inspect", "--json"}, c.flags...), path)...)
+			if err := json.Unmarshal([]byte(text), &r); err != nil || r.Packed != c.of[i] {
+				t.Errorf("%v: %v, %+v, want %v", c.flags, err, r, c.of[i])
+			}
+			text = done(t, "", append(append([]string{"model", "inspect"}, c.flags...), path)...)
+			if said := fmt.Sprintf("by the command pack it has %d bytes", c.of[i]); strings.Contains(text, said) != (c.of[i] > 0) {
+				t.Errorf("%v: %q in\n%s", c.flags, said, text)
+			}
+		}
+	}
+	if said := done(t, "", "evaluate", "--no-latency", small); !strings.Contains(said, "PACKED") {
+		t.Error(said)
+	}
+	if said := done(t, "", "evaluate", "--no-latency", large); strings.Contains(said, "PACKED") {
+		t.Error(said)
+	}
+}

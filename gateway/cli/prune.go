@@ -243,7 +243,7 @@ func (p *pruning) judge(ctx context.Context, before, after []byte, judged *compr
 	for k, file := range [][]byte{before, after} {
 		path := []string{p.model, p.out}[k]
 		e := compress.Evaluation{Name: strings.TrimSuffix(filepath.Base(path), ".tflite"), File: path}
-		cost, err := compress.CostOf(file)
+		cost, err := costOf(file, false)
 		if err != nil {
 			return nil, err
 		}
@@ -336,8 +336,11 @@ func (p *pruned) describe(out io.Writer, cfg compress.PruneConfig) error {
 	}
 	fmt.Fprintf(out, "%d of %d weights are 0\n\n%s\n", p.Zeros, p.Weights, compress.Table(p.Models, false))
 	a, b := p.Models[0], p.Models[1]
-	fmt.Fprintf(out, "%s: %.1f times smaller, zipped %.1f times, %.2f times the multiply-adds",
-		p.Out, float64(a.Cost.Bytes)/float64(b.Cost.Bytes), float64(a.Cost.Zipped)/float64(b.Cost.Zipped), float64(b.Cost.MACs)/float64(max(a.Cost.MACs, 1)))
+	fmt.Fprintf(out, "%s: %.1f times smaller, zipped %.1f times", p.Out, float64(a.Cost.Bytes)/float64(b.Cost.Bytes), float64(a.Cost.Zipped)/float64(b.Cost.Zipped))
+	if a.Cost.Packed > 0 && b.Cost.Packed > 0 {
+		fmt.Fprintf(out, ", packed %.1f times", float64(a.Cost.Packed)/float64(b.Cost.Packed))
+	}
+	fmt.Fprintf(out, ", %.2f times the multiply-adds", float64(b.Cost.MACs)/float64(max(a.Cost.MACs, 1)))
 	if _, us := b.Best(); us > 0 {
 		_, was := a.Best()
 		fmt.Fprintf(out, ", %.2f times as fast", was/us)

@@ -8,6 +8,7 @@ import (
 	"io"
 
 	"edgegateway/infer/model"
+	"edgegateway/infer/model/pack"
 )
 
 // Cost is what a model takes, by its file and shapes alone.
@@ -15,6 +16,9 @@ type Cost struct {
 	Bytes  int         `json:"bytes"`
 	Parts  model.Sizes `json:"parts"`
 	Zipped int         `json:"zipped"` // as a member of a ZIP archive, at the best level
+	// Packed is what the transport form of infer/model/pack takes; 0: nobody has
+	// asked for it by Pack.
+	Packed int `json:"packed,omitempty"`
 	// MACs are multiplications with an addition in convolutions and dense layers.
 	MACs int `json:"multiply_adds"`
 	// Peak is the most bytes of values that are needed at one time: inputs,
@@ -33,6 +37,14 @@ func CostOf(file []byte) (*Cost, error) {
 	c := &Cost{Bytes: len(file), Parts: r.Sizes, MACs: macs(m.Main()), Peak: peak(m.Main())}
 	c.Zipped, err = zipped(file)
 	return c, err
+}
+
+// Pack packs the file to say how many bytes it has then: 4 MB take a second and
+// more, so that who asks for it says so.
+func (c *Cost) Pack(file []byte) error {
+	packed, err := pack.Pack(file, nil)
+	c.Packed = len(packed)
+	return err
 }
 
 func zipped(file []byte) (int, error) {

@@ -3,6 +3,7 @@ package compress
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -118,7 +119,12 @@ func Table(list []Evaluation, markdown bool) string {
 	if agree {
 		rows[0] = append(rows[0], "SAME TOP1", "DIFFERENCE")
 	}
-	rows[0] = append(rows[0], "BYTES", "ZIPPED", "WEIGHTS", "MULTIPLY-ADDS", "PEAK VALUES", "BEST TIME", "ON")
+	rows[0] = append(rows[0], "BYTES", "ZIPPED")
+	packed := slices.ContainsFunc(list, func(e Evaluation) bool { return e.Cost.Packed > 0 })
+	if packed {
+		rows[0] = append(rows[0], "PACKED")
+	}
+	rows[0] = append(rows[0], "WEIGHTS", "MULTIPLY-ADDS", "PEAK VALUES", "BEST TIME", "ON")
 	for i := range list {
 		e := &list[i]
 		row := []string{e.Name}
@@ -145,7 +151,13 @@ func Table(list []Evaluation, markdown bool) string {
 		if us > 0 {
 			best = microsText(us)
 		}
-		rows = append(rows, append(row, grouped(e.Cost.Bytes), grouped(e.Cost.Zipped), grouped(e.Cost.Parts.Weights), grouped(e.Cost.MACs), grouped(e.Cost.Peak), best, orDash(on)))
+		row = append(row, grouped(e.Cost.Bytes), grouped(e.Cost.Zipped))
+		if packed && e.Cost.Packed > 0 {
+			row = append(row, grouped(e.Cost.Packed))
+		} else if packed {
+			row = append(row, "-")
+		}
+		rows = append(rows, append(row, grouped(e.Cost.Parts.Weights), grouped(e.Cost.MACs), grouped(e.Cost.Peak), best, orDash(on)))
 	}
 	rows = append(rows, baselineRow(list, named, len(rows[0]))...)
 	out := layout(rows, markdown)
