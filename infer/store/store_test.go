@@ -1,0 +1,296 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestLife takes a model through what happens to it: its file becomes version
+// 0, bundles come, one is tried and goes live, another fails, it goes back.
+func TestLife(t *testing.T) {
+	ctx := context.Background()
+	dir := t.TempDir()
+	s := open(t, dir, DefaultConfig())
+	first := aModel(t, 0)
+	v, err := s.Add(ctx, "door", write(t, "door.tflite", first), FromConfiguration)
+	do(t, err)
+	if v.Version != "0" || v.Model != sumOf(first) || v.Signed != "" || v.Stage != Added {
+		t.Fatalf("the configuration's file became %+v", v)
+	}
+	do(t, s.Activate("door", "0", "as configured"))
+	add(t, s, "door", "2", 2)
+	add(t, s, "door", "10", 10)
+
+	do(t, s.Want("door", Want{Version: "2", Do: DoActivate, By: "a test"}))
+	do(t, s.Mark("door", "2", Trying, "pre-flight", nil))
+	do(t, s.Mark("door", "2", Passed, "", []byte(`{"ok":true}`)))
+	do(t, s.Activate("door", "2", "passed its pre-flight"))
+	m := state(t, s).Models["door"]
+	if m.Live != "2" || m.Previous != "0" || m.Configured != sumOf(first) || m.Want != nil {
+		t.Errorf("after the first swap: %+v", m)
+	}
+	if old := m.Find("0"); old.Stage != Retired || !strings.Contains(old.Why, "version 2") {
+		t.Errorf("the old one is %+v", old)
+	}
+	if report, err := s.Report(*m.Find("2")); err != nil || string(report) != `{"ok":true}` {
+		t.Errorf("its report is %s, %v", report, err)
+	}
+
+	do(t, s.Want("door", Want{Version: "10", Do: DoRollout}))
+	do(t, s.Mark("door", "10", Failed, "golden input 0 is off by 3 steps", []byte(`{"ok":false}`)))
+	m = state(t, s).Models["door"]
+	if m.Live != "2" || m.Want != nil || m.Find("10").Stage != Failed || !strings.Contains(m.Find("10").Why, "3 steps") {
+		t.Errorf("after one that failed: %+v %+v", m, m.Find("10"))
+	}
+
+	do(t, s.Want("door", Want{Do: DoRollback}))
+	if w := state(t, s).Models["door"].Want; w == nil || w.Version != "0" || w.At.IsZero() {
+		t.Fatalf("a rollback wants %+v", w)
+	}
+	// Somebody wants another meanwhile: that wish is not lost with this one done.
+	do(t, s.Want("door", Want{Version: "10", Do: DoActivate, Force: true}))
+	do(t, s.Activate("door", "0", "rolled back"))
+	m = state(t, s).Models["door"]
+	if m.Live != "0" || m.Previous != "2" || m.Want == nil || m.Want.Version != "10" {
+		t.Errorf("after the rollback: %+v", m)
+	}
+
+	// All of it is on the disk, for another who opens it.
+	if diff := cmp.Diff(state(t, s), state(t, open(t, dir, DefaultConfig()))); diff != "" {
+		t.Errorf("another reads another state:\n%s", diff)
+	}
+}
+
+// TestFiles reads back what was added, and finds what was damaged on the disk.
+func TestFiles(t *testing.T) {
+	s := open(t, t.TempDir(), DefaultConfig())
+	want, parts := aBundle(t, "door", "1", 1)
+	path := bundleFile(t, want, parts, nil)
+	_, err := s.Add(context.Background(), "", path, "a test")
+	do(t, err)
+	if _, err := s.Files("door", ""); !errors.Is(err, ErrUnknown) {
+		t.Errorf("no version is live, and its files are given: %v", err)
+	}
+	do(t, s.Activate("door", "1", ""))
+	f, err := s.Files("door", "")
+	do(t, err)
+	if diff := cmp.Diff(want, f.Manifest); diff != "" {
+		t.Errorf("manifest:\n%s", diff)
+	}
+	g := f.Golden[0]
+	for file, name := range map[string]string{f.Model: "model.tflite", f.Labels: "labels.txt", f.Reference: "reference.json", g.Inputs[0]: "golden/0/in.bin", g.Outputs[0]: "golden/0/out.bin"} {
+		got, err := os.ReadFile(file)
+		if err != nil || !filepath.IsAbs(file) || sumOf(got) != sumOf(parts[name]) {
+			t.Errorf("%s is %s: %v", name, file, err)
+		}
+	}
+	if f.Accelerated != "" {
+		t.Errorf("it has no accelerated model, and %s is one", f.Accelerated)
+	}
+
+	do(t, os.WriteFile(f.Labels, []byte("of\non\n"), 0o600))
+	if _, err := s.Files("door", "1"); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "labels.txt") {
+		t.Errorf("damaged labels: %v", err)
+	}
+	if _, err := s.Add(context.Background(), "door", path, "a test"); err != nil {
+		t.Errorf("added again: %v", err)
+	}
+	if _, err := s.Files("door", "1"); err != nil {
+		t.Errorf("after it was added again: %v", err)
+	}
+}
+
+// TestPlain adds models without a bundle: each gets the next version, the same
+// one its own again.
+func TestPlain(t *testing.T) {
+	ctx := context.Background()
+	s := open(t, t.TempDir(), DefaultConfig())
+	for _, c := range []struct {
+		name    string
+		n       int
+		from    string
+		version string
+	}{
+		{"", 1, "", "1"},
+		{"door", 2, "", "2"},
+		{"door", 1, "", "1"},
+		{"door@7.1", 3, "", "7.1"},
+		{"door@7.1", 3, "", "7.1"},
+		{"door", 4, "", "8"},
+		{"door", 1, FromConfiguration, "0"},
+		{"door", 1, FromConfiguration, "0"},
+	} {
+		v, err := s.Add(ctx, c.name, write(t, "door.tflite", aModel(t, c.n)), c.from)
+		if err != nil || v.Version != c.version {
+			t.Errorf("%q number %d is version %s, not %s: %v", c.name, c.n, v.Version, c.version, err)
+		}
+	}
+	s2 := open(t, t.TempDir(), DefaultConfig())
+	for i, version := range []string{"0", "0.1", "0.2"} {
+		v, err := s2.Add(ctx, "door", write(t, "x.tflite", aModel(t, i)), FromConfiguration)
+		if err != nil || v.Version != version {
+			t.Errorf("the configuration's file number %d is version %s: %v", i, v.Version, err)
+		}
+	}
+	if _, err := s.Add(ctx, "door@7.1", write(t, "door.tflite", aModel(t, 9)), ""); !errors.Is(err, ErrTaken) {
+		t.Errorf("another model under the same version: %v", err)
+	}
+	if _, err := s.Add(ctx, "door@0.5", write(t, "door.tflite", aModel(t, 9)), ""); err == nil {
+		t.Error("a version of the configuration was given to another file")
+	}
+}
+
+// TestKeep holds the bounds: what leaves, and that what is live and what was
+// before never does.
+func TestKeep(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Keep = 4
+	dir := t.TempDir()
+	s := open(t, dir, cfg)
+	versions := func() (list []string) {
+		for _, v := range state(t, s).Models["door"].Versions {
+			list = append(list, v.Version)
+		}
+		return list
+	}
+	for i, v := range []string{"1", "2", "3", "4"} {
+		add(t, s, "door", v, i)
+	}
+	do(t, s.Activate("door", "1", ""))
+	do(t, s.Activate("door", "2", ""))
+	do(t, s.Mark("door", "4", Failed, "too slow", nil))
+	add(t, s, "door", "5", 5)
+	if got := versions(); !slices.Equal(got, []string{"1", "2", "3", "5"}) {
+		t.Errorf("what failed goes first; there are %v", got)
+	}
+	add(t, s, "door", "6", 6)
+	if got := versions(); !slices.Equal(got, []string{"1", "2", "5", "6"}) {
+		t.Errorf("then the oldest; there are %v", got)
+	}
+	do(t, s.Want("door", Want{Version: "5", Do: DoActivate}))
+	do(t, s.Mark("door", "6", Shadow, "", nil))
+	m, parts := aBundle(t, "door", "7", 7)
+	if _, err := s.Add(context.Background(), "", bundleFile(t, m, parts, nil), ""); !errors.Is(err, ErrFull) {
+		t.Errorf("with four that must stay: %v", err)
+	}
+	for _, c := range []struct {
+		version string
+		err     error
+		say     string
+	}{{"1", ErrKept, ""}, {"2", ErrKept, ""}, {"6", nil, "at work"}, {"9", ErrUnknown, "there are 1, 2, 5, 6"}} {
+		if err := s.Remove("door", c.version); err == nil || c.err != nil && !errors.Is(err, c.err) || !strings.Contains(err.Error(), c.say) {
+			t.Errorf("remove %s: %v", c.version, err)
+		}
+	}
+	do(t, s.Remove("door", "5"))
+	if m := state(t, s).Models["door"]; m.Want != nil {
+		t.Errorf("what is gone is wanted still: %+v", m.Want)
+	}
+	// No file is left of those that went.
+	want := map[string]bool{}
+	for _, v := range state(t, s).Models["door"].Versions {
+		f, err := s.Files("door", v.Version)
+		do(t, err)
+		want[v.Manifest] = true
+		for _, p := range f.Manifest.Files {
+			want[p.SHA256] = true
+		}
+	}
+	entries, err := os.ReadDir(filepath.Join(dir, "files"))
+	do(t, err)
+	for _, e := range entries {
+		if !want[e.Name()] {
+			t.Errorf("%s is nobody's", e.Name())
+		}
+	}
+	if len(entries) != len(want) {
+		t.Errorf("there are %d files of %d", len(entries), len(want))
+	}
+}
+
+// TestKeepBytes bounds the bytes of all models together.
+func TestKeepBytes(t *testing.T) {
+	m, _ := aBundle(t, "a", "1", 1)
+	cfg := DefaultConfig()
+	cfg.KeepBytes = 3*m.Bytes() + 100
+	s := open(t, t.TempDir(), cfg)
+	add(t, s, "a", "1", 1)
+	add(t, s, "a", "2", 2)
+	do(t, s.Activate("a", "1", ""))
+	add(t, s, "b", "1", 3)
+	do(t, s.Activate("b", "1", ""))
+	add(t, s, "b", "2", 4)
+	st := state(t, s)
+	if len(st.Models["a"].Versions) != 1 || len(st.Models["b"].Versions) != 2 || st.bytes() > cfg.KeepBytes {
+		t.Errorf("of a are there %d, of b %d versions, of %d bytes", len(st.Models["a"].Versions), len(st.Models["b"].Versions), st.bytes())
+	}
+	do(t, s.Activate("b", "2", ""))
+	man, parts := aBundle(t, "c", "1", 5)
+	if _, err := s.Add(context.Background(), "", bundleFile(t, man, parts, nil), ""); !errors.Is(err, ErrFull) || !strings.Contains(err.Error(), "keep_bytes") {
+		t.Errorf("with nothing that may go: %v", err)
+	}
+}
+
+// TestMinimum lets nobody go back below a version that was live and forbids it,
+// but the owner with the configuration's file.
+func TestMinimum(t *testing.T) {
+	ctx := context.Background()
+	s := open(t, t.TempDir(), DefaultConfig())
+	_, err := s.Add(ctx, "door", write(t, "x.tflite", aModel(t, 0)), FromConfiguration)
+	do(t, err)
+	do(t, s.Activate("door", "0", ""))
+	add(t, s, "door", "2", 2)
+	m, parts := aBundle(t, "door", "3", 3)
+	m.Minimum = "3"
+	_, err = s.Add(ctx, "", bundleFile(t, m, parts, nil), "")
+	do(t, err)
+	add(t, s, "door", "2.9", 4) // nobody forbids it before 3 is live
+	do(t, s.Activate("door", "3", ""))
+	for _, w := range []Want{{Version: "2", Do: DoActivate}, {Version: "2", Do: DoRollout, Force: true}, {Do: DoRollback}} {
+		if err := s.Want("door", w); !errors.Is(err, ErrOld) {
+			t.Errorf("%+v: %v", w, err)
+		}
+	}
+	if err := s.Activate("door", "2", ""); !errors.Is(err, ErrOld) {
+		t.Errorf("activate 2: %v", err)
+	}
+	if _, err := s.Add(ctx, "door@2.10", write(t, "x.tflite", aModel(t, 5)), ""); !errors.Is(err, ErrOld) {
+		t.Errorf("add 2.10: %v", err)
+	}
+	_, err = s.Add(ctx, "door", write(t, "x.tflite", aModel(t, 6)), FromConfiguration)
+	do(t, err)
+	do(t, s.Activate("door", "0.1", "the owner changed the file"))
+	if err := s.Want("door", Want{Version: "2", Do: DoActivate}); !errors.Is(err, ErrOld) {
+		t.Errorf("the minimum is forgotten: %v", err)
+	}
+}
+
+// TestNone says by name what is not there.
+func TestNone(t *testing.T) {
+	s := open(t, t.TempDir(), DefaultConfig())
+	for what, err := range map[string]error{
+		"want": s.Want("door", Want{Version: "1", Do: DoActivate}), "rollback": s.Want("door", Want{Do: DoRollback}),
+		"activate": s.Activate("door", "1", ""), "mark": s.Mark("door", "1", Failed, "", nil), "remove": s.Remove("door", "1"),
+	} {
+		if !errors.Is(err, ErrUnknown) || !strings.Contains(err.Error(), "door") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if _, err := s.Add(context.Background(), "", filepath.Join(t.TempDir(), "no.bundle"), ""); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a file that is not there: %v", err)
+	}
+	if err := s.Want("door", Want{Version: "1", Do: "explode"}); err == nil {
+		t.Error("a wish that nobody knows is taken")
+	}
+	if err := s.Mark("door", "1", Live, "", nil); err == nil {
+		t.Error("live is marked")
+	}
+}
