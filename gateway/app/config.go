@@ -3,6 +3,7 @@ package app
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -79,6 +80,9 @@ func topicLevel(s string) string {
 func LoadConfig(path string) (Config, error) {
 	cfg := DefaultConfig()
 	f, err := configs.Load(path, &cfg)
+	if gone := (*fs.PathError)(nil); errors.As(err, &gone) {
+		return Config{}, fmt.Errorf("configuration: %w", err)
+	}
 	if err != nil {
 		return Config{}, err
 	}

@@ -57,6 +57,10 @@ that it was made of: on that, else on made up inputs.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c.model = args[0]
+			if err := noneIdle(cmd, c.data.noData("test"),
+				idle{c.tune.Config.Epochs == 0, "it is about --epochs, in which the shared values are trained", []string{"rate", "batch", "seed", "shift"}}); err != nil {
+				return err
+			}
 			return c.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
@@ -102,13 +106,20 @@ func (c *clustering) run(ctx context.Context, out, say io.Writer) error {
 	if c.out, err = madeOf(c.model, c.out, "clustered"); err != nil {
 		return err
 	}
+	low, high, err := c.data.levels()
+	if err != nil {
+		return err
+	}
 	file, m, err := usableModel(c.model)
 	if err != nil {
 		return err
 	}
+	if err := compress.CheckFloat(m); err != nil {
+		return c.failed(ctx, err)
+	}
 	made := &clustered{Out: c.out}
 	var samples *compress.Samples
-	var inputs compress.Inputs = compress.MadeUp(m, 50, 1)
+	var inputs compress.Inputs = madeUp(m, 50, 1, low, high)
 	if c.data.path == "" {
 		made.MadeUp = true
 	} else {

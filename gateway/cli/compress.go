@@ -1,10 +1,11 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -31,7 +32,10 @@ part of the data that took no part.`,
 		Example: `  edgegateway compress --recipe digits-best.recipe.yaml --data train-images-idx3-ubyte --out small.tflite digits.tflite`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.run(cmd.Context(), args[0], cmd.OutOrStdout(), cmd.ErrOrStderr())
+			if err := c.idle(cmd); err != nil {
+				return err
+			}
+			return c.run(cmd, args[0], cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	c.add(cmd)
@@ -42,12 +46,16 @@ part of the data that took no part.`,
 	return cmd
 }
 
-func (c *compressing) run(ctx context.Context, path string, out, say io.Writer) error {
+func (c *compressing) run(cmd *cobra.Command, path string, out, say io.Writer) error {
+	ctx := cmd.Context()
 	if c.recipe == "" {
 		return &exitError{exitUsage, errors.New("--recipe is missing: the YAML file with the steps")}
 	}
 	var recipe compress.Recipe
 	file, err := configs.Load(c.recipe, &recipe)
+	if gone := (*fs.PathError)(nil); errors.As(err, &gone) {
+		return invalid(fmt.Errorf("recipe: %w", err))
+	}
 	if err != nil {
 		return invalid(err)
 	}
@@ -55,6 +63,10 @@ func (c *compressing) run(ctx context.Context, path string, out, say io.Writer) 
 		return invalid(file.Locate(err))
 	}
 	if c.out, err = madeOf(path, c.out, "small"); err != nil {
+		return err
+	}
+	trains := slices.ContainsFunc(recipe.Steps, func(s compress.Step) bool { return s.Epochs > 0 })
+	if err := noneIdle(cmd, idle{!trains, "no step of the recipe trains", learning}); err != nil {
 		return err
 	}
 	if err := c.load(ctx, path, say); err != nil {

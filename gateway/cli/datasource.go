@@ -36,6 +36,9 @@ type dataSource struct {
 	from, before string
 }
 
+// fits are the ways to make a picture as large as a model takes it.
+var fits = []string{"letterbox", "stretch", "crop"}
+
 // add declares the flags. what says what the data is for.
 func (s *dataSource) add(cmd *cobra.Command, what string) {
 	f := cmd.Flags()
@@ -49,10 +52,10 @@ func (s *dataSource) add(cmd *cobra.Command, what string) {
 	f.StringVar(&s.before, "before", "", "take what is from before this time alone, such as 2026-05-01 or \"2026-05-01 12:00:00\"")
 	f.StringVar(&s.from, "from", "", "take what is from this time on alone")
 	f.StringVar(&s.size, "size", "", "of pictures: HEIGHTxWIDTH or HEIGHTxWIDTHxCHANNELS; by default what the model takes")
-	f.StringVar(&s.fit, "fit", "letterbox", "of pictures: stretch, letterbox or crop")
+	f.StringVar(&s.fit, "fit", fits[0], "of pictures: "+strings.Join(fits, ", "))
 	f.IntVar(&s.samples, "samples", 0, "take at most so many samples, spread evenly over the data; 0: all")
 	f.StringVar(&s.class, "class", "", "this class against the rest, in place of all classes; half of --samples are of it")
-	completeWords(cmd, "fit", "stretch", "letterbox", "crop")
+	completeWords(cmd, "fit", fits...)
 }
 
 // load reads the data. shape is what a model takes, nil where --size must say
@@ -215,6 +218,9 @@ func (s *dataSource) read(ctx context.Context, shape train.Shape, say io.Writer)
 		}
 	}
 	if pictures, labels, ok := s.idx(); ok {
+		if err := s.noTable("holds pictures"); err != nil {
+			return nil, err
+		}
 		d, err := train.LoadIDX(pictures, labels)
 		if err == nil {
 			d, err = s.between(d)
@@ -226,13 +232,24 @@ func (s *dataSource) read(ctx context.Context, shape train.Shape, say io.Writer)
 		return nil, invalid(err)
 	}
 	if dataset.Is(s.path) {
+		table := *s
+		table.csv.Regression = false // of a recorded one that can be said
+		if err := table.noTable("is a recorded data set, which knows it"); err != nil {
+			return nil, err
+		}
 		return s.recorded(ctx, shape, say)
 	}
 	if info.IsDir() {
+		if err := s.noTable("is a folder of pictures"); err != nil {
+			return nil, err
+		}
 		return s.pictures(ctx, shape, say)
 	}
 	if s.size != "" {
 		return nil, &exitError{exitUsage, fmt.Errorf("--size is for pictures, and %s is a table", s.path)}
+	}
+	if s.fit != "" && s.fit != fits[0] {
+		return nil, &exitError{exitUsage, fmt.Errorf("--fit is for pictures, and %s is a table", s.path)}
 	}
 	d, columns, err := train.LoadCSV(s.path, s.csv)
 	if err != nil {

@@ -36,6 +36,7 @@ type lesson struct {
 	ends    bool     // it ends in a softmax or sigmoid: it tells classes apart
 	values  bool     // values are learned, not classes
 	layers  []int    // of the student, that hints are about
+	warm    bool     // a temperature was asked for
 	teacher *compress.Teacher
 }
 
@@ -56,8 +57,12 @@ What is written, and what it says of it, is as with train.`,
   edgegateway distill --teacher large.tflite --network small.yaml --hint 2=conv_3/relu --beta 0.5 --data pictures`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			t.say = cmd.OutOrStdout()
-			return t.run(cmd.Context())
+			if err := noneIdle(cmd, idle{l.Unlabelled, "--unlabelled looks at no label, the teacher says all", []string{"alpha", "class-weights"}},
+				idle{len(l.Hints) == 0, "it is the weight of a --hint, and there is none", []string{"beta"}}); err != nil {
+				return err
+			}
+			l.warm = cmd.Flags().Changed("temperature")
+			return t.start(cmd)
 		},
 	}
 	f := cmd.Flags()
@@ -159,6 +164,12 @@ func (l *lesson) open(t *training) error {
 	l.values = t.learn.Labels == nil
 	if l.Unlabelled {
 		l.values = !l.ends
+	}
+	switch {
+	case l.values && l.warm:
+		return &exitError{exitUsage, errors.New("--temperature does nothing here: values are learned, which have no logits")}
+	case l.Pixels != "" && t.learn.Pixels == nil:
+		return &exitError{exitUsage, fmt.Errorf("--pixels does nothing here: it is about pictures, and %s holds none", t.data.path)}
 	}
 	cfg := compress.TeacherConfig{Files: l.files, Pictures: t.learn.Pixels != nil, Values: l.values}
 	for _, h := range l.Hints {

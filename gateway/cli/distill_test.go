@@ -66,6 +66,19 @@ func TestDistill(t *testing.T) {
 		t.Errorf("%+v\n%s", d.Distillation, said)
 	}
 	figure(t, filepath.Join(dir, "a.curves"))
+	// As JSON it says the same, and all else beside it.
+	machine := run(t, "", "distill", "--data", learn, "--network", small, "--epochs", "2", "--json", "--teacher", teacher, "--out", filepath.Join(dir, "j.tflite"))
+	var doc struct {
+		Out     string
+		Bytes   int64
+		History []map[string]any
+		Test    struct{ Top1 float64 }
+		Distil  struct{ Temperature float64 } `json:"distillation"`
+	}
+	info, err := os.Stat(filepath.Join(dir, "j.tflite"))
+	if bad := json.Unmarshal([]byte(machine.stdout), &doc); err != nil || bad != nil || doc.Bytes != info.Size() || len(doc.History) != 2 || doc.Test.Top1 == 0 || doc.Distil.Temperature != 4 || !strings.Contains(machine.stderr, "epoch 2 of 2") {
+		t.Errorf("%v %v %+v: %+v", err, bad, doc, machine)
+	}
 	// Two teachers, one of them int8, and no label.
 	_, d = distill("b.tflite", "--teacher", int8s, "--teacher", teacher, "--unlabelled")
 	if m := readFigures(t, filepath.Join(dir, "b.tflite")); m.Test.Top1 < 0.9 || d.Distillation.Alpha != 1 || len(d.Distillation.Teachers) != 2 || d.History[0]["accuracy"] != nil {
@@ -156,8 +169,8 @@ func TestDistillValues(t *testing.T) {
 	cut(t, p, "with --resume goes on from")
 	ran := len(readFigures(t, filepath.Join(dir, "r.tflite")).History)
 	all := fmt.Sprint(ran + 2)
-	if r := run(t, "", command("r.tflite", all, "--resume", "--temperature", "2")...); r.code != 3 || !strings.Contains(r.stderr, "another network, configuration or data") {
-		t.Errorf("at another temperature: %+v", r)
+	if r := run(t, "", command("r.tflite", all, "--resume", "--alpha", "0.2")...); r.code != 3 || !strings.Contains(r.stderr, "another network, configuration or data") {
+		t.Errorf("at another alpha: %+v", r)
 	}
 	done(t, "", command("r.tflite", all, "--resume")...)
 	done(t, "", command("s.tflite", all)...)

@@ -64,6 +64,9 @@ its own.`,
 			if !slices.Contains([]string{"text", "json", "markdown"}, e.format) {
 				return usage(cmd, fmt.Errorf("--format %q is none of text, json, markdown", e.format))
 			}
+			if err := noneIdle(cmd, e.data.noData("task", "positive", "pixels")); err != nil {
+				return err
+			}
 			e.asBytes = !cmd.Flags().Changed("pixels")
 			return e.run(cmd.Context(), args, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},

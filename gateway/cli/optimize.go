@@ -54,9 +54,18 @@ func (f *fitting) add(cmd *cobra.Command) {
 	completeWords(cmd, "task", "auto", "classes", "regression", "forecast", "reconstruction")
 }
 
+// learning are the flags that say how is trained after a step.
+var learning = []string{"batch", "rate", "shift", "flip"}
+
+// idle refuses flags that do nothing.
+func (f *fitting) idle(cmd *cobra.Command) error {
+	return noneIdle(cmd, f.data.noData(append([]string{"test", "split", "val", "by-time", "seed"}, learning...)...),
+		idle{f.test != "", "--test names what chooses and judges", []string{"split", "val"}})
+}
+
 // load reads model and data, and divides that.
 func (f *fitting) load(ctx context.Context, path string, say io.Writer) error {
-	file, m, err := readModel(path)
+	file, m, err := usableModel(path)
 	if err != nil {
 		return err
 	}
@@ -68,6 +77,14 @@ func (f *fitting) load(ctx context.Context, path string, say io.Writer) error {
 		fmt.Fprintf(say, "%s holds integers; it is widened to the float model that they stand for\n", path)
 		if f.file, err = wide.Write(); err != nil {
 			return invalid(fmt.Errorf("%s: %w", path, err))
+		}
+		// Where it makes no numbers of inputs, no step could be judged by them.
+		low, high, err := f.data.levels()
+		if err != nil {
+			return err
+		}
+		if _, err := compress.Compare(ctx, file, f.file, [2]string{}, f.data.library, madeUp(wide, 2, 1, low, high)); err != nil {
+			return invalid(fmt.Errorf("%s: the float model that its integers stand for does not answer as it does (%w); give the float model that it was quantized from; pack takes it as it is", path, err))
 		}
 	}
 	if f.data.path == "" {
@@ -157,6 +174,16 @@ widened first. Ctrl-C writes the best so far; the same command goes on from ther
   edgegateway optimize --packed --max-size 50kB model.tflite`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			err := o.idle(cmd)
+			if err == nil && o.search.Epochs > 0 {
+				err = noneIdle(cmd, o.data.noData("epochs"))
+			}
+			if err == nil {
+				err = noneIdle(cmd, idle{o.search.Epochs == 0, "--epochs 0 trains nothing", learning})
+			}
+			if err != nil {
+				return err
+			}
 			return o.run(cmd.Context(), args[0], cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}

@@ -19,14 +19,14 @@ import (
 	"edgegateway/infer/model/pack"
 )
 
-// packing is what the command `pack` says of what it made.
+// packing is what pack says of what it made, and unpack of what it gave back.
 type packing struct {
 	Out     string      `json:"out"`
 	Bytes   int         `json:"bytes"` // of the .tflite
 	Packed  int         `json:"packed"`
 	Content string      `json:"sha256"` // of the .tflite
 	Base    string      `json:"base_sha256,omitempty"`
-	Parts   []pack.Part `json:"parts"`
+	Parts   []pack.Part `json:"parts,omitempty"` // of pack
 }
 
 func packCommand() *cobra.Command {
@@ -160,6 +160,7 @@ func (p *packing) describe(out io.Writer) error {
 
 func unpackCommand() *cobra.Command {
 	var out, base string
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "unpack FILE",
 		Short: "Give back the .tflite file of a packed model",
@@ -172,15 +173,19 @@ What it builds on, where it was packed with --base, is looked for in its folder.
 			if out == "" {
 				out = strings.TrimSuffix(args[0], filepath.Ext(args[0])) + ".tflite"
 			}
-			file, err := unpackModel(args[0], base)
+			made, file, err := unpackModel(args[0], base)
 			if err != nil {
-				return invalid(err)
+				return err
 			}
 			if err := spares(out, args[0], base); err != nil {
 				return err
 			}
+			made.Out = out
 			if err := writeWhole(out, file); err != nil {
 				return err
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), made)
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s: %d bytes\n", out, len(file))
 			return nil
@@ -189,24 +194,36 @@ What it builds on, where it was packed with --base, is looked for in its folder.
 	f := cmd.Flags()
 	f.StringVar(&out, "out", "", "the file to write; by default FILE with .tflite in place of "+pack.Ext)
 	f.StringVar(&base, "base", "", "the model that it builds on, where that is not in its folder")
+	f.BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
 
-func unpackModel(path, base string) ([]byte, error) {
+func unpackModel(path, base string) (*packing, []byte, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, err
+		return nil, nil, invalid(err)
 	}
 	if !pack.Is(data) {
-		return nil, fmt.Errorf("%s: %w", path, pack.ErrFormat)
+		return nil, nil, invalid(fmt.Errorf("%s: %w", path, pack.ErrFormat))
+	}
+	h, err := pack.ReadHeader(data)
+	if err != nil {
+		return nil, nil, invalid(fmt.Errorf("%s: %w", path, err))
+	}
+	made := &packing{Bytes: h.Size, Packed: len(data), Content: hex.EncodeToString(h.Content[:])}
+	if h.Base != nil {
+		made.Base = hex.EncodeToString(h.Base[:])
 	}
 	find := pack.Beside(path)
 	if base != "" {
+		if h.Base == nil {
+			return nil, nil, &exitError{exitUsage, fmt.Errorf("--base does nothing here: %s builds on no other model", path)}
+		}
 		find = func([32]byte) ([]byte, error) { return pack.ReadFile(base) }
 	}
 	file, err := pack.Unpack(data, find)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, nil, invalid(fmt.Errorf("%s: %w", path, err))
 	}
-	return file, nil
+	return made, file, nil
 }

@@ -43,8 +43,16 @@ func TestPackedModels(t *testing.T) {
 	}
 	original := map[string]string{}
 	for _, name := range []string{"room", "next"} {
-		done(t, "", "unpack", "--out", at(name+"-again.tflite"), at(name+".pack"))
 		original[name] = read(t, at(name+".tflite"))
+		var back struct {
+			Bytes, Packed int
+			Content       string `json:"sha256"`
+			Base          string `json:"base_sha256"`
+		}
+		text := done(t, "", "unpack", "--json", "--out", at(name+"-again.tflite"), at(name+".pack"))
+		if err := json.Unmarshal([]byte(text), &back); err != nil || back.Bytes != len(original[name]) || (back.Base != "") != (name == "next") || name == "next" && (back.Content != made.Content || back.Packed != made.Packed) {
+			t.Errorf("%v, %s beside %+v", err, text, made)
+		}
 		if read(t, at(name+"-again.tflite")) != original[name] {
 			t.Errorf("%s does not come back", name)
 		}

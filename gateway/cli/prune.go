@@ -62,6 +62,9 @@ this box.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p.model = args[0]
+			if err := p.idle(cmd); err != nil {
+				return err
+			}
 			return p.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
@@ -94,6 +97,18 @@ this box.`,
 	return cmd
 }
 
+// idle refuses flags that do nothing.
+func (p *pruning) idle(cmd *cobra.Command) error {
+	channels, given := p.cfg.Pattern == "channels", cmd.Flags().Changed
+	return noneIdle(cmd,
+		idle{p.cfg.Pattern == "2:4", "--pattern 2:4 takes two of each four weights, everywhere", []string{"sparsity", "scope"}},
+		idle{given("macs"), "--macs says how much goes", []string{"sparsity"}},
+		idle{!channels, "it is about --pattern channels", []string{"least", "multiple", "parts"}},
+		idle{channels, "what the last layer gives are the answers, which --pattern channels leaves as many as they are", []string{"last"}},
+		p.data.noData("test", "task"),
+		idle{p.tune.Config.Epochs == 0, "it is about --epochs, in which the model is trained on", []string{"rate", "batch", "shift", "flip", "seed", "parts"}})
+}
+
 func (p *pruning) run(ctx context.Context, out, say io.Writer) error {
 	if err := p.cfg.Validate(); err != nil {
 		return &exitError{exitUsage, err}
@@ -120,6 +135,9 @@ func (p *pruning) run(ctx context.Context, out, say io.Writer) error {
 		return err
 	}
 	file, m, err := usableModel(p.model)
+	if err == nil {
+		err = p.failed(ctx, compress.CheckPrune(m, p.cfg)) // before data is read
+	}
 	if err != nil {
 		return err
 	}
@@ -311,6 +329,9 @@ func fastest(a, b []infer.CandidateReport) []infer.CandidateReport {
 }
 
 func (p *pruning) failed(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
 	if ctx.Err() != nil {
 		return fmt.Errorf("stopped before the model was proved: %s is not written", p.out)
 	}

@@ -25,11 +25,14 @@ type judgedData struct {
 	library string
 }
 
+// usualPixels is what --pixels is where nobody says it.
+const usualPixels = "-1..1"
+
 func (s *judgedData) add(cmd *cobra.Command, what string) {
 	s.dataSource.add(cmd, what)
-	cmd.Flags().StringVar(&s.pixels, "pixels", "-1..1", "of pictures: the real numbers that the bytes 0 and 255 are for the model, such as 0..1 or 0..255")
+	cmd.Flags().StringVar(&s.pixels, "pixels", usualPixels, "of pictures: the real numbers that the bytes 0 and 255 are for the model, such as 0..1 or 0..255")
 	cmd.Flags().StringVar(&s.library, "library", "", "the TensorFlow Lite library; the one in the program where it is empty")
-	completeWords(cmd, "pixels", "-1..1", "0..1", "0..255")
+	completeWords(cmd, "pixels", usualPixels, "0..1", "0..255")
 }
 
 // samples loads the data for a model, with classes in the order of its labels.
@@ -80,6 +83,9 @@ func (s *judgedData) made(m *model.Model, load func(train.Shape) (*train.Dataset
 	d, err := load(shape)
 	if err != nil {
 		return nil, err
+	}
+	if d.Pixels == nil && s.pixels != usualPixels {
+		return nil, &exitError{exitUsage, fmt.Errorf("--pixels does nothing here: it is about pictures, and %s holds none", s.path)}
 	}
 	if labels, err := m.Labels(); err == nil && len(labels) > 0 && d.Labels != nil {
 		inOrderOf(d, labels)
@@ -178,6 +184,9 @@ inputs are made up, and the ranges that int8 and int16 need are guesses.`,
 			file, m, err := usableModel(args[0])
 			if err != nil {
 				return err
+			}
+			if err := compress.CheckFloat(m); err != nil {
+				return invalid(fmt.Errorf("%s: %w", args[0], err))
 			}
 			if out == "" {
 				out = strings.TrimSuffix(args[0], filepath.Ext(args[0])) + "-" + cfg.Scheme + ".tflite"

@@ -40,6 +40,9 @@ is best kept float can then be named: quantize --keep-float.`,
   edgegateway sensitivity --by int8,pruned-80 pretrainedResnet.tflite`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if err := noneIdle(cmd, data.noData("task")); err != nil {
+				return err
+			}
 			for _, w := range ways {
 				if !slices.Contains(compress.Ways, w) {
 					return &exitError{exitUsage, fmt.Errorf("--by %q is none of %s", w, strings.Join(compress.Ways, ", "))}
@@ -48,6 +51,9 @@ is best kept float can then be named: quantize --keep-float.`,
 			file, m, err := usableModel(args[0])
 			if err != nil {
 				return err
+			}
+			if err := compress.CheckFloat(m); err != nil {
+				return invalid(fmt.Errorf("%s: %w", args[0], err))
 			}
 			var show steps
 			defer show.end()

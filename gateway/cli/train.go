@@ -7,14 +7,11 @@ import (
 	"io"
 	"math"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"edgegateway/configs"
 	"edgegateway/infer/compress"
 	"edgegateway/infer/train"
 )
@@ -30,7 +27,9 @@ type training struct {
 	aware            int
 	out              string
 	cfg              train.Config
-	say              io.Writer
+	asJSON           bool
+	result, say      io.Writer      // of what it came to, and of what happens on the way
+	spec             *train.Spec    // that --network named a file of; nil: a preset
 	learn, hold, off *train.Dataset // learned from, chosen by (nil: none), judged by
 	all              *train.Dataset // as it was read, without what --test named
 	lesson           *lesson        // of a teacher; nil: the labels alone
@@ -53,8 +52,7 @@ and the curves and confusion matrix as SVG and PNG. Ctrl-C writes the best so fa
   edgegateway train --data pictures --head mobilenet_v2_1.0_224_quant.tflite --out cats.tflite`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			t.say = cmd.OutOrStdout()
-			return t.run(cmd.Context())
+			return t.start(cmd)
 		},
 	}
 	f := cmd.Flags()
@@ -95,6 +93,21 @@ func (t *training) add(cmd *cobra.Command) {
 	f.StringVar(&t.out, "out", "model.tflite", "the file to write")
 	f.StringVar(&t.cfg.Checkpoint, "checkpoint", "", "file that keeps the state after each epoch; by default OUT.checkpoint")
 	f.BoolVar(&t.resume, "resume", false, "go on from the checkpoint")
+	f.BoolVar(&t.asJSON, "json", false, "print what it came to as JSON, and the rest to standard error")
+}
+
+// start refuses what does nothing, and runs the training.
+func (t *training) start(cmd *cobra.Command) error {
+	if err := noneIdle(cmd, idle{t.test != "", "--test names what judges", []string{"split"}},
+		idle{t.cfg.Optimizer.Kind != "sgd", "it is about --optimizer sgd", []string{"momentum"}},
+		idle{t.val == 0, "--val 0 leaves nothing by which an epoch could be the better one", []string{"patience"}}); err != nil {
+		return err
+	}
+	t.result, t.say = cmd.OutOrStdout(), cmd.OutOrStdout()
+	if t.asJSON {
+		t.say = cmd.ErrOrStderr()
+	}
+	return t.run(cmd.Context())
 }
 
 func (t *training) run(ctx context.Context) error {
@@ -103,6 +116,9 @@ func (t *training) run(ctx context.Context) error {
 	}
 	if err := t.cfg.Validate(); err != nil {
 		return &exitError{exitUsage, err}
+	}
+	if err := t.readNetwork(); err != nil {
+		return err
 	}
 	if t.cfg.Checkpoint == "" {
 		t.cfg.Checkpoint = t.out + ".checkpoint"
@@ -188,8 +204,18 @@ func (t *training) run(ctx context.Context) error {
 	if err := writeWhole(t.out, file); err != nil {
 		return err
 	}
-	if err := t.report(history, q, alarm); err != nil {
+	made, err := t.report(history, q, alarm)
+	if err != nil {
 		return err
+	}
+	if t.asJSON {
+		if err := printJSON(t.result, struct {
+			Out   string `json:"out"`
+			Bytes int    `json:"bytes"`
+			*learned
+		}{t.out, len(file), made}); err != nil {
+			return err
+		}
 	}
 	fmt.Fprintf(t.say, "%s: %.1f KB, run on %d samples it was not trained on: %s\n", t.out, float64(len(file))/1000, raw.Len(), t.lesson.line(q))
 	if q != nil && q.Baseline != nil {
@@ -251,109 +277,6 @@ func (t *training) judge(ctx context.Context, file []byte, raw *train.Dataset) (
 		q.Baseline = compress.OneThreshold(t.learn, raw)
 	}
 	return q, err
-}
-
-// load reads the data and divides it.
-func (t *training) load(ctx context.Context) error {
-	var shape train.Shape
-	if err := t.open(t.cfg.Augment); err != nil {
-		return err
-	}
-	if t.base != nil {
-		shape = t.shape()
-	}
-	if t.lesson != nil {
-		var err error
-		if shape, err = t.lesson.read(); err != nil {
-			return err
-		}
-	}
-	t.data.loose = t.lesson.blind() || t.network == "autoencoder"
-	d, err := t.data.load(ctx, shape, t.say)
-	if err != nil {
-		return err
-	}
-	t.lesson.order(d)
-	t.all = d
-	if err := t.learnsItself(d); err != nil {
-		return err
-	}
-	if d.Labels != nil && slices.Min(d.Labels) == slices.Max(d.Labels) && !t.lesson.blind() && !t.itself {
-		return invalid(fmt.Errorf("%s: every one of its %d samples is of the class %q: there is nothing to tell apart; one kind alone is learned by --network autoencoder", t.data.path, d.Len(), d.Classes[d.Labels[0]]))
-	}
-	if t.test != "" {
-		other := t.data
-		other.path, other.samples, other.from, other.before = t.test, 0, "", ""
-		other.csv.From, other.csv.Before = time.Time{}, time.Time{}
-		if t.off, err = other.load(ctx, shape, io.Discard); err != nil {
-			return err
-		}
-		t.lesson.order(t.off)
-		if !slices.Equal(t.off.Features, d.Features) || !slices.Equal(t.off.Classes, d.Classes) || !slices.Equal(t.off.Shape, d.Shape) {
-			return invalid(fmt.Errorf("%s has other inputs or classes than %s", t.test, t.data.path))
-		}
-		t.learn = d
-	} else if t.learn, t.off, err = d.Split(t.split, t.byTime, t.cfg.Seed); err != nil {
-		return &exitError{exitUsage, fmt.Errorf("--split: %w", err)}
-	}
-	if t.val > 0 {
-		if t.learn, t.hold, err = t.learn.Split(t.val, t.byTime, t.cfg.Seed); err != nil {
-			return &exitError{exitUsage, fmt.Errorf("--val: %w; --val 0 learns from all of them, and takes the last epoch", err)}
-		}
-	}
-	if t.lesson.blind() {
-		t.lesson.unlabel(t)
-	}
-	used := t.learn.Len()
-	for _, d := range []*train.Dataset{t.hold, t.off} {
-		if d != nil && (d != t.off || t.test == "") {
-			used += d.Len()
-		}
-	}
-	if n := d.Len() - used; n > 0 {
-		fmt.Fprintf(t.say, "%d windows left out: they share readings with those that judge\n", n)
-	}
-	return t.reflect()
-}
-
-// build makes the network for the data.
-func (t *training) build() (*train.Network, error) {
-	outputs, classes := t.learn.Width, t.learn.Labels != nil
-	if classes {
-		outputs = len(t.learn.Classes)
-	}
-	if t.lesson.blind() {
-		outputs, classes = t.lesson.teacher.Width, !t.lesson.values
-	}
-	spec, err := train.Preset(t.network, t.learn.Shape, outputs)
-	switch ext := strings.ToLower(filepath.Ext(t.network)); {
-	case ext == ".yaml" || ext == ".yml":
-		spec = train.Spec{}
-		file, err := configs.Load(t.network, &spec)
-		if err != nil {
-			return nil, err
-		}
-		if err := spec.Validate(); err != nil {
-			return nil, file.Locate(err)
-		}
-	case err != nil:
-		return nil, err
-	}
-	last := len(spec.Layers) - 1
-	if !classes && spec.Layers[last].Activation == "softmax" {
-		spec.Layers[last].Activation = "" // values, not chances
-	}
-	net, err := train.New(spec, t.learn.Shape, outputs, t.cfg.Seed)
-	if err != nil {
-		return nil, err
-	}
-	if t.base == nil {
-		net.Normalise(t.learn)
-	}
-	if !classes && spec.Layers[last].Type == "dense" && net.Final() == "none" && !(t.itself && t.learn.Pixels != nil) {
-		net.OutNorm = t.learn.LearnOutNorm()
-	}
-	return net, nil
 }
 
 func (t *training) trainer(net *train.Network, cfg train.Config) *train.Trainer {

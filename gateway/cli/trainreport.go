@@ -50,21 +50,25 @@ func qualityLine(q *compress.Quality) string {
 // maxDrawn is the most classes of a confusion matrix that anybody can read.
 const maxDrawn = 50
 
+// learned is what there is to say of a training.
+type learned struct {
+	Config  train.Config      `json:"config"`
+	History []train.Epoch     `json:"history"`
+	Test    *compress.Quality `json:"test"`
+	Alert   *alarm            `json:"alert,omitempty"`
+	Distil  *lesson           `json:"distillation,omitempty"`
+}
+
 // report writes metrics and figures beside the model.
-func (t *training) report(history []train.Epoch, q *compress.Quality, a *alarm) error {
+func (t *training) report(history []train.Epoch, q *compress.Quality, a *alarm) (*learned, error) {
 	stem := strings.TrimSuffix(t.out, ".tflite")
-	text, err := json.MarshalIndent(struct {
-		Config  train.Config      `json:"config"`
-		History []train.Epoch     `json:"history"`
-		Test    *compress.Quality `json:"test"`
-		Alert   *alarm            `json:"alert,omitempty"`
-		Distil  *lesson           `json:"distillation,omitempty"`
-	}{t.cfg, history, q, a, t.lesson}, "", "  ")
+	made := &learned{t.cfg, history, q, a, t.lesson}
+	text, err := json.MarshalIndent(made, "", "  ")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := writeWhole(stem+".metrics.json", append(text, '\n')); err != nil {
-		return err
+		return nil, err
 	}
 	series := []chart.Series{{Name: "loss"}, {Name: "validation loss"}, {Name: "accuracy", Dash: true}, {Name: "validation accuracy", Dash: true}}
 	for _, e := range history {
@@ -85,5 +89,5 @@ func (t *training) report(history []train.Epoch, q *compress.Quality, a *alarm) 
 		}
 		figures[".confusion"] = heat.Draw()
 	}
-	return writeFigures(stem, figures)
+	return made, writeFigures(stem, figures)
 }

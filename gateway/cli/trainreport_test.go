@@ -17,7 +17,7 @@ func TestReportDraws(t *testing.T) {
 		for i := range q.Confused {
 			q.Confused[i] = make([]int, classes)
 		}
-		if err := tr.report([]train.Epoch{{Epoch: 1, Loss: 1}}, q, nil); err != nil {
+		if _, err := tr.report([]train.Epoch{{Epoch: 1, Loss: 1}}, q, nil); err != nil {
 			t.Fatal(err)
 		}
 		for name, want := range map[string]bool{"m.confusion.svg": drawn, "m.curves.svg": true, "m.metrics.json": true} {

@@ -75,7 +75,7 @@ func Cluster(m *model.Model, cfg ClusterConfig) (*model.Model, *ClusterReport, e
 	if err := cfg.Validate(); err != nil {
 		return nil, nil, err
 	}
-	if err := floatModel(m); err != nil {
+	if err := CheckFloat(m); err != nil {
 		return nil, nil, err
 	}
 	m = m.Clone()

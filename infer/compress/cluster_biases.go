@@ -24,7 +24,7 @@ func ShareBiases(m *model.Model, cfg ClusterConfig) (*model.Model, *SharedBiases
 	if err := cfg.Validate(); err != nil {
 		return nil, nil, err
 	}
-	if err := floatModel(m); err != nil {
+	if err := CheckFloat(m); err != nil {
 		return nil, nil, err
 	}
 	m = m.Clone()

@@ -123,7 +123,7 @@ func prune(m *model.Model, cfg PruneConfig, look func(*units, *model.Model) (map
 	if cfg.Pattern == "channels" {
 		u := followUnits(m.Main())
 		var seen map[int]*moments
-		if look != nil {
+		if err = u.some(); err == nil && look != nil {
 			seen, err = look(u, m)
 		}
 		if err == nil {
@@ -139,9 +139,26 @@ func prune(m *model.Model, cfg PruneConfig, look func(*units, *model.Model) (map
 	return m, r, err
 }
 
+// CheckPrune says in a moment what Prune would refuse: a model that is none of
+// floats, has no layer that takes part, or no channel that can go.
+func CheckPrune(m *model.Model, cfg PruneConfig) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	m, err := widened(m)
+	if err != nil {
+		return err
+	}
+	if cfg.Pattern == "channels" {
+		return followUnits(m.Main()).some()
+	}
+	_, err = taking(m.Main(), cfg)
+	return err
+}
+
 // widened is a copy of a float model with its float16 weights as float32.
 func widened(m *model.Model) (*model.Model, error) {
-	if err := floatModel(m); err != nil {
+	if err := CheckFloat(m); err != nil {
 		return nil, err
 	}
 	m = m.Clone()

@@ -2,7 +2,6 @@ package compress
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -138,9 +137,6 @@ func (u *units) choose(score []float64, cfg PruneConfig) (keep []bool, err error
 		for k, unit := range f.units {
 			order = append(order, step{i, k, score[unit]})
 		}
-	}
-	if count == 0 {
-		return nil, errors.New("the model has no channels that can go: all of them are its inputs or outputs, or taken by operators that this does not follow")
 	}
 	// The least important go first; by scope layer all families alike.
 	slices.SortStableFunc(order, func(a, b step) int {

@@ -1,7 +1,10 @@
 package compress
 
 import (
+	"errors"
+	"fmt"
 	"slices"
+	"strings"
 
 	"edgegateway/infer/model"
 )
@@ -18,6 +21,7 @@ type units struct {
 	parent  []int   // of a unit that was joined to another
 	stays   []bool  // by unit that is nobody's child
 	sources [][]source
+	kept    []int // operators that are not understood
 }
 
 // source is one layer's output channel, as the beginning or a part of a unit.
@@ -203,6 +207,7 @@ func (u *units) pass(in []int, out int) bool {
 
 // keep is for an operator that is not understood.
 func (u *units) keep(i int) {
+	u.kept = append(u.kept, i)
 	for _, t := range u.g.Ops[i].Inputs {
 		if t >= 0 {
 			u.hold(t)
@@ -211,6 +216,34 @@ func (u *units) keep(i int) {
 	for _, t := range u.g.Ops[i].Outputs {
 		u.of[t] = u.fresh(u.width(t), true)
 	}
+}
+
+// some says why no channel at all can go, by the operators that keep those of
+// layers with weights.
+func (u *units) some() error {
+	for unit, from := range u.sources {
+		if len(from) > 0 && !u.stays[unit] {
+			return nil
+		}
+	}
+	var codes []string
+	first := -1
+	for _, i := range u.kept {
+		holds := slices.ContainsFunc(u.g.Ops[i].Inputs, func(t int) bool {
+			return t >= 0 && slices.ContainsFunc(u.of[t], func(unit int) bool { return len(u.sources[unit]) > 0 })
+		})
+		if holds && first < 0 {
+			first = i
+		}
+		if code := u.g.Ops[i].Code; holds && !slices.Contains(codes, code) {
+			codes = append(codes, code)
+		}
+	}
+	if first < 0 {
+		return errors.New("the model has no channels that can go: all of them are its inputs or outputs")
+	}
+	op := &u.g.Ops[first]
+	return fmt.Errorf("the model has no channels that can go: what operators do to them that are not followed, here %s, keeps all of them; the first is op %d %s, which gives %q; the other patterns make weights 0 and leave channels", strings.Join(codes, ", "), first, op.Code, u.g.Tensors[op.Outputs[0]].Name)
 }
 
 func (u *units) hold(t int) {

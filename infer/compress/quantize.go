@@ -27,7 +27,7 @@ func Quantize(m *model.Model, cfg Config, stats map[int]*Stats, fixed map[string
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	if err := floatModel(m); err != nil {
+	if err := CheckFloat(m); err != nil {
 		return nil, err
 	}
 	q := &quantizer{cfg: cfg, m: m.Clone(), stats: stats, fixed: fixed, out: &Outcome{}, wide: cfg.Scheme == "int16"}
@@ -52,15 +52,16 @@ func Quantize(m *model.Model, cfg Config, stats map[int]*Stats, fixed map[string
 	return q.out, nil
 }
 
-// floatModel refuses a model that is quantized already.
-func floatModel(m *model.Model) error {
+// CheckFloat refuses a model whose numbers are integers already, or that has
+// several graphs: none of that can be pruned, clustered or quantized.
+func CheckFloat(m *model.Model) error {
 	if len(m.Subgraphs) != 1 {
-		return fmt.Errorf("the model has %d subgraphs; only those of one can be quantized", len(m.Subgraphs))
+		return fmt.Errorf("the model has %d subgraphs; only the weights of those of one are changed", len(m.Subgraphs))
 	}
 	for i := range m.Main().Tensors {
 		t := &m.Main().Tensors[i]
 		if len(t.Quant.Scale) > 0 && (t.Type == model.Int8 || t.Type == model.Uint8 || t.Type == model.Int16) {
-			return fmt.Errorf("tensor %q is %s already; give the float model", t.Name, t.Type)
+			return fmt.Errorf("it holds integers: tensor %q is %s already; give the float model that it was quantized from; pack takes it as it is", t.Name, t.Type)
 		}
 	}
 	return nil

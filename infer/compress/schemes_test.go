@@ -169,7 +169,7 @@ func TestRefusesIntegers(t *testing.T) {
 			cfg := DefaultConfig()
 			cfg.Scheme = scheme
 			_, err := Shorten(t.Context(), Job{File: file, Config: cfg})
-			if err == nil || !strings.Contains(err.Error(), "already; give the float model") && !strings.Contains(err.Error(), "subgraphs") {
+			if err == nil || !strings.Contains(err.Error(), "already; give the float model that it was quantized from") && !strings.Contains(err.Error(), "subgraphs") {
 				t.Errorf("%s, %s: %v", name, scheme, err)
 			}
 		}

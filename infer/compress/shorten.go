@@ -98,7 +98,7 @@ func (j *Job) prepared(ctx context.Context) (m *model.Model, stats map[int]*Stat
 	if m, err = model.Read(j.File); err != nil {
 		return nil, nil, nil, err
 	}
-	if err := floatModel(m); err != nil {
+	if err := CheckFloat(m); err != nil {
 		return nil, nil, nil, err
 	}
 	if j.Progress == nil {
