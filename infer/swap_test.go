@@ -123,7 +123,9 @@ func TestSwapRefuses(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			before := m.live.Load().lib.Interpreters()
+			// This engine's, and those that twoVersions asked.
+			all := 3 * m.live.Load().serving.Load().size
+			await(t, "earlier engines are freed", func() bool { return m.live.Load().lib.Interpreters() == all })
 			c.cfg.Version = "7"
 			model := "m"
 			if c.cfg.File == "" {
@@ -135,7 +137,7 @@ func TestSwapRefuses(t *testing.T) {
 			if got := ask(t, m, 1); got != answers[0][2] || m.Version() != "1" {
 				t.Errorf("afterwards version %s answers %v", m.Version(), got)
 			}
-			await(t, "what was refused is freed", func() bool { return m.live.Load().lib.Interpreters() == before })
+			await(t, "what was refused is freed", func() bool { return m.live.Load().lib.Interpreters() == all })
 		})
 	}
 }
