@@ -39,14 +39,21 @@ type intake struct {
 // files written again. Where there is no room for it, older versions go; see
 // Config. Errors wrap one of those of this package, or fs.ErrNotExist.
 func (s *Store) Add(ctx context.Context, name, path, from string) (Version, error) {
-	v, err := s.add(ctx, name, path, from)
-	if err != nil {
-		return Version{}, fmt.Errorf("%s: %w", filepath.Base(path), err)
-	}
-	return v, nil
+	_, v, err := s.AddNamed(ctx, name, path, from)
+	return v, err
 }
 
-func (s *Store) add(ctx context.Context, name, path, from string) (Version, error) {
+// AddNamed is Add, and gives the model's name too.
+func (s *Store) AddNamed(ctx context.Context, name, path, from string) (string, Version, error) {
+	in := &intake{from: from}
+	v, err := s.add(ctx, in, name, path)
+	if err != nil {
+		return "", Version{}, fmt.Errorf("%s: %w", filepath.Base(path), err)
+	}
+	return in.manifest.Name, v, nil
+}
+
+func (s *Store) add(ctx context.Context, in *intake, name, path string) (Version, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return Version{}, err
@@ -65,7 +72,6 @@ func (s *Store) add(ctx context.Context, name, path, from string) (Version, erro
 			return Version{}, err
 		}
 	}
-	in := &intake{from: from}
 	var magic [4]byte
 	_, _ = f.ReadAt(magic[:], 0) // a file of less is refused as a model
 	if string(magic[:]) == "PK\x03\x04" {

@@ -208,8 +208,8 @@ func (b *Bundle) small(name string, most int64) ([]byte, error) {
 	}
 	defer r.Close()
 	data, err := io.ReadAll(io.LimitReader(r, most+1))
-	if int64(len(data)) > most {
-		return nil, fmt.Errorf("%w: %s unpacks to more than %d bytes", ErrTooLarge, name, most)
+	if int64(len(data)) > most || errors.Is(err, zip.ErrFormat) { // of a reader: there is more than the header says
+		return nil, fmt.Errorf("%w: %s unpacks to more than %d bytes", ErrTooLarge, name, min(uint64(most), f.UncompressedSize64))
 	}
 	if err != nil {
 		return nil, damaged("%s: %v", name, err)

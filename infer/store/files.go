@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+
+	"edgegateway/infer/model/pack"
 )
 
 // Files are the files of a version, by absolute path; "" where it has none.
@@ -101,7 +103,7 @@ func (s *Store) Content(sum string) ([]byte, error) {
 func (s *Store) base(sum [32]byte) ([]byte, error) {
 	data, err := s.Content(fmt.Sprintf("%x", sum))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("no version here has the model with SHA-256 %x", sum)
+		return nil, fmt.Errorf("%w: no version here has the model with SHA-256 %x", pack.ErrNoBase, sum)
 	}
 	return data, err
 }

@@ -43,7 +43,9 @@ func Dir(data string) string { return filepath.Join(data, "models") }
 
 // Open opens the store in dir, and makes it where it is not there. The error
 // names the section's key where the configuration is to blame.
-func Open(dir string, cfg Config) (*Store, error) {
+func Open(dir string, cfg Config) (*Store, error) { return openOn(disk{}, dir, cfg) }
+
+func openOn(d disk, dir string, cfg Config) (*Store, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -54,7 +56,7 @@ func Open(dir string, cfg Config) (*Store, error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, err
 	}
-	s := &Store{dir: dir, cfg: cfg, keys: keys}
+	s := &Store{dir: dir, cfg: cfg, keys: keys, disk: d}
 	for _, sub := range []string{"files", "reports", "incoming"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
 			return nil, fmt.Errorf("store: %w", err)
