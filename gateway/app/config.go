@@ -19,6 +19,7 @@ import (
 	"edgegateway/gateway/pipeline"
 	"edgegateway/gateway/upstream"
 	"edgegateway/infer"
+	"edgegateway/infer/store"
 )
 
 // Config is the whole configuration: the only place that knows every section.
@@ -29,6 +30,7 @@ type Config struct {
 	Broker    broker.Config                `yaml:"broker" desc:"the MQTT broker inside"`
 	Infer     infer.Config                 `yaml:"infer" desc:"how models are run"`
 	Models    map[string]infer.ModelConfig `yaml:"models" desc:"models by name"`
+	Store     store.Config                 `yaml:"store" desc:"versions of models that are kept"`
 	Streams   map[string]pipeline.Config   `yaml:"streams" desc:"streams by name"`
 	Alerts    map[string]alert.Config      `yaml:"alerts" desc:"alert rules by name"`
 	Upstream  map[string]upstream.Config   `yaml:"upstream" desc:"links to cloud brokers by name"`
@@ -60,6 +62,7 @@ func DefaultConfig() Config {
 		Log:       LogConfig{Level: "info", Format: "console"},
 		Broker:    broker.DefaultConfig(),
 		Infer:     infer.DefaultConfig(),
+		Store:     store.DefaultConfig(),
 		Dashboard: dashboard.DefaultConfig(),
 	}
 }
@@ -116,6 +119,10 @@ func (c *Config) resolve(dir string) {
 		}
 	}
 	abs(&c.Infer.Library)
+	for i := range c.Store.Keys {
+		abs(&c.Store.Keys[i])
+	}
+	abs(&c.Store.Inbox)
 	for name, m := range c.Models {
 		abs(&m.File)
 		abs(&m.Accelerated)
@@ -165,6 +172,7 @@ func (c Config) Validate() error {
 	}
 	section("broker", c.Broker.Validate())
 	section("infer", c.Infer.Validate())
+	section("store", c.Store.Validate())
 	section("dashboard", c.Dashboard.Validate())
 	for i, l := range c.Broker.Listeners {
 		if broker.SameAddr(l.TCP+l.WebSocket, c.Dashboard.Listen) {
