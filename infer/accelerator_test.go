@@ -213,9 +213,9 @@ func (b *bench) run() {
 
 // hurry lets the accelerator be tried now, not when its pause is over.
 func (b *bench) hurry() {
-	b.m.mu.Lock()
-	b.m.away.until = time.Time{}
-	b.m.mu.Unlock()
+	b.m.live.Load().mu.Lock()
+	b.m.live.Load().away.until = time.Time{}
+	b.m.live.Load().mu.Unlock()
 	b.e.wake()
 }
 
@@ -427,19 +427,19 @@ func TestAcceleratorBeginsToFail(t *testing.T) {
 		})
 		d.set("works")
 		b.untilBack()
-		b.m.mu.Lock()
-		if b.m.away.tries != 1 {
-			t.Errorf("failure %d of one that was at work before counts as number %d in a row", round+1, b.m.away.tries)
+		b.m.live.Load().mu.Lock()
+		if b.m.live.Load().away.tries != 1 {
+			t.Errorf("failure %d of one that was at work before counts as number %d in a row", round+1, b.m.live.Load().away.tries)
 		}
-		b.m.mu.Unlock()
+		b.m.live.Load().mu.Unlock()
 	}
 	d.set("fail") // at once after it was opened
 	b.run()
-	b.m.mu.Lock()
-	if b.m.away.tries != 2 {
-		t.Errorf("one that comes and goes has failed %d times in a row", b.m.away.tries)
+	b.m.live.Load().mu.Lock()
+	if b.m.live.Load().away.tries != 2 {
+		t.Errorf("one that comes and goes has failed %d times in a row", b.m.live.Load().away.tries)
 	}
-	b.m.mu.Unlock()
+	b.m.live.Load().mu.Unlock()
 	b.right()
 }
 
@@ -674,9 +674,9 @@ func TestStickComesAndGoes(t *testing.T) {
 		port := fmt.Sprint("1-", i+1)
 		d.set("works")
 		// However long it was to be left alone:
-		b.m.mu.Lock()
-		b.m.away.until = time.Now().Add(time.Hour)
-		b.m.mu.Unlock()
+		b.m.live.Load().mu.Lock()
+		b.m.live.Load().away.until = time.Now().Add(time.Hour)
+		b.m.live.Load().mu.Unlock()
 		u.plug(port, ids[0], ids[1])
 		b.untilOn("external")
 		if s := b.status(); s.Degraded != "" {

@@ -23,14 +23,8 @@ type wide struct {
 	in, out [][]Tensor // of each row
 }
 
-// Batches says whether RunMany may take several samples in one Invoke.
-func (m *Model) Batches() bool { return m.batches }
-
-// RunMany takes as many of n samples, from the first on, as go into Invokes of
-// several, and says how many: the rest is for Run. fill writes the i-th, result
-// says where its answer goes, and errs[i] is what came of it. An answer is to
-// the last bit what the sample would get alone.
-func (m *Model) RunMany(ctx context.Context, n int, fill func(i int, in []Tensor) error, result func(i int) *Result, errs []error) (taken int) {
+// runMany is Model.RunMany on this version.
+func (m *version) runMany(ctx context.Context, n int, fill func(i int, in []Tensor) error, result func(i int) *Result, errs []error) (taken int) {
 	p := m.serving.Load()
 	if p == nil || !m.batches || n < widths[len(widths)-1] {
 		return 0
@@ -44,10 +38,10 @@ func (m *Model) RunMany(ctx context.Context, n int, fill func(i int, in []Tensor
 		if n-taken < width {
 			continue
 		}
-		if !w.isWide[k] {
-			w.isWide[k] = true
-			w.wide[k] = m.widen(w, p.delegate, width)
+		if !m.widened.Load() {
+			m.widened.Store(true)
 		}
+		w.widen(m, p.delegate, k)
 		for w.wide[k] != nil && n-taken >= width {
 			w.wide[k].run(m, p, taken, fill, result, errs)
 			taken += width
@@ -57,7 +51,7 @@ func (m *Model) RunMany(ctx context.Context, n int, fill func(i int, in []Tensor
 }
 
 // run takes the samples from on.
-func (b *wide) run(m *Model, p *pool, from int, fill func(int, []Tensor) error, result func(int) *Result, errs []error) {
+func (b *wide) run(m *version, p *pool, from int, fill func(int, []Tensor) error, result func(int) *Result, errs []error) {
 	begin := time.Now()
 	for k := range b.n {
 		errs[from+k] = fill(from+k, b.in[k])
@@ -66,6 +60,7 @@ func (b *wide) run(m *Model, p *pool, from int, fill func(int, []Tensor) error, 
 		for k := range b.n {
 			errs[from+k] = err
 		}
+		m.counts.failed(b.n)
 		return
 	}
 	b.rows()
@@ -75,9 +70,11 @@ func (b *wide) run(m *Model, p *pool, from int, fill func(int, []Tensor) error, 
 			continue
 		}
 		r := result(from + k)
-		if errs[from+k] = p.decoder.decode(b.in[k], b.out[k], r); errs[from+k] == nil {
-			r.Model, r.Delegate, r.Took = m.name, p.delegate, took
+		if errs[from+k] = p.decoder.decode(b.in[k], b.out[k], r); errs[from+k] != nil {
+			m.counts.failed(1)
+			continue
 		}
+		m.answered(p, r, took)
 	}
 }
 
@@ -92,9 +89,17 @@ func (b *wide) rows() {
 	}
 }
 
+// widen makes the worker's interpreter for the k-th width, once.
+func (w *worker) widen(m *version, delegate string, k int) {
+	if !w.isWide[k] {
+		w.isWide[k] = true
+		w.wide[k] = m.widen(w, delegate, widths[k])
+	}
+}
+
 // widen makes the wide interpreter of a worker, nil where the answers are not
 // those of the narrow one to the last bit or it is hardly faster.
-func (m *Model) widen(narrow *worker, delegate string, n int) *wide {
+func (m *version) widen(narrow *worker, delegate string, n int) *wide {
 	b, err := m.newWide(delegate, n)
 	if err == nil {
 		if err = b.proves(narrow); err == nil {
@@ -106,7 +111,7 @@ func (m *Model) widen(narrow *worker, delegate string, n int) *wide {
 	return nil
 }
 
-func (m *Model) newWide(delegate string, n int) (*wide, error) {
+func (m *version) newWide(delegate string, n int) (*wide, error) {
 	d, err := parseDelegate(delegate)
 	if err != nil {
 		return nil, err
@@ -141,7 +146,7 @@ func (m *Model) newWide(delegate string, n int) (*wide, error) {
 }
 
 // batched opens the file for n samples; it is written once for all workers.
-func (m *Model) batched(n int) (*tflite.Model, error) {
+func (m *version) batched(n int) (*tflite.Model, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	data := m.files[n]

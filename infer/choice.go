@@ -24,7 +24,7 @@ type choice struct {
 }
 
 // key names what a choice holds for: this model, this library, this box.
-func (e *Engine) key(m *Model) string {
+func (e *Engine) key(m *version) string {
 	h := sha256.New()
 	fmt.Fprintln(h, m.file.sum, m.engine.Library, stamp(m.engine.Library), e.lib.Version(), cpuName(), runtime.NumCPU(), m.pinned, m.candidates(m.accel != nil))
 	if m.accel != nil {
@@ -54,13 +54,13 @@ func cpuName() string {
 }
 
 // remembered gives an earlier trial's outcome.
-func (e *Engine) remembered(m *Model) (c choice, ok bool) {
+func (e *Engine) remembered(m *version) (c choice, ok bool) {
 	b, err := os.ReadFile(filepath.Join(e.dir, e.key(m)+".json"))
 	return c, err == nil && json.Unmarshal(b, &c) == nil && len(c.Candidates) > 0
 }
 
 // remember writes it; a gateway that cannot measures again at each start.
-func (e *Engine) remember(m *Model, c choice) error {
+func (e *Engine) remember(m *version, c choice) error {
 	if err := os.MkdirAll(e.dir, 0o700); err != nil {
 		return err
 	}
@@ -83,7 +83,7 @@ func (e *Engine) remember(m *Model, c choice) error {
 // begin says what serves a model until its trial is over: what an earlier one
 // chose, but not an accelerator, which a child process looks at first at each
 // start.
-func (e *Engine) begin(m *Model) (delegate string) {
+func (e *Engine) begin(m *version) (delegate string) {
 	c, ok := e.remembered(m)
 	switch {
 	case ok:
@@ -100,7 +100,7 @@ func (e *Engine) begin(m *Model) (delegate string) {
 
 // tend does for a model what is to be done: its trial, another try of its
 // accelerator, or something faster that stands in for that. No message waits.
-func (e *Engine) tend(ctx context.Context, m *Model) {
+func (e *Engine) tend(ctx context.Context, m *version) {
 	serving := m.serving.Load()
 	if e.trial == nil || serving == nil || serving.cpu != nil {
 		return
@@ -125,7 +125,8 @@ func (e *Engine) tend(ctx context.Context, m *Model) {
 
 // Try runs the trial of one model now, whether it was made before or not; its
 // table is in Models.
-func (e *Engine) Try(ctx context.Context, m *Model) error {
+func (e *Engine) Try(ctx context.Context, model *Model) error {
+	m := model.live.Load()
 	if e.trial == nil {
 		return fmt.Errorf("model %s: there is no trial", m.name)
 	}
@@ -140,7 +141,7 @@ func (e *Engine) Try(ctx context.Context, m *Model) error {
 }
 
 // try runs a trial of some candidates and puts the best in service.
-func (e *Engine) try(ctx context.Context, m *Model, candidates []string) {
+func (e *Engine) try(ctx context.Context, m *version, candidates []string) {
 	req := TrialRequest{Library: m.engine.Library, File: m.file.path, Candidates: candidates}
 	accel := slices.Contains(candidates, "external")
 	if accel {
@@ -217,7 +218,7 @@ func merged(table, reports []CandidateReport) []CandidateReport {
 
 // settle puts the best of the table in service, or the next best where that is
 // not to be had in this process; not ok where ctx ended or the model is gone.
-func (m *Model) settle(ctx context.Context) (c choice, changed, ok bool) {
+func (m *version) settle(ctx context.Context) (c choice, changed, ok bool) {
 	for {
 		m.mu.Lock()
 		c = choose(m.table, m.pinned)

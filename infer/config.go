@@ -57,6 +57,8 @@ type ModelConfig struct {
 	Classes   []string `yaml:"label_list" desc:"labels by index, in place of a file"`
 	Threshold *float64 `yaml:"threshold" desc:"the least score that is reported"`
 	Top       int      `yaml:"top" desc:"how many classes are reported; default 5"`
+
+	Version string `yaml:"-"` // that results name; "": the model has no versions
 }
 
 // UnmarshalYAML decodes c over its defaults.

@@ -30,6 +30,7 @@ type Engine struct {
 	changed chan struct{} // one token: a model waits for its trial
 	noChild sync.Once     // says once that trials cannot be started
 	fails   *prometheus.CounterVec
+	swaps   sync.Mutex // one at a time
 
 	mu     sync.RWMutex
 	cfg    Config
@@ -37,7 +38,7 @@ type Engine struct {
 	models map[string]*Model
 }
 
-// New loads all models on the built-in kernels, or on what an earlier trial
+// New loads all models, by name or as NAME@VERSION, on the built-in kernels, or on what an earlier trial
 // chose; Run tries the rest. A model that does not load is an error that
 // names it. Without models the library is not opened.
 func New(cfg Config, models map[string]ModelConfig, dir string, trial TrialFunc, log zerolog.Logger, reg prometheus.Registerer) (*Engine, error) {
@@ -66,23 +67,23 @@ func (e *Engine) load(cfg Config, models map[string]ModelConfig) (map[string]*Mo
 	for _, name := range slices.Sorted(maps.Keys(models)) {
 		old := e.models[name]
 		f, err := readFile(models[name])
-		if err == nil && old != nil && old.file.sum == f.sum && reflect.DeepEqual(old.cfg, models[name]) && reflect.DeepEqual(e.cfg, cfg) && old.same(models[name]) {
+		if err == nil && old != nil && reflect.DeepEqual(e.cfg, cfg) && old.live.Load().same(models[name], f.sum) {
 			next[name] = old
 			continue
 		}
-		var m *Model
+		var v *version
 		if err == nil {
 			if _, err := e.library(cfg.Library); err != nil { // for all of them
 				errs = append(errs, fmt.Errorf("infer.library: %w", err))
 				break
 			}
-			m, err = e.newModel(name, cfg, models[name], f)
+			v, err = e.newVersion(modelOf(name), cfg, models[name], f, nil)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("models.%s.%w", name, place(err)))
 			continue
 		}
-		next[name] = m
+		next[name] = newModel(v)
 	}
 	if len(errs) > 0 {
 		for name, m := range next {
@@ -93,6 +94,12 @@ func (e *Engine) load(cfg Config, models map[string]ModelConfig) (map[string]*Mo
 		return nil, errors.Join(errs...)
 	}
 	return next, nil
+}
+
+// modelOf is the model's name without the version that NAME@VERSION pins.
+func modelOf(name string) string {
+	name, _, _ = strings.Cut(name, "@")
+	return name
 }
 
 // file is a model file that was read and checked. It is in memory of our own:
@@ -210,8 +217,9 @@ func (e *Engine) library(path string) (*tflite.Library, error) {
 	return e.lib, nil
 }
 
-// Model gives a model by name. It stays valid until a reload changes it; then
-// it still answers what is under way.
+// Model gives a model by name, or NAME@VERSION where that was configured. It
+// stays valid until a reload changes it; then it still answers what is under
+// way. Swap exchanges what is behind it.
 func (e *Engine) Model(name string) (*Model, error) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
@@ -242,7 +250,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		case <-tick.C:
 		}
 		for _, m := range e.all() {
-			e.tend(ctx, m)
+			e.tend(ctx, m.live.Load())
 		}
 	}
 }
@@ -322,6 +330,8 @@ func (e *Engine) Reload(cfg Config, models map[string]ModelConfig) error {
 
 // Close frees all models, after what is under way.
 func (e *Engine) Close() error {
+	e.swaps.Lock()
+	defer e.swaps.Unlock()
 	for _, m := range e.all() {
 		m.retire()
 	}
@@ -331,6 +341,7 @@ func (e *Engine) Close() error {
 // ModelStatus is a model as a person looks at it.
 type ModelStatus struct {
 	Name       string            `json:"name"`
+	Version    string            `json:"version,omitempty"` // "" where the model has no versions
 	File       string            `json:"file"`
 	SHA256     string            `json:"sha256"`
 	Bytes      int               `json:"bytes"`
@@ -345,7 +356,7 @@ type ModelStatus struct {
 func (e *Engine) Models() []ModelStatus {
 	var list []ModelStatus
 	for _, m := range e.all() {
-		list = append(list, m.status())
+		list = append(list, m.live.Load().status())
 	}
 	return list
 }

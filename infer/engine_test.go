@@ -90,7 +90,7 @@ func TestTrialChoosesAndRemembers(t *testing.T) {
 	if y := ask(t, m, 1); math.Abs(y-math.Sin(1)) > 0.1 {
 		t.Errorf("sin(1) is %v", y)
 	}
-	e.tend(t.Context(), m)
+	e.tend(t.Context(), m.live.Load())
 	s := e.Models()[0]
 	if s.Trying || len(s.Candidates) < 5 || !strings.HasPrefix(s.Why, "fastest of") {
 		t.Errorf("after the trial: %+v", s)
@@ -127,7 +127,7 @@ func TestTrialOfRealModels(t *testing.T) {
 func TestChildThatCannotStart(t *testing.T) {
 	e := newEngine(t, t.TempDir(), ChildTrial(filepath.Join(t.TempDir(), "none")), sine(t))
 	m, _ := e.Model("sine")
-	e.tend(t.Context(), m)
+	e.tend(t.Context(), m.live.Load())
 	if s := e.Models()[0]; s.Delegate != "builtin" || s.Trying || !strings.Contains(s.Why, "cannot be started") {
 		t.Errorf("%+v", s)
 	}
@@ -183,11 +183,11 @@ func TestAnswersBelongToTheirInput(t *testing.T) {
 		})
 	}
 	for i := range 20 {
-		p, err := m.open([]string{"builtin", "xnnpack:0", "xnnpack:3"}[i%3])
+		p, err := m.live.Load().open([]string{"builtin", "xnnpack:0", "xnnpack:3"}[i%3])
 		if err != nil {
 			t.Fatal(err)
 		}
-		m.swap(p)
+		m.live.Load().swap(p)
 	}
 	wg.Wait()
 }

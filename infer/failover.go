@@ -39,7 +39,7 @@ func (a *absence) failed(now time.Time) {
 // wants says whether the accelerator, where it does not serve, is to be tried:
 // it is unless it was tried, is right, and something else is faster. m.mu is
 // held.
-func (m *Model) wants() bool {
+func (m *version) wants() bool {
 	if m.accel == nil {
 		return false
 	}
@@ -56,7 +56,7 @@ func external(table []CandidateReport) *CandidateReport {
 }
 
 // degrade notes why what should serve does not, and says it in the log once.
-func (m *Model) degrade(cause error) {
+func (m *version) degrade(cause error) {
 	m.mu.Lock()
 	said := m.degraded != ""
 	m.degraded = cause.Error()
@@ -67,7 +67,7 @@ func (m *Model) degrade(cause error) {
 }
 
 // standIn takes the accelerator out of service: its own CPU pool goes on.
-func (m *Model) standIn(p *pool, cause error) {
+func (m *version) standIn(p *pool, cause error) {
 	m.fails.Inc()
 	if !m.serving.CompareAndSwap(p, p.cpu) {
 		return
@@ -117,7 +117,7 @@ func compare(ctx context.Context, cpu *pool, w *worker, fill func([]Tensor) erro
 
 // ready opens a pool, that of an accelerator only where it answers the fixed
 // inputs as the CPU does.
-func (m *Model) ready(ctx context.Context, delegate string) (*pool, error) {
+func (m *version) ready(ctx context.Context, delegate string) (*pool, error) {
 	p, err := m.open(delegate)
 	if err != nil || p.cpu == nil {
 		return p, err

@@ -1,100 +1,51 @@
 package infer
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/rs/zerolog"
-
-	"edgegateway/infer/tflite"
 )
 
-// Model is one model at work: warm interpreters of the delegate that serves
-// it now. It is for many goroutines.
+// Model is a model as streams hold it: a name, under which versions are
+// exchanged while they run. It is for many goroutines.
 type Model struct {
-	name      string
-	cfg       ModelConfig
-	engine    Config
-	file      *file
-	labels    string       // stamp of the file
-	pinned    string       // the delegate that the configuration names, or auto
-	accel     *accelerator // nil: none
-	log       zerolog.Logger
-	fails     prometheus.Counter
-	open      func(delegate string) (*pool, error)
-	wake      func() // tells the engine that there is something to do
-	ins, outs []TensorInfo
-
-	lib     *tflite.Library
-	batches bool           // several samples can go in one Invoke
-	files   map[int][]byte // the file for so many samples
-
-	serving atomic.Pointer[pool] // nil: closed
-	frames  atomic.Uint64        // on the accelerator since it was opened
-
-	mu       sync.Mutex
-	why      string
-	trying   bool
-	degraded string // why the accelerator, or what is pinned, does not serve
-	table    []CandidateReport
-	away     absence
+	live   atomic.Pointer[version] // never nil; that of a closed model is retired
+	mu     sync.Mutex              // of an exchange
+	closed bool
 }
 
-func (e *Engine) newModel(name string, cfg Config, mc ModelConfig, f *file) (*Model, error) {
-	lib, err := e.library(cfg.Library)
-	if err != nil {
-		return nil, err
-	}
-	m := &Model{
-		name: name, cfg: mc, engine: cfg, file: f, labels: stamp(mc.Labels), log: e.log.With().Str("model", name).Logger(), wake: e.wake,
-		fails: e.fails.WithLabelValues(name), pinned: cmp.Or(mc.Delegate, cfg.Delegate, "auto"),
-	}
-	for _, n := range f.notices {
-		m.log.Info().Msg(n)
-	}
-	m.lib, m.batches = lib, m.accel == nil && f.model.Batched(2) != nil
-	m.open = func(delegate string) (*pool, error) { return newPool(lib, m, delegate) }
-	first := m.pinned
-	if first == "auto" || first == "external" {
-		m.accel = mc.accelerator()
-		first = e.begin(m)
-	} else {
-		m.why = "pinned by the configuration"
-	}
-	p, err := m.open(first)
-	if err != nil && first != "builtin" {
-		// A delegate that is missing or refuses costs speed, not the service.
-		m.degrade(fmt.Errorf("%s: %w", first, err))
-		m.why, m.table = "serves in place of "+first, nil
-		m.trying = e.trial != nil && m.pinned == "auto"
-		p, err = m.open("builtin")
-	}
-	if err != nil {
-		return nil, err
-	}
-	m.ins, m.outs = p.ins, p.outs
-	if w := warningOf(p.decoder); w != "" {
-		m.log.Warn().Msg(w)
-	}
-	m.serving.Store(p)
-	return m, nil
+func newModel(first *version) *Model {
+	m := &Model{}
+	m.live.Store(first)
+	return m
 }
 
 // Name is the model's name in the configuration.
-func (m *Model) Name() string { return m.name }
+func (m *Model) Name() string { return m.live.Load().name }
+
+// Version is that of the version at work, "" where the model has none.
+func (m *Model) Version() string { return m.live.Load().cfg.Version }
 
 // Inputs describes what the model takes.
-func (m *Model) Inputs() []TensorInfo { return m.ins }
+func (m *Model) Inputs() []TensorInfo { return m.live.Load().ins }
 
 // Outputs describes what the model gives.
-func (m *Model) Outputs() []TensorInfo { return m.outs }
+func (m *Model) Outputs() []TensorInfo { return m.live.Load().outs }
+
+// Batches says whether RunMany may take several samples in one Invoke.
+func (m *Model) Batches() bool { return m.live.Load().batches }
+
+// Counts are what the version at work did since it is at work.
+func (m *Model) Counts() Counts {
+	v := m.live.Load()
+	return v.counts.read(v.cfg.Version)
+}
+
+func (m *Model) String() string { return "model " + m.Name() }
 
 // ErrClosed is the error of a model that is gone.
 var ErrClosed = errors.New("the model is closed")
@@ -103,97 +54,143 @@ var ErrClosed = errors.New("the model is closed")
 // whose slices it reuses. fill writes straight into the runtime's memory; it is
 // called again, and must write the same again, where an accelerator failed or
 // is checked. Run waits for a warm interpreter until ctx ends, and allocates
-// nothing itself.
+// nothing itself. One version answers, which r names, also where another one
+// goes into service meanwhile.
 func (m *Model) Run(ctx context.Context, fill func(in []Tensor) error, r *Result) error {
 	for {
-		p := m.serving.Load()
-		if p == nil {
-			return ErrClosed
-		}
-		err := m.runOn(ctx, p, fill, r)
-		if err != errRetired {
+		v := m.live.Load()
+		err := v.run(ctx, fill, r)
+		if err != ErrClosed || m.live.Load() == v {
 			return err
 		}
-		// Another pool serves already.
+		// Another version serves already.
 	}
 }
 
-func (m *Model) runOn(ctx context.Context, p *pool, fill func([]Tensor) error, r *Result) error {
-	w, err := p.take(ctx)
-	if err != nil {
-		return err
+// RunMany takes as many of n samples, from the first on, as go into Invokes of
+// several, and says how many: the rest is for Run. fill writes the i-th, result
+// says where its answer goes, and errs[i] is what came of it. An answer is to
+// the last bit what the sample would get alone.
+func (m *Model) RunMany(ctx context.Context, n int, fill func(i int, in []Tensor) error, result func(i int) *Result, errs []error) (taken int) {
+	return m.live.Load().runMany(ctx, n, fill, result, errs)
+}
+
+// exchange puts another version in service and lets the old one go when what
+// it has under way is done; it refuses where the model is gone.
+func (m *Model) exchange(next *version) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return ErrClosed
 	}
-	defer p.give(w)
-	begin := time.Now()
-	if err := fill(w.in); err != nil {
-		return err
-	}
-	if err := checkIndexes(w.in, m.file.limits); err != nil {
-		return err
-	}
-	err = w.invoke()
-	if p.cpu != nil {
-		n, every := m.frames.Add(1), uint64(m.engine.CheckEvery)
-		if err == nil && every > 0 && n%every == 0 {
-			err = compare(ctx, p.cpu, w, fill)
-		}
-		if err != nil {
-			m.standIn(p, err)
-			return m.runOn(ctx, p.cpu, fill, r)
-		}
-	}
-	if err != nil {
-		return err
-	}
-	if err := p.decoder.decode(w.in, w.out, r); err != nil {
-		return err
-	}
-	r.Model, r.Delegate, r.Took = m.name, p.delegate, time.Since(begin)
+	m.live.Swap(next).retire()
 	return nil
-}
-
-// swap puts a pool in service and lets the old one go when it is idle.
-func (m *Model) swap(next *pool) {
-	for {
-		old := m.serving.Load()
-		if old == nil { // retired meanwhile
-			next.free()
-			return
-		}
-		if m.serving.CompareAndSwap(old, next) {
-			old.retire(false)
-			return
-		}
-	}
 }
 
 // retire lets the model go: what is under way ends, what comes later is told
 // that the model is closed.
 func (m *Model) retire() {
-	if old := m.serving.Swap(nil); old != nil {
-		old.retire(false)
-	}
-}
-
-// same says whether the files beside the model's are as they were.
-func (m *Model) same(mc ModelConfig) bool {
-	if m.labels != stamp(mc.Labels) {
-		return false
-	}
-	return m.accel == nil && m.pinned != "auto" || reflect.DeepEqual(m.accel, mc.accelerator())
-}
-
-func (m *Model) status() ModelStatus {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s := ModelStatus{
-		Name: m.name, File: m.file.path, SHA256: m.file.sum, Bytes: len(m.file.data),
-		Why: m.why, Trying: m.trying, Degraded: m.degraded, Candidates: m.table,
+	if !m.closed {
+		m.closed = true
+		m.live.Load().retire()
 	}
-	if p := m.serving.Load(); p != nil {
-		s.Delegate = p.delegate
-	}
-	return s
 }
 
-func (m *Model) String() string { return fmt.Sprintf("model %s", m.name) }
+// Swap exchanges the version of a model under the hands of those who hold it:
+// the new one is loaded and warm first, each message is answered by the old
+// one or by the new one, and an error leaves the old one at work. fits may
+// refuse what the new one takes; nil takes all. tried is what a trial of its
+// delegates came to that was made before, nil where Run shall make one.
+func (e *Engine) Swap(name string, cfg ModelConfig, fits func(in []TensorInfo) error, tried []CandidateReport) error {
+	e.swaps.Lock()
+	defer e.swaps.Unlock()
+	m, err := e.Model(name)
+	if err != nil {
+		return err
+	}
+	fail := func(err error) error {
+		return fmt.Errorf("model %s: version %s: %w", name, cfg.Version, err)
+	}
+	f, err := readFile(cfg)
+	if err != nil {
+		return fail(err)
+	}
+	e.mu.RLock()
+	shared := e.cfg
+	e.mu.RUnlock()
+	next, err := e.newVersion(name, shared, cfg, f, tried)
+	if err != nil {
+		return fail(err)
+	}
+	old := m.live.Load()
+	err = old.replaceable(next)
+	if err == nil && fits != nil {
+		err = fits(next.ins)
+	}
+	if err == nil {
+		err = next.warm(old.widened.Load())
+	}
+	if err == nil {
+		err = m.exchange(next)
+	}
+	if err != nil {
+		next.retire()
+		return fail(err)
+	}
+	e.wake()
+	return nil
+}
+
+// replaceable says why another version cannot take the place of this one under
+// those who read its results.
+func (m *version) replaceable(next *version) error {
+	old, p := m.serving.Load(), next.serving.Load()
+	if old == nil || p == nil {
+		return ErrClosed
+	}
+	if len(m.ins) != len(next.ins) {
+		return fmt.Errorf("it has %d inputs, the one at work has %d", len(next.ins), len(m.ins))
+	}
+	is, was := reflect.TypeOf(p.decoder), reflect.TypeOf(old.decoder)
+	if is != was {
+		return fmt.Errorf("its output is read as %s, that of the one at work as %s; output: says what it means", is.Elem().Name(), was.Elem().Name())
+	}
+	if _, plain := p.decoder.(*numbers); plain && !slices.EqualFunc(m.outs, next.outs, func(a, b TensorInfo) bool { return elements(a.Shape) == elements(b.Shape) }) {
+		return fmt.Errorf("it gives other numbers than the one at work: %v, not %v", shapes(next.outs), shapes(m.outs))
+	}
+	return nil
+}
+
+// warm runs each interpreter once, that of the first message is not slower
+// than the others then; where samples go several at once, those for them too.
+func (m *version) warm(wide bool) error {
+	p := m.serving.Load()
+	if p == nil {
+		return ErrClosed
+	}
+	var workers []*worker
+	defer func() {
+		for _, w := range workers {
+			p.give(w)
+		}
+	}()
+	for range p.size {
+		w, err := p.take(context.Background()) // nobody else has it yet
+		if err != nil {
+			return err
+		}
+		workers = append(workers, w)
+		fixedInput(w.in, 0)
+		if err := w.invoke(); err != nil {
+			return fmt.Errorf("warming up: %w", err)
+		}
+		if wide && m.batches {
+			for k := range widths {
+				w.widen(m, p.delegate, k)
+			}
+		}
+	}
+	return nil
+}

@@ -88,7 +88,7 @@ func TestReloadUnderLoad(t *testing.T) {
 	others := 0 // interpreters of the models that were asked alone: one program opens the library once
 	for i := range files {
 		_, m := oneModel(t, config(i)["m"])
-		others = m.lib.Interpreters()
+		others = m.live.Load().lib.Interpreters()
 		for x := range answers[i] {
 			answers[i][x] = ask(t, m, float64(x)/2)
 		}
@@ -245,7 +245,7 @@ func TestEncodingsAreRefusedAtLoad(t *testing.T) {
 	// tried elsewhere.
 	for name, want := range map[string]int{"conv_int8_zero_scale": 1, "conv_int8": 5} {
 		_, m := oneModel(t, ModelConfig{File: "model/testdata/" + name + ".tflite"})
-		if list := m.candidates(false); len(list) < want || want == 1 && len(list) > 1 || list[0] != "builtin" {
+		if list := m.live.Load().candidates(false); len(list) < want || want == 1 && len(list) > 1 || list[0] != "builtin" {
 			t.Errorf("%s: the candidates are %q", name, list)
 		}
 	}
@@ -323,7 +323,7 @@ func TestChoiceIsOfThisModelAndBox(t *testing.T) {
 	base := ModelConfig{File: file}
 	key := func(cfg ModelConfig) string {
 		e, m := oneModel(t, cfg)
-		return e.key(m)
+		return e.key(m.live.Load())
 	}
 	want := key(base)
 	for name, c := range map[string]struct {
@@ -349,8 +349,8 @@ func TestChoiceIsOfThisModelAndBox(t *testing.T) {
 		t.Error("the choice holds for another accelerator")
 	}
 	e, m := oneModel(t, base)
-	m.engine.Library = "/another/library.so"
-	if e.key(m) == want {
+	m.live.Load().engine.Library = "/another/library.so"
+	if e.key(m.live.Load()) == want {
 		t.Error("the choice holds for another library")
 	}
 	if cpuName() == runtime.GOARCH && runtime.GOOS == "linux" {
@@ -375,8 +375,8 @@ func TestPinned(t *testing.T) {
 			t.Errorf("%s: %v", pinned, y)
 		}
 		s := e.Models()[0]
-		if s.Delegate != c.delegate || s.Degraded != c.degraded || s.Trying || s.Why != "pinned by the configuration" || m.serving.Load().size != c.workers {
-			t.Errorf("%s: %+v with %d interpreters, want %d", pinned, s, m.serving.Load().size, c.workers)
+		if s.Delegate != c.delegate || s.Degraded != c.degraded || s.Trying || s.Why != "pinned by the configuration" || m.live.Load().serving.Load().size != c.workers {
+			t.Errorf("%s: %+v with %d interpreters, want %d", pinned, s, m.live.Load().serving.Load().size, c.workers)
 		}
 	}
 	// XNNPACK refuses this model with its int8 kernels.

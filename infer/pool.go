@@ -36,7 +36,7 @@ type worker struct {
 var errRetired = errors.New("the interpreters were replaced")
 
 // newPool warms the interpreters of m on a delegate.
-func newPool(lib *tflite.Library, m *Model, name string) (_ *pool, err error) {
+func newPool(lib *tflite.Library, m *version, name string) (_ *pool, err error) {
 	d, err := parseDelegate(name)
 	if err != nil {
 		return nil, err

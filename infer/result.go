@@ -7,6 +7,7 @@ import "time"
 // the next call is copied.
 type Result struct {
 	Model    string  // the name in the configuration
+	Version  string  // of the model, "" where it has none
 	Delegate string  // what computed it: "builtin", "xnnpack:3", "external" ...
 	Label    string  // the best class or object; "" for numbers
 	Score    float64 // of Label; for an autoencoder the reconstruction error
@@ -35,6 +36,6 @@ type Object struct {
 
 // Reset empties r and keeps its memory.
 func (r *Result) Reset() {
-	r.Model, r.Delegate, r.Label, r.Score, r.Took = "", "", "", 0, 0
+	r.Model, r.Version, r.Delegate, r.Label, r.Score, r.Took = "", "", "", "", 0, 0
 	r.Top, r.Objects, r.Values = r.Top[:0], r.Objects[:0], r.Values[:0]
 }

@@ -40,7 +40,7 @@ type TrialFunc func(ctx context.Context, req TrialRequest) ([]CandidateReport, e
 
 // candidates are the delegates worth trying for a model, with its accelerator
 // or without.
-func (m *Model) candidates(accel bool) []string {
+func (m *version) candidates(accel bool) []string {
 	list := Candidates(m.file.model)
 	if accel {
 		list = append(list, "external")

@@ -22,7 +22,7 @@ type view struct {
 // resultNames are the keys of a result, as result.schema.json says them.
 var resultNames = []string{
 	"delegate", "features", "id", "label", "model", "objects", "received", "score",
-	"seq", "source", "stream", "time", "took_us", "top", "values",
+	"seq", "source", "stream", "time", "took_us", "top", "values", "version",
 }
 
 // eventNames are the fields of an event that a template may use.

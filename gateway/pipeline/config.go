@@ -25,6 +25,7 @@ type Config struct {
 	Queue      int                     `yaml:"queue" desc:"messages that may wait for one worker"`
 	Workers    int                     `yaml:"workers" desc:"workers that share the sources of this stream; 0 for one a core"`
 	Model      string                  `yaml:"model" desc:"name of a model; empty for rules over values alone"`
+	Version    string                  `yaml:"version" desc:"keeps to this version of the model, whichever is live; empty for the live one"`
 	Results    ResultsConfig           `yaml:"results" desc:"where results go"`
 	MaxSources int                     `yaml:"max_sources" desc:"sources kept at once; the longest silent leaves"`
 	Record     *RecordConfig           `yaml:"record" desc:"keeps samples on the disk, with their labels, for training"`
@@ -136,6 +137,9 @@ func (c Config) Validate() error {
 	if c.Input.Image != "" && c.Model == "" && c.Record == nil {
 		bad("model: a stream of pictures needs a model, or record: to keep them for training one")
 	}
+	if c.Version != "" && c.Model == "" {
+		bad("version: is of a model, and there is none")
+	}
 	errs = append(errs, c.record()...)
 	if c.Results.QoS != 0 && c.Results.QoS != 1 {
 		bad("results.qos: %d is not 0 or 1", c.Results.QoS)
@@ -193,6 +197,15 @@ func (c Config) OutputFilter(stream string) string {
 		return "#"
 	}
 	return t
+}
+
+// ModelName is the model by the name that Models knows: of a pinned version
+// NAME@VERSION; "" without one.
+func (c Config) ModelName() string {
+	if c.Version == "" {
+		return c.Model
+	}
+	return c.Model + "@" + c.Version
 }
 
 // pathSource says whether the source is a path in the payload.

@@ -29,10 +29,7 @@ func (c Config) Fits(in []infer.TensorInfo) error {
 		}
 		return nil
 	}
-	wanted := 1
-	for _, d := range t.Shape {
-		wanted *= d
-	}
+	wanted := count(t.Shape)
 	given, fits, err := c.numbers(wanted)
 	if err != nil {
 		return err
@@ -56,6 +53,30 @@ func (c Config) Fits(in []infer.TensorInfo) error {
 		numbers = "number"
 	}
 	return fmt.Errorf("model: %q takes %d %s (%s), %s%s", c.Model, wanted, numbers, shape, given, hint)
+}
+
+// FitsInstead says whether the stream fills a model with the inputs next as it
+// fills the one with the inputs now, whose place that is to take. Pictures are
+// decoded to whatever size a model takes; of numbers there must be as many.
+func (c Config) FitsInstead(now, next []infer.TensorInfo) error {
+	if err := c.Fits(next); err != nil || c.Input.Image != "" {
+		return err
+	}
+	if n, m := count(now[0].Shape), count(next[0].Shape); n != m {
+		return fmt.Errorf("model: it takes %d numbers, the version at work takes %d", m, n)
+	}
+	if c.Input.Raw == "tensor" && now[0].Type != next[0].Type {
+		return fmt.Errorf("model: it takes %v, and the stream hands on bytes as they stand, of %v", next[0].Type, now[0].Type)
+	}
+	return nil
+}
+
+func count(shape []int) int {
+	n := 1
+	for _, d := range shape {
+		n *= d
+	}
+	return n
 }
 
 // numbers tells how many numbers a message, a window or its features give to

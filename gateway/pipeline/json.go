@@ -50,6 +50,10 @@ func (r *Result) appendInference(b []byte) []byte {
 	inf := &r.Infer
 	b = append(b, `,"model":`...)
 	b = appendString(b, inf.Model)
+	if inf.Version != "" {
+		b = append(b, `,"version":`...)
+		b = appendString(b, inf.Version)
+	}
 	b = append(b, `,"delegate":`...)
 	b = appendString(b, inf.Delegate)
 	if inf.Label != "" {

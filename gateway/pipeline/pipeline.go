@@ -17,7 +17,7 @@ import (
 	"edgegateway/infer"
 )
 
-// Models gives the models by name; *infer.Engine and *infer.Change do.
+// Models gives the models by name, or as NAME@VERSION; *infer.Engine and *infer.Change do.
 type Models interface {
 	Model(name string) (*infer.Model, error)
 }
@@ -108,7 +108,7 @@ func (s *Stream) sameModel(models Models) bool {
 	if s.cfg.Model == "" {
 		return true
 	}
-	m, err := models.Model(s.cfg.Model)
+	m, err := models.Model(s.cfg.ModelName())
 	return err == nil && m == s.model
 }
 
@@ -116,8 +116,8 @@ func (p *Pipeline) stream(name string, cfg Config, models Models, old *table) (*
 	var m *infer.Model
 	if cfg.Model != "" {
 		var err error
-		if m, err = models.Model(cfg.Model); err != nil {
-			return nil, fmt.Errorf("streams.%s.model: %w", name, err)
+		if m, err = models.Model(cfg.ModelName()); err != nil {
+			return nil, fmt.Errorf("streams.%s.%s: %w", name, map[bool]string{true: "model", false: "version"}[cfg.Version == ""], err)
 		}
 	}
 	epoch, err := p.epoch()
@@ -206,6 +206,21 @@ func (p *Pipeline) start(s *Stream, before <-chan struct{}) {
 		s.run(p.ctx)
 	})
 	s.ended = ended
+}
+
+// FitsInstead says whether the streams that run a model, and are not pinned to
+// a version, go on when one with the inputs next takes its place.
+func (p *Pipeline) FitsInstead(model string, next []infer.TensorInfo) error {
+	t := p.table.Load()
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(t.streams)) {
+		if s := t.streams[name]; s.model != nil && s.cfg.ModelName() == model {
+			if err := s.cfg.FitsInstead(s.model.Inputs(), next); err != nil {
+				errs = append(errs, prefixStream(name, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Change is a new set of streams, built beside the running ones.

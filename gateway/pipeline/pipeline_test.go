@@ -314,7 +314,7 @@ func TestJSON(t *testing.T) {
 	r := Result{
 		ID: "a/b\"\n\xff/1-2", Stream: "a", Source: "b\u2028", Time: time.Unix(1, 5000), Received: time.Unix(2, 0), Seq: 2,
 		Features: []Feature{{"cpu.mean", 0.1}, {"bad", math.NaN()}, {"big", 1e300}, {"whole", -3}},
-		Infer: infer.Result{Model: "m", Delegate: "builtin", Label: "cat", Score: float64(float32(0.7)), Top: []infer.Class{{Label: "cat", Score: 0.5}},
+		Infer: infer.Result{Model: "m", Version: "1.4.0", Delegate: "builtin", Label: "cat", Score: float64(float32(0.7)), Top: []infer.Class{{Label: "cat", Score: 0.5}},
 			Objects: []infer.Object{{Label: "face", Score: 1, Box: [4]float64{0, 0.25, 0.5, 1}}}, Values: []float64{1, 2.5}, Took: 1500 * time.Microsecond},
 	}
 	var got map[string]any
@@ -325,7 +325,7 @@ func TestJSON(t *testing.T) {
 	want := map[string]any{
 		"id": "a/b\"\n\ufffd/1-2", "stream": "a", "source": "b\u2028", "time": "1970-01-01T00:00:01.000005Z", "received": "1970-01-01T00:00:02.000000Z", "seq": 2.0,
 		"features": map[string]any{"cpu.mean": 0.1, "bad": nil, "big": 1e300, "whole": -3.0},
-		"model":    "m", "delegate": "builtin", "label": "cat", "score": 0.7, "top": []any{map[string]any{"label": "cat", "score": 0.5}},
+		"model":    "m", "version": "1.4.0", "delegate": "builtin", "label": "cat", "score": 0.7, "top": []any{map[string]any{"label": "cat", "score": 0.5}},
 		"objects": []any{map[string]any{"label": "face", "score": 1.0, "box": []any{0.0, 0.25, 0.5, 1.0}}}, "values": []any{1.0, 2.5}, "took_us": 1500.0,
 	}
 	if d := cmp.Diff(want, got); d != "" {
@@ -350,6 +350,7 @@ func TestValidate(t *testing.T) {
 		"queue: ":                              change(func(c *Config) { c.Queue = 0 }),
 		"model: ":                              change(func(c *Config) { c.Input.JSON, c.Input.Image = nil, "auto" }),
 		"picture.fit: ":                        change(func(c *Config) { c.Picture.Fit = "tile" }),
+		"version: is of a model":               change(func(c *Config) { c.Version = "3" }),
 		"max_sources: ":                        change(func(c *Config) { c.MaxSources = 0 }),
 	} {
 		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), want) {

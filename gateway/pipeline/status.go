@@ -11,8 +11,9 @@ import (
 type Status struct {
 	Stream  string            `json:"stream"`
 	Model   string            `json:"model,omitempty"`
-	In      uint64            `json:"in"`      // messages that matched; of pictures in pieces, whole and torn ones
-	Results uint64            `json:"results"` // results published
+	Version string            `json:"version,omitempty"` // the one that the stream is pinned to
+	In      uint64            `json:"in"`                // messages that matched; of pictures in pieces, whole and torn ones
+	Results uint64            `json:"results"`           // results published
 	Queued  int               `json:"queued"`
 	Drops   map[string]uint64 `json:"drops"`
 }
@@ -24,7 +25,7 @@ func (p *Pipeline) Status() []Status {
 	for _, name := range slices.Sorted(maps.Keys(t.streams)) {
 		s := t.streams[name]
 		list = append(list, Status{
-			Stream: name, Model: s.cfg.Model, In: s.in.Load(), Results: s.results.Load(),
+			Stream: name, Model: s.cfg.Model, Version: s.cfg.Version, In: s.in.Load(), Results: s.results.Load(),
 			Queued: s.queued(), Drops: s.drops.counts(),
 		})
 	}

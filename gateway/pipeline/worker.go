@@ -22,7 +22,7 @@ type worker struct {
 
 	sample sensors.Sample
 	place  sensors.Placement
-	slots  []slot // what waits for the model; one where it takes one at a time
+	slots  []slot // what waits for the model; one until it takes several at once
 	used   int
 	slot   *slot // the one that fill writes
 	errs   []error
@@ -62,17 +62,28 @@ func newWorker(s *Stream) (*worker, error) {
 	if w.features, w.names, err = s.cfg.features(w.decoder.Names()); err != nil {
 		return nil, err
 	}
-	w.slots = make([]slot, 1)
-	if s.model != nil && s.model.Batches() && w.images == nil {
-		w.slots = make([]slot, maxSlots)
-	}
-	w.slot, w.errs = &w.slots[0], make([]error, len(w.slots))
+	w.line(1)
+	w.slot = &w.slots[0]
+	w.widen()
 	w.many = func(i int, in []infer.Tensor) error {
 		w.slot = &w.slots[i]
 		return w.fillNumbers(in)
 	}
 	w.answer = func(i int) *infer.Result { return &w.slots[i].result.Infer }
 	return w, nil
+}
+
+// line makes room for n samples.
+func (w *worker) line(n int) {
+	w.slots, w.errs = make([]slot, n), make([]error, n)
+}
+
+// widen makes room for several samples where the version of the model that is
+// at work now takes several at once. Nothing waits then.
+func (w *worker) widen() {
+	if w.s.model != nil && len(w.slots) == 1 && w.images == nil && w.s.model.Batches() {
+		w.line(maxSlots)
+	}
 }
 
 // handle takes one message through decode and window; flush takes what waits
@@ -242,6 +253,9 @@ func (w *worker) flush(ctx context.Context) {
 			continue
 		}
 		w.emit(at)
+	}
+	if len(w.slots) == 1 {
+		w.widen()
 	}
 }
 

@@ -22,7 +22,7 @@ import (
 // bytes in the form, then each hole's bytes in its form, then the zeros.
 // Numbers are unsigned varints.
 const (
-	magic     = "EGWP\x01"
+	magic     = "EGWP\x02"
 	crcAt     = len(magic)
 	contentAt = crcAt + 4
 )

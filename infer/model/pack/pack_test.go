@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"errors"
+	"math"
 	"math/bits"
 	"math/rand/v2"
 	"os"
@@ -70,7 +71,7 @@ func TestComesBack(t *testing.T) {
 func drawn(t *rapid.T, r *rand.Rand, name string) constant {
 	rows, cols := rapid.IntRange(1, 40).Draw(t, "rows"), rapid.IntRange(1, 60).Draw(t, "columns")
 	n := rows * cols
-	switch rapid.SampledFrom([]string{"dense", "sparse", "shared", "both", "halves", "int8", "bias", "same", "noise"}).Draw(t, "kind") {
+	switch rapid.SampledFrom([]string{"dense", "sparse", "shared", "both", "halves", "int8", "bias", "same", "round", "noise"}).Draw(t, "kind") {
 	case "dense":
 		return weights(name, rows, cols, dense(r, n))
 	case "sparse":
@@ -89,6 +90,12 @@ func drawn(t *rapid.T, r *rand.Rand, name string) constant {
 			v[i] = int32(r.NormFloat64() * 1000)
 		}
 		return constant{name, model.Int32, []int{n}, model.Int32Bytes(v...)}
+	case "round":
+		v, low := shared(sparse(r, dense(r, n), 0.9), 64), rapid.IntRange(0, 31).Draw(t, "zeros")
+		for i := range v {
+			v[i] = math.Float32frombits(math.Float32bits(v[i]) >> low << low)
+		}
+		return weights(name, rows, cols, v)
 	case "same":
 		return constant{name, model.Int8, []int{n}, bytes.Repeat([]byte{byte(n)}, n)}
 	}
@@ -337,4 +344,30 @@ func TestCoder(t *testing.T) {
 			t.Fatal("the reader wants more than was written")
 		}
 	})
+}
+
+// Values whose last 16 bits are 0 cost two bytes less each.
+func TestRoundValues(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 1))
+	size := func(v []float32) int {
+		l, ok := list(model.FloatBytes(v), 4)
+		w := newWriter()
+		if !ok || codeList(w, 4, l, nil) != nil {
+			t.Fatal("no list")
+		}
+		data := w.finish()
+		back := &listed{}
+		if err := codeList(newReader(data), 4, back, nil); err != nil || !slices.Equal(back.keys, l.keys) {
+			t.Fatalf("%x came back as %x: %v", l.keys, back.keys, err)
+		}
+		return len(data)
+	}
+	v := dense(r, 64)
+	whole := size(v)
+	for i := range v {
+		v[i] = math.Float32frombits(math.Float32bits(v[i]) >> 16 << 16)
+	}
+	if short := size(v); short > whole-2*64+2 {
+		t.Errorf("64 values take %d bytes, rounded %d", whole, short)
+	}
 }

@@ -116,6 +116,24 @@ func (l *listed) bytes(width int) []byte {
 // steps is about how many bits the model has to guess.
 func (l *listed) steps() int { return len(l.at) + l.other*bits.Len(uint(len(l.keys))) }
 
+// round is how many of the last bits are 0 in each of the values.
+func (l *listed) round(width int) int {
+	all := uint32(1) << (8*width - 1)
+	for _, k := range l.keys {
+		all |= unkey(width, k)
+	}
+	return bits.TrailingZeros32(all)
+}
+
+// rounded is the key that begins as high, of a value whose last bits are 0.
+func rounded(width int, high uint32, round int) uint32 {
+	k := high << round
+	if top := uint32(1) << (8*width - 1); width > 1 && k&top == 0 {
+		k |= 1<<round - 1
+	}
+	return k
+}
+
 // codeList codes the list of values: those of the base by their place there,
 // the others by the distance to the one before. An int8 or a codebook that was
 // kept costs next to nothing.
@@ -128,6 +146,10 @@ func codeList(c *coder, width int, l, base *listed) error {
 	}
 	if c.reading {
 		l.keys = make([]uint32, n)
+	}
+	round := int(sizes.code(c, uint32(l.round(width))))
+	if round >= 8*width {
+		return errors.New("it claims rounder values than there are")
 	}
 	kept := [2]counter{unknown, unknown}
 	top := uint32(1)<<(8*width-1)<<1 - 1 // the largest key
@@ -153,7 +175,8 @@ func codeList(c *coder, width int, l, base *listed) error {
 			}
 			l.keys[i] = base.keys[place]
 		} else {
-			l.keys[i] = before + gaps.code(c, l.keys[i]-before)
+			gap := gaps.code(c, l.keys[i]>>round-before>>round)
+			l.keys[i] = rounded(width, before>>round+gap, round)
 		}
 		if l.keys[i] > top || i > 0 && l.keys[i] <= before {
 			return errors.New("its list of values does not rise")
