@@ -23,6 +23,7 @@ import (
 	"edgegateway/gateway/pipeline"
 	"edgegateway/gateway/upstream"
 	"edgegateway/infer"
+	"edgegateway/infer/store"
 )
 
 // App is a whole gateway.
@@ -32,6 +33,8 @@ type App struct {
 	log    zerolog.Logger
 	load   func() (Config, error) // for reload
 	data   *dataFolder
+	store  *store.Store
+	coming *upstream.Incoming // versions from the clouds
 	engine *infer.Engine
 	broker *broker.Server
 	pipe   *pipeline.Pipeline
@@ -68,6 +71,15 @@ func New(cfg Config, load func() (Config, error), trial infer.TrialFunc, log zer
 		}
 	}()
 	if a.data, err = openData(cfg.Data, cfg.Gateway); err != nil {
+		return nil, err
+	}
+	if _, err = store.ReadKeys(cfg.Store.Keys...); err != nil {
+		return nil, cfg.refused(fmt.Errorf("store.keys: %w", err))
+	}
+	if a.store, err = store.Open(store.Dir(a.data.dir), cfg.Store); err != nil {
+		return nil, err
+	}
+	if a.coming, err = upstream.OpenIncoming(filepath.Join(store.Dir(a.data.dir), "incoming"), cfg.Gateway, versions{a}, part(log, "versions")); err != nil {
 		return nil, err
 	}
 	if a.engine, err = infer.New(cfg.Infer, cfg.Models, a.data.path("delegates"), trial, part(log, "infer"), reg); err != nil {
@@ -140,6 +152,7 @@ func (a *App) newLink(cut context.Context, name string, cfg upstream.Config, reg
 	if l.bridge, err = upstream.NewBridge(name, a.name, cfg, l.outbox, a.command, log, reg); err != nil {
 		return nil, errors.Join(err, l.outbox.Close())
 	}
+	l.bridge.Fetch(a.coming)
 	return l, nil
 }
 
@@ -203,6 +216,9 @@ func (a *App) Close() error {
 	}
 	if a.engine != nil {
 		errs = append(errs, a.engine.Close())
+	}
+	if a.store != nil {
+		errs = append(errs, a.store.Close())
 	}
 	if a.data != nil {
 		errs = append(errs, a.data.close())
@@ -316,6 +332,7 @@ func fixed(old, next Config) error {
 		{"gateway", old.Gateway, next.Gateway},
 		{"data", old.Data, next.Data},
 		{"log", old.Log, next.Log},
+		{"store", old.Store, next.Store},
 		{"broker.listeners", old.Broker.Listeners, next.Broker.Listeners},
 		{"dashboard", old.Dashboard, next.Dashboard},
 		{"upstream", slices.Sorted(maps.Keys(old.Upstream)), slices.Sorted(maps.Keys(next.Upstream))},

@@ -22,6 +22,7 @@ type Bridge struct {
 	log           zerolog.Logger
 	commands      *commands
 	changed       chan struct{} // the link's settings are new
+	incoming      *Incoming     // nil: no models come over this link
 
 	mu     sync.Mutex
 	cfg    Config
@@ -70,6 +71,9 @@ func (b *Bridge) Reload(cfg Config) error {
 	b.change()
 	return nil
 }
+
+// Fetch lets models come over this link. It is called before Run.
+func (b *Bridge) Fetch(in *Incoming) { b.incoming = in }
 
 // change notes that the settings are new.
 func (b *Bridge) change() {

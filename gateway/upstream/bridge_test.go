@@ -185,6 +185,12 @@ func start(t testing.TB, dir string, cfg upstream.Config, handle upstream.Handle
 
 func startWith(t testing.TB, dir string, cfg upstream.Config, handle upstream.Handler, log zerolog.Logger, reg *prometheus.Registry) (o *upstream.Outbox, b *upstream.Bridge, stop func()) {
 	t.Helper()
+	return startFetching(t, dir, cfg, handle, log, reg, nil)
+}
+
+// startFetching starts a bridge over which models come too.
+func startFetching(t testing.TB, dir string, cfg upstream.Config, handle upstream.Handler, log zerolog.Logger, reg *prometheus.Registry, in *upstream.Incoming) (o *upstream.Outbox, b *upstream.Bridge, stop func()) {
+	t.Helper()
 	if err := cfg.Validate(); err != nil {
 		t.Fatal(err)
 	}
@@ -196,6 +202,7 @@ func startWith(t testing.TB, dir string, cfg upstream.Config, handle upstream.Ha
 	if err != nil {
 		t.Fatal(err)
 	}
+	b.Fetch(in)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- b.Run(ctx) }()

@@ -113,6 +113,7 @@ func TestValidate(t *testing.T) {
 		{func(c *Config) { c.MaxPayloadBytes = 9 << 20 }, "max_payload_bytes: "},
 		{func(c *Config) { c.MaxTopicBytes = 0 }, "max_topic_bytes: 0"},
 		{func(c *Config) { c.MaxTopicLevels = -1 }, "max_topic_levels: -1"},
+		{func(c *Config) { c.MaxModelBytes = 0 }, "max_model_bytes: 0"},
 		{func(c *Config) { c.Limits.AlertsBytes = 5 }, "limits.alerts_bytes: 5"},
 		{func(c *Config) { c.Limits.ResultsBytes = 5 }, "limits.results_bytes: 5"},
 		{func(c *Config) { c.Limits.ResultsBytes = 2 << 20 }, "limits.results_bytes: 2097152 is under 4"},

@@ -26,6 +26,7 @@ type Config struct {
 	TLS          TLSConfig `yaml:"tls" desc:"certificates of an mqtts://, ssl:// or wss:// address"`
 	Prefix       string    `yaml:"prefix" desc:"topic before all that goes up; {gateway} is replaced"`
 	Commands     bool      `yaml:"commands" desc:"take commands from PREFIX/commands/#"`
+	Models       bool      `yaml:"models" desc:"fetch versions of models that are offered at PREFIX/models/offers/#"`
 
 	KeepAlive time.Duration `yaml:"keep_alive" desc:"how often an idle link is tried, 1s to 1200s; AWS IoT wants 30s or more"`
 	Timeout   time.Duration `yaml:"timeout" desc:"how long the broker may take to connect and to acknowledge before the link counts as dead"`
@@ -37,6 +38,7 @@ type Config struct {
 	MaxPayloadBytes int          `yaml:"max_payload_bytes" desc:"longest payload; longer ones are dropped and counted; AWS IoT takes 131072"`
 	MaxTopicBytes   int          `yaml:"max_topic_bytes" desc:"longest topic, the prefix included; what has a longer one is dropped and counted; AWS IoT takes 256"`
 	MaxTopicLevels  int          `yaml:"max_topic_levels" desc:"most levels of a topic, the prefix's included; what has more is dropped and counted; 0 for no limit; AWS IoT takes 8"`
+	MaxModelBytes   int          `yaml:"max_model_bytes" desc:"longest file of a model that is fetched; a longer one is refused"`
 	Limits          LimitsConfig `yaml:"limits" desc:"how much may wait on disk while the cloud is away"`
 }
 
@@ -61,9 +63,10 @@ func DefaultConfig() Config {
 		Send:      []string{"alerts", "results"},
 		Prefix:    "gateways/{gateway}",
 		Commands:  true,
+		Models:    true,
 		KeepAlive: time.Minute, Timeout: 20 * time.Second,
 		RetryMin: time.Second, RetryMax: time.Minute,
-		Window: 128, MaxPayloadBytes: 1 << 20, MaxTopicBytes: maxTopic / 2,
+		Window: 128, MaxPayloadBytes: 1 << 20, MaxTopicBytes: maxTopic / 2, MaxModelBytes: 256 << 20,
 		Limits: LimitsConfig{AlertsBytes: 32 << 20, ResultsBytes: 256 << 20, MaxAge: 72 * time.Hour, Share: 0.5},
 	}
 }
@@ -142,6 +145,9 @@ func (c Config) Validate() error {
 	}
 	if c.MaxTopicLevels < 0 {
 		bad("max_topic_levels: %d is negative", c.MaxTopicLevels)
+	}
+	if c.MaxModelBytes < 1 || c.MaxModelBytes > 1<<30 {
+		bad("max_model_bytes: %d is not in 1..%d", c.MaxModelBytes, 1<<30)
 	}
 	// A quarter of the smaller log holds a record with its topic. Where nobody
 	// chose the longest payload, it is the log that is too small for it.

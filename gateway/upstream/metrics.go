@@ -6,23 +6,26 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"edgegateway/internal/offer"
 	"edgegateway/internal/spool"
 )
 
 // metrics of an outbox and of its bridge.
 type metrics struct {
-	outbox    *Outbox
-	appended  [classes]prometheus.Counter
-	acked     [classes]prometheus.Counter
-	dropped   *prometheus.CounterVec
-	lost      prometheus.Counter
-	bytes     prometheus.Counter
-	connects  prometheus.Counter
-	failures  prometheus.Counter
-	commands  prometheus.Counter
-	busy      prometheus.Counter
-	connected prometheus.Gauge
-	all       []prometheus.Collector
+	outbox     *Outbox
+	appended   [classes]prometheus.Counter
+	acked      [classes]prometheus.Counter
+	dropped    *prometheus.CounterVec
+	lost       prometheus.Counter
+	bytes      prometheus.Counter
+	connects   prometheus.Counter
+	failures   prometheus.Counter
+	commands   prometheus.Counter
+	busy       prometheus.Counter
+	modelBytes prometheus.Counter
+	models     *prometheus.CounterVec
+	connected  prometheus.Gauge
+	all        []prometheus.Collector
 }
 
 func newMetrics(o *Outbox) *metrics {
@@ -55,6 +58,11 @@ func newMetrics(o *Outbox) *metrics {
 	m.failures = counter("failures_total", "Connections that failed or were lost.")
 	m.commands = counter("commands_total", "Commands from the cloud.")
 	m.busy = counter("commands_refused_total", "Commands from the cloud that were not executed because others waited.")
+	m.modelBytes = counter("model_bytes_total", "Bytes of models that came from the cloud.")
+	m.models = vec("models_total", "Offers of models by the cloud that were got, or refused for good.", "outcome")
+	for _, outcome := range []string{offer.Got, offer.Refused} {
+		m.models.WithLabelValues(outcome)
+	}
 	m.connected = prometheus.NewGauge(prometheus.GaugeOpts{Name: "edgegateway_upstream_connected", Help: "1 while the link is up."})
 	m.all = append(m.all, m.connected, m)
 	return m

@@ -28,6 +28,7 @@ type session struct {
 	moved   time.Time // when the oldest became the oldest
 	next    time.Time // when the rate allows the next message
 	arrived bool      // something was acknowledged
+	fetched func()    // returns when no model is fetched any more
 
 	done [classes][]spool.Record
 }
@@ -74,7 +75,16 @@ func (s *session) run(ctx context.Context, cfg Config) (good bool, err error) {
 	for class := range classes {
 		s.readers[class].Rewind()
 	}
-	err = s.work(ctx)
+	fetching, stop := context.WithCancel(ctx)
+	defer stop()
+	s.fetched = func() {}
+	err = s.work(ctx, fetching)
+	if err == errReload {
+		stop() // the fetching: its link does not break, it ends
+	} else if ctx.Err() == nil {
+		s.conn.Close()
+	}
+	s.fetched()
 	if ctx.Err() != nil || err == errReload {
 		s.finish()
 	} else if len(s.flight) > 0 {
@@ -109,9 +119,14 @@ func (s *session) blame(why error) {
 	s.suspect = suspect{}
 }
 
-func (s *session) work(ctx context.Context) error {
+func (s *session) work(ctx, fetching context.Context) (err error) {
 	if s.cfg.Commands { // before it says that it is there: who hears that may ask at once
 		if err := s.commands.listen(ctx, s.conn, s.prefix, s.cfg.MaxPayloadBytes); err != nil {
+			return err
+		}
+	}
+	if s.cfg.Models && s.incoming != nil {
+		if s.fetched, err = s.incoming.listen(fetching, s.conn, s.prefix, &s.cfg, s.outbox.metrics); err != nil {
 			return err
 		}
 	}

@@ -183,16 +183,24 @@ func (c *Conn) Subscribe(ctx context.Context, filters []string, qos byte, handle
 		case <-c.done:
 		}
 	})
+	return c.subscribed(ctx, token, filters)
+}
+
+// subscribed waits for the broker's answer to a subscription.
+func (c *Conn) subscribed(ctx context.Context, token mqtt.Token, filters []string) error {
 	select {
 	case <-token.Done():
 	case <-c.done:
 		return c.err
 	case <-ctx.Done():
-		return ctx.Err()
+		return context.Cause(ctx)
 	case <-time.After(c.timeout):
 		return fmt.Errorf("subscribe %s: no answer within %v", strings.Join(filters, " "), c.timeout)
 	}
 	if err := token.Error(); err != nil {
+		if !c.client.IsConnectionOpen() && c.lost() {
+			return c.err
+		}
 		return fmt.Errorf("subscribe %s: %w", strings.Join(filters, " "), err)
 	}
 	for f, code := range token.(*mqtt.SubscribeToken).Result() {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -93,5 +94,44 @@ func TestRefused(t *testing.T) {
 	cancel()
 	if _, err := link.Connect(ctx, link.Config{URL: "tcp://" + closed, ClientID: "c"}); !errors.Is(err, context.Canceled) {
 		t.Errorf("with an ended context: %v", err)
+	}
+}
+
+// Get takes the message that the broker retains, or the first that comes,
+// however many do, and none where there is none.
+func TestGet(t *testing.T) {
+	c := connect(t, link.Config{URL: testkit.Mosquitto(t, ""), ClientID: "c"})
+	var topics []string
+	for i := range 20 {
+		topics = append(topics, fmt.Sprint("chunks/", i))
+		if err := c.Publish(t.Context(), link.Msg{Topic: topics[i], Payload: fmt.Append(nil, i), QoS: 1, Retain: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var all sync.WaitGroup
+	for i, topic := range topics {
+		all.Go(func() {
+			for range 3 { // also one that was got before
+				if b, err := c.Get(t.Context(), topic); err != nil || string(b) != fmt.Sprint(i) {
+					t.Errorf("%s: %q, %v", topic, b, err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	got := make(chan error, 1)
+	go func() {
+		_, err := c.Get(ctx, "chunks/none")
+		got <- err
+	}()
+	late := errors.New("it is late")
+	cancel(late)
+	if err := <-got; !errors.Is(err, late) {
+		t.Errorf("of a topic without a message: %v", err)
+	}
+	c.Close()
+	if _, err := c.Get(t.Context(), topics[0]); err == nil {
+		t.Error("got something over a closed connection")
 	}
 }

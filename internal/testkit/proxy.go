@@ -17,7 +17,16 @@ type Proxy struct {
 	state   proxyState
 	changed chan struct{} // closed, and made anew, when state changes
 	conns   map[net.Conn]struct{}
+	every   int64 // bytes after which a connection breaks; 0: none does
+	carried Carried
 	wg      sync.WaitGroup
+}
+
+// Carried is what went over a proxy. The bytes are those of TCP's payload.
+type Carried struct {
+	Up, Down int64 // from the clients to the target, and back
+	Links    int   // connections made
+	Cuts     int   // that broke because of CutEvery
 }
 
 type proxyState int
@@ -60,6 +69,51 @@ func (p *Proxy) Stall() { p.set(proxyStalled) }
 // Resume forwards again. What was cut stays cut; what was stalled goes on
 // where it stopped.
 func (p *Proxy) Resume() { p.set(proxyOpen) }
+
+// CutEvery makes each connection from now on break after it carried so many
+// bytes, both ways together, to the byte; the next one is let in at once. 0
+// ends that.
+func (p *Proxy) CutEvery(bytes int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.every = bytes
+}
+
+// Carried says what went over it so far.
+func (p *Proxy) Carried() Carried {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.carried
+}
+
+// pair is one connection of a client with its twin to the target.
+type pair struct {
+	client, server net.Conn
+	left           int64 // bytes until it breaks; -1: it does not
+}
+
+// take is how many of n bytes from one side may go on, and counts them. Where
+// they are the last, the connection breaks after them.
+func (p *Proxy) take(c *pair, up bool, n int) (may int, last bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c.left >= 0 {
+		if c.left == 0 {
+			return 0, true
+		}
+		n = int(min(int64(n), c.left))
+		c.left -= int64(n)
+		if last = c.left == 0; last {
+			p.carried.Cuts++
+		}
+	}
+	if up {
+		p.carried.Up += int64(n)
+	} else {
+		p.carried.Down += int64(n)
+	}
+	return n, last
+}
 
 func (p *Proxy) set(s proxyState) {
 	p.mu.Lock()
@@ -139,14 +193,25 @@ func (p *Proxy) serve(client net.Conn) {
 		return
 	}
 	defer p.drop(server)
+	c := &pair{client: client, server: server, left: -1}
+	p.mu.Lock()
+	if p.every > 0 {
+		c.left = p.every
+	}
+	p.carried.Links++
+	p.mu.Unlock()
 	var both sync.WaitGroup
-	both.Go(func() { p.forward(server, client) })
-	p.forward(client, server)
+	both.Go(func() { p.forward(c, true) })
+	p.forward(c, false)
 	both.Wait()
 }
 
-// forward copies until either side ends, and then ends the other.
-func (p *Proxy) forward(to, from net.Conn) {
+// forward copies one way until either side ends, and then ends the other.
+func (p *Proxy) forward(c *pair, up bool) {
+	to, from := c.client, c.server
+	if up {
+		to, from = from, to
+	}
 	defer to.Close()
 	defer from.Close()
 	buf := make([]byte, 32<<10)
@@ -160,7 +225,13 @@ func (p *Proxy) forward(to, from net.Conn) {
 			if !p.open() {
 				return
 			}
-			if _, err := to.Write(buf[:n]); err != nil {
+			may, last := p.take(c, up, n)
+			if _, err := to.Write(buf[:may]); err != nil {
+				return
+			}
+			if last {
+				reset(from)
+				reset(to)
 				return
 			}
 		}

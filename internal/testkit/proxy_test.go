@@ -111,3 +111,37 @@ func TestMosquitto(t *testing.T) {
 		t.Fatalf("CONNACK is %x, %v", got, err)
 	}
 }
+
+// A link that breaks after so many bytes carries exactly these, counts them,
+// and lets the next one in.
+func TestCutEvery(t *testing.T) {
+	p := NewProxy(t, echo(t))
+	p.CutEvery(1000)
+	for range 3 {
+		c, err := net.Dial("tcp", p.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = c.Write(make([]byte, 600)) // 600 up leave 400 of the answer
+		got, _ := io.ReadAll(c)
+		c.Close()
+		if len(got) > 400 {
+			t.Errorf("%d bytes came back of 400", len(got))
+		}
+	}
+	if got := p.Carried(); got.Up+got.Down != 3000 || got.Links != 3 || got.Cuts != 3 {
+		t.Errorf("%+v", got)
+	}
+	p.CutEvery(0)
+	c, err := net.Dial("tcp", p.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Write(make([]byte, 5000)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, make([]byte, 5000)); err != nil {
+		t.Error(err)
+	}
+}

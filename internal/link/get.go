@@ -1,0 +1,40 @@
+package link
+
+import (
+	"context"
+	"fmt"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+)
+
+// Get subscribes to one topic, waits for the first message on it, which is the
+// one that the broker retains where it has one, and unsubscribes. What comes
+// beyond the first is thrown away at once. A broker says nothing where it has
+// none: then ctx ends the wait. The error wraps ErrRefused where the broker
+// does not let us subscribe. Several topics may be got at a time.
+func (c *Conn) Get(ctx context.Context, topic string) ([]byte, error) {
+	got := make(chan []byte, 1)
+	token := c.client.Subscribe(topic, 1, func(_ mqtt.Client, m mqtt.Message) {
+		select {
+		case got <- m.Payload():
+		default:
+		}
+	})
+	if err := c.subscribed(ctx, token, []string{topic}); err != nil {
+		return nil, err
+	}
+	defer c.client.Unsubscribe(topic) // without waiting: a late message finds nobody
+	select {
+	case payload := <-got:
+		return payload, nil
+	case <-c.done:
+		select {
+		case payload := <-got: // it came before the end
+			return payload, nil
+		default:
+			return nil, c.err
+		}
+	case <-ctx.Done():
+		return nil, fmt.Errorf("get %s: %w", topic, context.Cause(ctx))
+	}
+}
