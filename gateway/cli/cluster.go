@@ -241,9 +241,9 @@ func packedText(c *compress.Cost) string {
 
 func (c *clustered) describe(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 2, 4, 2, ' ', 0)
-	fmt.Fprintln(w, "OP\tLAYER\tWEIGHTS\tZEROS\tVALUES\tNOW\tCLUSTERS\tERROR")
+	fmt.Fprintln(w, "OP\tKIND\tLAYER\tWEIGHTS\tZEROS\tVALUES\tNOW\tCLUSTERS\tERROR")
 	for _, l := range c.Layers {
-		fmt.Fprintf(w, "%d\t%s\t%d\t%d\t%d\t%d\t%d\t%.2f %%\n", l.Op, l.Code, l.Weights, l.Zeros, l.Before, l.Distinct, l.Clusters, 100*l.Relative)
+		fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%.2f %%\n", l.Op, l.Code, layerName(l.Name), l.Weights, l.Zeros, l.Before, l.Distinct, l.Clusters, 100*l.Relative)
 	}
 	if err := w.Flush(); err != nil {
 		return err

@@ -19,7 +19,7 @@ func TestCluster(t *testing.T) {
 	float, out := filepath.Join(dir, "room.tflite"), filepath.Join(dir, "room-clustered.tflite")
 	done(t, "", "train", "--data", data, "--target", "Occupancy", "--samples", "1000", "--epochs", "3", "--out", float)
 	said := done(t, "", "cluster", float, "--clusters", "8", "--data", data, "--target", "Occupancy", "--samples", "500")
-	for _, want := range []string{"FULLY_CONNECTED", out + ": ", "zipped", "before: ", "after:  ", "% right", "of 500 samples"} {
+	for _, want := range []string{"FULLY_CONNECTED  1_dense_1/weights ", "packed ", out + ": ", "zipped", "before: ", "after:  ", "% right", "of 500 samples"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("%q is not said:\n%s", want, said)
 		}

@@ -75,11 +75,21 @@ func (o *optimizing) write(ctx context.Context, best *compress.Trial, stem strin
 	return r, o.draw(r, stem)
 }
 
-// draw writes quality over size and over time of all that was tried; what no
-// other beats has the number that it has in the list.
+// draw writes quality over size and over time of all that was tried, and the
+// bounds as lines; what no other beats has the number that it has in the list.
 func (o *optimizing) draw(r *optimized, stem string) error {
 	size := chart.Scatter{Title: "What was tried, by size", X: "bytes of the file", Y: "quality", LogX: true}
 	time := chart.Scatter{Title: "What was tried, by time", X: "µs on the fastest delegate", Y: "quality", LogX: true}
+	if b := r.Budget; b.Size > 0 {
+		size.AtX = []chart.Bound{{At: float64(b.Size), Name: "most bytes"}}
+	}
+	if b := r.Budget; b.Micros > 0 {
+		time.AtX = []chart.Bound{{At: b.Micros, Name: "most time"}}
+	}
+	if q, ok := r.Budget.Quality(r.Tried); ok {
+		size.AtY = []chart.Bound{{At: q, Name: "most that may be lost"}}
+		time.AtY = size.AtY
+	}
 	for i, t := range r.Tried {
 		if t.Why != "" {
 			continue

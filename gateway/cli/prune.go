@@ -341,16 +341,16 @@ func (p *pruning) failed(ctx context.Context, err error) error {
 func (p *pruned) describe(out io.Writer, cfg compress.PruneConfig) error {
 	w := tabwriter.NewWriter(out, 2, 4, 2, ' ', 0)
 	if cfg.Pattern == "channels" {
-		fmt.Fprintln(w, "OP\tLAYER\tCHANNELS\tBEFORE\tWEIGHTS")
+		fmt.Fprintln(w, "OP\tKIND\tLAYER\tCHANNELS\tBEFORE\tWEIGHTS")
 	} else {
-		fmt.Fprintln(w, "OP\tLAYER\tWEIGHTS\tZEROS\tSHARE\tWHOLE")
+		fmt.Fprintln(w, "OP\tKIND\tLAYER\tWEIGHTS\tZEROS\tSHARE\tWHOLE")
 	}
 	for _, l := range p.Layers {
 		if cfg.Pattern == "channels" {
-			fmt.Fprintf(w, "%d\t%s\t%d\t%d\t%d\n", l.Op, l.Code, l.Channels[1], l.Channels[0], l.Weights)
+			fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%d\t%d\n", l.Op, l.Code, layerName(l.Name), l.Channels[1], l.Channels[0], l.Weights)
 			continue
 		}
-		fmt.Fprintf(w, "%d\t%s\t%d\t%d\t%.2f %%\t%s\n", l.Op, l.Code, l.Weights, l.Zeros, 100*l.Share(), l.Whole)
+		fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%d\t%.2f %%\t%s\n", l.Op, l.Code, layerName(l.Name), l.Weights, l.Zeros, 100*l.Share(), l.Whole)
 	}
 	if err := w.Flush(); err != nil {
 		return err

@@ -19,7 +19,7 @@ func TestPrune(t *testing.T) {
 	float, out := filepath.Join(dir, "room.tflite"), filepath.Join(dir, "room-pruned.tflite")
 	done(t, "", "train", "--data", data, "--target", "Occupancy", "--samples", "1000", "--epochs", "3", "--out", float)
 	said := done(t, "", "prune", float, "--pattern", "channels", "--macs", "0.5", "--data", data, "--target", "Occupancy", "--samples", "400")
-	for _, want := range []string{"FULLY_CONNECTED", "room-pruned", "TOP1", "BEST TIME", "xnnpack:0", out + ": ", "times smaller", "times as fast"} {
+	for _, want := range []string{"FULLY_CONNECTED  1_dense_1 ", "packed ", "room-pruned", "TOP1", "BEST TIME", "xnnpack:0", out + ": ", "times smaller", "times as fast"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("%q is not said:\n%s", want, said)
 		}

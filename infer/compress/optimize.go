@@ -89,6 +89,26 @@ func (b Budget) better(x, y *Trial) int {
 	return cmp.Or(cmp.Compare(x.Drop, y.Drop), bySize)
 }
 
+// Quality is the first figure where all of Drop is lost, beside the trials of a
+// search, the first of which is the model as it is; false where there is no
+// bound, or no trial that says whether the figure is an error.
+func (b Budget) Quality(list []*Trial) (at float64, ok bool) {
+	if b.Drop < 0 || len(list) == 0 || list[0].Why != "" {
+		return 0, false
+	}
+	base := list[0].Quality
+	for _, t := range list {
+		if t.Why != "" || t.Drop == 0 {
+			continue
+		}
+		if math.Abs(base-t.Quality-t.Drop) <= 1e-9*max(1, math.Abs(base)) { // points of a share
+			return base - b.Drop, true
+		}
+		return base * (1 + b.Drop), true
+	}
+	return 0, false
+}
+
 // Best is the trial to take, nil without any that came to something.
 func (b Budget) Best(list []*Trial) *Trial {
 	list = slices.DeleteFunc(slices.Clone(list), func(t *Trial) bool { return t.Why != "" })

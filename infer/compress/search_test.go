@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"pgregory.net/rapid"
 )
 
 func TestBudget(t *testing.T) {
@@ -140,5 +142,34 @@ func TestSearchOutOfReach(t *testing.T) {
 		if s.Budget.Over(other) < s.Budget.Over(best) {
 			t.Errorf("%s is nearer than %s", other.Recipe, best.Recipe)
 		}
+	}
+}
+
+// The quality at which a drop is used up is that of a model just within the
+// bound, whether the figure is a share or an error.
+func TestBudgetQuality(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		base, drop := rapid.Float64Range(0.3, 1).Draw(t, "base"), rapid.Float64Range(0, 0.2).Draw(t, "drop")
+		is := rapid.Float64Range(0.2, 1.5).Filter(func(v float64) bool { return math.Abs(v-base) > 1e-3 }).Draw(t, "is")
+		wrong := rapid.Bool().Draw(t, "an error")
+		lost := func(q float64) float64 {
+			if wrong {
+				return q/base - 1
+			}
+			return base - q
+		}
+		b := Budget{Drop: drop}
+		at, ok := b.Quality([]*Trial{{Quality: base}, {Why: "broken"}, {Quality: is, Drop: lost(is)}})
+		if !ok || math.Abs(lost(at)-drop) > 1e-9 {
+			t.Fatalf("%v, %v: there %v is lost, not %v", at, ok, lost(at), drop)
+		}
+	})
+	for _, list := range [][]*Trial{nil, {{Quality: 1}}, {{Why: "broken"}}} {
+		if at, ok := (Budget{Drop: 0.1}).Quality(list); ok {
+			t.Errorf("%v of %v", at, list)
+		}
+	}
+	if _, ok := (Budget{Drop: -1, Size: 9}).Quality([]*Trial{{Quality: 1}, {Quality: 0.5, Drop: 0.5}}); ok {
+		t.Error("there is no bound on the drop")
 	}
 }

@@ -21,6 +21,8 @@ func figures() map[string]*Drawing {
 			{Name: "train", Y: []float64{1, 0.5, 0.3, 0.2, 0.15}}, {Name: "held out", Y: []float64{1.1, nan, 0.5, 0.45, math.Inf(1)}, Dash: true}}}.Draw(),
 		"scatter": Scatter{Title: "Accuracy over size", X: "bytes", Y: "top-1", LogX: true, Points: []Point{
 			{100000, 0.9, "float", "cpu"}, {27000, 0.895, "int8", "cpu"}, {27100, 0.895, "int8 equalised", "external"}, {50000, nan, "broken", "cpu"}}}.Draw(),
+		"bounds": Scatter{X: "bytes", LogX: true, AtX: []Bound{{5000, "most bytes"}, {math.NaN(), "none"}}, AtY: []Bound{{0.85, "least that is right"}, {math.Inf(1), "never"}},
+			Points: []Point{{10000, 0.9, "1", "tried"}, {27000, 0.895, "2", "tried"}}}.Draw(),
 		"heat": Heat{Title: "Confusion", X: "answer", Y: "class", Rows: []string{"cat", "dog"}, Columns: []string{"cat", "a very long name of a class"},
 			Values: [][]float64{{90, 10}, {3, 97}}, PerRow: true}.Draw(),
 		"empty lines":   Lines{Title: "none"}.Draw(),
@@ -95,6 +97,38 @@ func TestSamePlaces(t *testing.T) {
 				t.Errorf("cell at %v: %v, want %v", s.at[0], got, s.color)
 			}
 		}
+	}
+}
+
+// A bound is a line across the field at its value, also beyond all points, and is
+// named; what is no number is none.
+func TestBounds(t *testing.T) {
+	d := Scatter{AtX: []Bound{{8, "most"}, {math.NaN(), "none"}}, AtY: []Bound{{-1, "least"}}, Points: []Point{{1, 1, "a", "x"}, {2, 3, "b", "x"}}}.Draw()
+	svg := string(d.SVG())
+	for text, want := range map[string]int{">most<": 1, ">least<": 1, ">none<": 0, "stroke-dasharray": 2} {
+		if got := strings.Count(svg, text); got != want {
+			t.Errorf("%s stands there %d times, not %d", text, got, want)
+		}
+	}
+	var points []point
+	var lines [][]point
+	for _, s := range d.shapes {
+		switch {
+		case s.kind == 'd':
+			points = append(points, s.at[0])
+		case s.kind == 'l' && s.dash:
+			lines = append(lines, s.at)
+		}
+	}
+	if len(points) != 2 || len(lines) != 2 || len(lines[0]) != 2 || len(lines[1]) != 2 {
+		t.Fatalf("%v, %v", points, lines)
+	}
+	// What lies from 1 to 2 lies six times as far from 2 to 8, and upwards from 1 to 3 as far as from 1 to -1.
+	if step := points[1].x - points[0].x; lines[0][0].x != lines[0][1].x || math.Abs(lines[0][0].x-points[1].x-6*step) > 1e-6 {
+		t.Errorf("most stands at %v, the points at %v", lines[0], points)
+	}
+	if step := points[1].y - points[0].y; lines[1][0].y != lines[1][1].y || math.Abs(lines[1][0].y-points[0].y+step) > 1e-6 {
+		t.Errorf("least stands at %v, the points at %v", lines[1], points)
 	}
 }
 

@@ -14,6 +14,15 @@ type Scatter struct {
 	Title, X, Y string
 	LogX, LogY  bool
 	Points      []Point
+	// AtX and AtY are bounds, such as the most bytes that a file may have: dashed
+	// lines across the field, each with its name.
+	AtX, AtY []Bound
+}
+
+// Bound is a value on an axis that something must not pass.
+type Bound struct {
+	At   float64
+	Name string
 }
 
 // Draw makes the figure, 720 x 420. Points that are no finite numbers are left
@@ -31,8 +40,22 @@ func (c Scatter) Draw() *Drawing {
 			groups = append(groups, p.Group)
 		}
 	}
+	xs, ys = append(xs, values(c.AtX)...), append(ys, values(c.AtY)...)
 	f := newFrame(720, 420, c.Title, c.X, c.Y, newAxis(c.LogX, true, xs), newAxis(c.LogY, true, ys), legendRoom(groups))
 	var taken []box
+	for _, b := range c.AtX {
+		if x := f.x.at(b.At); x >= f.left && x <= f.right {
+			f.line(1.5, gray, true, point{x, f.top}, point{x, f.bottom})
+			taken = append(taken, f.name(x, f.bottom-9, b.Name))
+		}
+	}
+	for _, b := range c.AtY {
+		if y := f.y.at(b.At); y >= f.top && y <= f.bottom {
+			f.line(1.5, gray, true, point{f.left, y}, point{f.right, y})
+			taken = append(taken, f.name(f.right, y-9, b.Name))
+		}
+	}
+	bounds := len(taken)
 	for _, p := range points {
 		x, y := f.x.at(p.X), f.y.at(p.Y)
 		taken = append(taken, box{x - 5, y - 5, x + 5, y + 5})
@@ -40,7 +63,7 @@ func (c Scatter) Draw() *Drawing {
 	for i, p := range points {
 		x, y := f.x.at(p.X), f.y.at(p.Y)
 		f.disc(x, y, 4.5, palette[slices.Index(groups, p.Group)%len(palette)])
-		b := f.place(x, y, width(p.Label, small), taken, i)
+		b := f.place(x, y, width(p.Label, small), taken, bounds+i)
 		taken = append(taken, b)
 		f.text(b.x0, b.y1-3, small, 0, black, p.Label)
 	}
@@ -50,6 +73,26 @@ func (c Scatter) Draw() *Drawing {
 		}
 	}
 	return f.Drawing
+}
+
+// values are those of the bounds that are finite numbers.
+func values(list []Bound) (v []float64) {
+	for _, b := range list {
+		if b.At-b.At == 0 {
+			v = append(v, b.At)
+		}
+	}
+	return v
+}
+
+// name writes the name of a bound behind x, or before it where there is no room.
+func (f *frame) name(x, y float64, text string) box {
+	w := width(text, small)
+	if x+5+w > f.right {
+		x -= w + 10
+	}
+	f.text(x+5, y+4, small, 0, gray, text)
+	return box{x + 5, y - 8, x + 5 + w, y + 7}
 }
 
 type box struct{ x0, y0, x1, y1 float64 }
