@@ -106,20 +106,34 @@ func (m *Model) retire() {
 func (e *Engine) Swap(name string, cfg ModelConfig, fits func(in []TensorInfo) error, tried []CandidateReport) error {
 	e.swaps.Lock()
 	defer e.swaps.Unlock()
-	m, err := e.Model(name)
+	e.mu.RLock()
+	shared := e.cfg
+	e.mu.RUnlock()
+	m, next, err := e.successor(name, shared, cfg, fits, tried)
 	if err != nil {
 		return err
 	}
-	fail := func(err error) error {
+	if err := m.exchange(next); err != nil {
+		next.retire()
 		return fmt.Errorf("model %s: version %s: %w", name, cfg.Version, err)
+	}
+	e.wake()
+	return nil
+}
+
+// successor opens a version that could take the place of the one at work, warm.
+func (e *Engine) successor(name string, shared Config, cfg ModelConfig, fits func(in []TensorInfo) error, tried []CandidateReport) (*Model, *version, error) {
+	m, err := e.Model(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	fail := func(err error) (*Model, *version, error) {
+		return nil, nil, fmt.Errorf("model %s: version %s: %w", name, cfg.Version, err)
 	}
 	f, err := readFile(cfg)
 	if err != nil {
 		return fail(err)
 	}
-	e.mu.RLock()
-	shared := e.cfg
-	e.mu.RUnlock()
 	next, err := e.newVersion(name, shared, cfg, f, tried)
 	if err != nil {
 		return fail(err)
@@ -132,15 +146,11 @@ func (e *Engine) Swap(name string, cfg ModelConfig, fits func(in []TensorInfo) e
 	if err == nil {
 		err = next.warm(old.widened.Load())
 	}
-	if err == nil {
-		err = m.exchange(next)
-	}
 	if err != nil {
 		next.retire()
 		return fail(err)
 	}
-	e.wake()
-	return nil
+	return m, next, nil
 }
 
 // replaceable says why another version cannot take the place of this one under

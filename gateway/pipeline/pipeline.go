@@ -32,6 +32,8 @@ type Pipeline struct {
 	log   zerolog.Logger
 	drops *prometheus.CounterVec
 
+	besides sync.Map // model's name: *atomic.Pointer[Beside]
+
 	table  atomic.Pointer[table]
 	reload sync.Mutex
 	begun  bool
@@ -128,7 +130,11 @@ func (p *Pipeline) stream(name string, cfg Config, models Models, old *table) (*
 	if old != nil && old.streams[name] != nil {
 		count = old.streams[name].tally
 	}
-	return newStream(name, cfg, m, epoch, p.pub, p.sinks, p.rec, count, p.log)
+	s, err := newStream(name, cfg, m, epoch, p.pub, p.sinks, p.rec, count, p.log)
+	if err == nil && m != nil {
+		s.beside = p.besideOf(cfg.ModelName())
+	}
+	return s, err
 }
 
 // Handle is the tap: it queues the message for each stream whose filters it

@@ -51,7 +51,8 @@ type Stream struct {
 	dealing sync.RWMutex
 	dealt   map[string]*queue // by source
 	workers []*worker
-	ended   <-chan struct{} // closed when run has returned
+	ended   <-chan struct{}         // closed when run has returned
+	beside  *atomic.Pointer[Beside] // where it looks for a second version of its model
 }
 
 // tally counts what comes and goes. It outlives a reload of its stream.
@@ -65,6 +66,7 @@ func newStream(name string, cfg Config, model *infer.Model, epoch uint64, pub Pu
 	s := &Stream{
 		name: name, cfg: cfg, model: model, epoch: fmt.Sprint(epoch), pub: pub, sinks: sinks,
 		log: log.With().Str("stream", name).Logger(), tally: t, seed: maphash.MakeSeed(), dealt: map[string]*queue{},
+		beside: new(atomic.Pointer[Beside]),
 	}
 	var err error
 	if s.send, err = parseSend(cfg.Results.Send); err != nil {

@@ -25,6 +25,7 @@ type worker struct {
 	slots  []slot // what waits for the model; one until it takes several at once
 	used   int
 	slot   *slot // the one that fill writes
+	order  []int // of slots that go to the live version
 	errs   []error
 	fill   func([]infer.Tensor) error
 	many   func(int, []infer.Tensor) error
@@ -42,7 +43,10 @@ type slot struct {
 	input  []float64 // what the model takes, before it is quantized, or
 	bytes  []byte    // as it stands
 	keep   bool      // it is for the recorder
-	kept   []float64 // then: the input before it is normalised
+	kept   []float64 // then, and of what the shadow is asked: the input before it is normalised
+	beside *Beside   // mostly nil; decided once, when the sample goes into the line:
+	shadow bool      // it is asked too
+	canary bool      // it answers
 }
 
 // maxSlots is how many samples go through a model at once, where it can.
@@ -66,16 +70,16 @@ func newWorker(s *Stream) (*worker, error) {
 	w.slot = &w.slots[0]
 	w.widen()
 	w.many = func(i int, in []infer.Tensor) error {
-		w.slot = &w.slots[i]
+		w.slot = &w.slots[w.order[i]]
 		return w.fillNumbers(in)
 	}
-	w.answer = func(i int) *infer.Result { return &w.slots[i].result.Infer }
+	w.answer = func(i int) *infer.Result { return &w.slots[w.order[i]].result.Infer }
 	return w, nil
 }
 
 // line makes room for n samples.
 func (w *worker) line(n int) {
-	w.slots, w.errs = make([]slot, n), make([]error, n)
+	w.slots, w.order, w.errs = make([]slot, n), make([]int, 0, n), make([]error, n)
 }
 
 // widen makes room for several samples where the version of the model that is
@@ -223,7 +227,11 @@ func (w *worker) prepare(src *source) error {
 			r.Features = append(r.Features, Feature{Name: name, Value: at.input[i]})
 		}
 	}
-	if at.keep = w.s.rec != nil && src.due(w.s.every, r.Received); at.keep {
+	if at.beside = w.s.beside.Load(); at.beside != nil {
+		at.shadow, at.canary = at.beside.picks(at)
+	}
+	at.keep = w.s.rec != nil && src.due(w.s.every, r.Received)
+	if at.keep || at.beside != nil && at.shadow {
 		at.kept = append(at.kept[:0], at.input...)
 	}
 	r.Infer.Reset()
@@ -237,22 +245,39 @@ func (w *worker) prepare(src *source) error {
 func (w *worker) flush(ctx context.Context) {
 	n := w.used
 	w.used = 0
+	w.order = w.order[:0]
+	for i := range n {
+		if at := &w.slots[i]; at.beside == nil || !at.canary {
+			w.order = append(w.order, i)
+		}
+	}
 	taken := 0
 	if w.s.model != nil && len(w.slots) > 1 {
-		taken = w.s.model.RunMany(ctx, n, w.many, w.answer, w.errs)
+		taken = w.s.model.RunMany(ctx, len(w.order), w.many, w.answer, w.errs)
 	}
+	live := 0 // how many of those in order are done
 	for i := range n {
 		at := &w.slots[i]
-		err := w.errs[i]
-		if i >= taken {
-			err = w.alone(ctx, at)
+		var err error
+		if at.beside != nil && at.canary {
+			if w.canary(ctx, at) != nil {
+				err = w.alone(ctx, at)
+			}
+		} else {
+			if err = w.errs[live]; live >= taken {
+				err = w.alone(ctx, at)
+			}
+			live++
 		}
-		at.bytes = nil // the payload is not kept
 		if err != nil {
 			w.fail(ctx, at, fmt.Errorf("model %s: %w", w.s.cfg.Model, err))
-			continue
+		} else {
+			w.emit(at)
+			if at.beside != nil && at.shadow {
+				at.beside.offer(w.s, at)
+			}
 		}
-		w.emit(at)
+		at.bytes, at.beside = nil, nil // the payload is not kept
 	}
 	if len(w.slots) == 1 {
 		w.widen()
@@ -264,9 +289,14 @@ func (w *worker) alone(ctx context.Context, at *slot) error {
 	if w.s.model == nil {
 		return nil
 	}
+	return w.run(ctx, w.s.model, at)
+}
+
+// run runs a version of the model for one sample.
+func (w *worker) run(ctx context.Context, m *infer.Model, at *slot) error {
 	w.slot = at
 	r := &at.result
-	if err := w.s.model.Run(ctx, w.fill, &r.Infer); err != nil {
+	if err := m.Run(ctx, w.fill, &r.Infer); err != nil {
 		return err
 	}
 	for i := range r.Infer.Objects {
