@@ -47,7 +47,7 @@ type External struct {
 
 // ModelConfig is one model by name.
 type ModelConfig struct {
-	File        string   `yaml:"file" desc:"the .tflite file, or a packed one"`
+	File        string   `yaml:"file" desc:"the .tflite file, or a packed one; may be left out where a version of the model is live in the store"`
 	Accelerated string   `yaml:"accelerated" desc:"the same model compiled for the accelerator; default: for FILE.tflite FILE_edgetpu.tflite beside it"`
 	Delegate    string   `yaml:"delegate" desc:"auto, builtin[:THREADS], xnnpack:FLAGS[:THREADS] or external; default: infer.delegate"`
 	External    External `yaml:"external" desc:"a delegate from a shared library"`
@@ -73,12 +73,10 @@ func (c *ModelConfig) UnmarshalYAML(decode func(any) error) error {
 }
 
 // Validate says what is wrong with c, each error with its YAML path in front.
+// Whether there is a file is for whoever knows the store.
 func (c ModelConfig) Validate() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if c.File == "" {
-		bad("file: is missing")
-	}
 	if err := checkDelegate(c.Delegate); err != nil {
 		bad("delegate: %w", err)
 	}

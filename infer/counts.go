@@ -71,15 +71,24 @@ func (c Counts) Failed() float64 {
 }
 
 // Quantile is how long an answer took: the share q of them, 0..1, took no
-// longer. It is up to a quarter too long, for times are counted in classes,
-// and 0 where there is no answer.
+// longer. It is up to a quarter off, for times are counted in classes and taken
+// as spread evenly over each, and 0 where there is no answer.
 func (c Counts) Quantile(q float64) time.Duration {
-	left := uint64(q * float64(c.Answers))
+	left := q * float64(c.Answers)
 	for i, n := range c.took {
-		if n > left || n > 0 && n == left && q == 1 {
-			return bucketEnd(i)
+		if n > 0 && float64(n) >= left {
+			begin := bucketEnd(i-1) + 1
+			return begin + time.Duration(left/float64(n)*float64(bucketEnd(i)-begin))
 		}
-		left -= n
+		left -= float64(n)
 	}
 	return 0
+}
+
+// CountsOf are the counts of a version that failed so often and took so long
+// for each of n answers.
+func CountsOf(version string, failures int, took time.Duration, n int) Counts {
+	c := Counts{Version: version, Answers: uint64(n), Failures: uint64(failures)}
+	c.took[bucketOf(took)] = uint64(n)
+	return c
 }

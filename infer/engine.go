@@ -352,11 +352,15 @@ type ModelStatus struct {
 	Candidates []CandidateReport `json:"candidates,omitempty"`
 }
 
-// Models lists the models by name.
+// Models lists the models by name, pinned versions as NAME@VERSION.
 func (e *Engine) Models() []ModelStatus {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
 	var list []ModelStatus
-	for _, m := range e.all() {
-		list = append(list, m.live.Load().status())
+	for _, name := range slices.Sorted(maps.Keys(e.models)) {
+		s := e.models[name].live.Load().status()
+		s.Name = name
+		list = append(list, s)
 	}
 	return list
 }

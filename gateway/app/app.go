@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -21,6 +20,7 @@ import (
 	"edgegateway/gateway/dashboard"
 	"edgegateway/gateway/dataset"
 	"edgegateway/gateway/pipeline"
+	"edgegateway/gateway/rollout"
 	"edgegateway/gateway/upstream"
 	"edgegateway/infer"
 	"edgegateway/infer/store"
@@ -38,6 +38,7 @@ type App struct {
 	engine *infer.Engine
 	broker *broker.Server
 	pipe   *pipeline.Pipeline
+	roll   *rollout.Rollout
 	alerts *alert.Engine
 	sets   *dataset.Recorder
 	labels labelTaps
@@ -82,7 +83,14 @@ func New(cfg Config, load func() (Config, error), trial infer.TrialFunc, log zer
 	if a.coming, err = upstream.OpenIncoming(filepath.Join(store.Dir(a.data.dir), "incoming"), cfg.Gateway, versions{a}, part(log, "versions")); err != nil {
 		return nil, err
 	}
-	if a.engine, err = infer.New(cfg.Infer, cfg.Models, a.data.path("delegates"), trial, part(log, "infer"), reg); err != nil {
+	if a.roll, err = rollout.Open(cfg.Rollout, a.store, store.Dir(a.data.dir), part(log, "rollout"), reg); err != nil {
+		return nil, err
+	}
+	models, err := a.roll.Resolve(cfg.Models, cfg.Streams)
+	if err != nil {
+		return nil, cfg.refused(err)
+	}
+	if a.engine, err = infer.New(cfg.Infer, models.Models, a.data.path("delegates"), trial, part(log, "infer"), reg); err != nil {
 		return nil, cfg.refused(err)
 	}
 	if err = cfg.fit(inputsOf(a.engine)); err != nil {
@@ -113,6 +121,13 @@ func New(cfg Config, load func() (Config, error), trial infer.TrialFunc, log zer
 	if a.pipe, err = pipeline.New(cfg.Streams, a.engine, a.broker, sinks, a.sets, a.data.nextEpoch, part(log, "pipeline"), reg); err != nil {
 		return nil, err
 	}
+	if err = a.roll.Served(models, cfg.Models); err != nil {
+		return nil, err
+	}
+	a.roll.Begin(rollout.Gateway{
+		Inbox: cfg.Store.Inbox, Engine: a.engine, Streams: a.pipe, Reload: &a.mu, Say: a.out.Say,
+		Models: func() map[string]infer.ModelConfig { return a.cfg.Models },
+	})
 	if _, err = a.broker.Tap([]string{"#"}, a.pipe.Handle); err != nil {
 		return nil, fmt.Errorf("broker: %w", err)
 	}
@@ -159,7 +174,7 @@ func (a *App) newLink(cut context.Context, name string, cfg upstream.Config, reg
 // inOrder is the stages in the order in which they stop: the order of the
 // journey, then what the journey ran on.
 func (a *App) inOrder() []stage {
-	list := []stage{{"intake", a.hold}, {"pipeline", a.pipe.Run}, {"alert", a.alerts.Run}, {"dataset", a.sets.Run}, {"labels", a.answerLabels}}
+	list := []stage{{"intake", a.hold}, {"pipeline", a.pipe.Run}, {"alert", a.alerts.Run}, {"dataset", a.sets.Run}, {"labels", a.answerLabels}, {"rollout", a.roll.Run}}
 	for _, l := range a.out.links {
 		list = append(list, stage{"outbox " + l.name, l.feed}, stage{"upstream " + l.name, l.bridge.Run})
 	}
@@ -268,7 +283,11 @@ func (a *App) reload() error {
 		return err
 	}
 	// What can refuse comes first, and touches nothing.
-	models, err := a.engine.Prepare(next.Infer, next.Models)
+	set, err := a.roll.Resolve(next.Models, next.Streams)
+	if err != nil {
+		return next.refused(err)
+	}
+	models, err := a.engine.Prepare(next.Infer, set.Models)
 	if err != nil {
 		return next.refused(err)
 	}
@@ -305,7 +324,8 @@ func (a *App) reload() error {
 		retire()
 	})
 	rules()
-	errs := []error{tapped}
+	a.roll.Configure(next.Rollout)
+	errs := []error{tapped, a.roll.Served(set, next.Models)}
 	for _, l := range a.out.links {
 		cfg := next.Upstream[l.name]
 		if reflect.DeepEqual(cfg, a.cfg.Upstream[l.name]) {
@@ -342,24 +362,4 @@ func fixed(old, next Config) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// command answers a command from the cloud.
-func (a *App) command(_ context.Context, name string, payload []byte) ([]byte, error) {
-	switch name {
-	case "status":
-		return json.Marshal(a.Status())
-	case "reload":
-		if err := a.Reload(); err != nil {
-			return nil, err
-		}
-		return []byte(`{"reloaded":true}`), nil
-	case "model/list":
-		return json.Marshal(list(a.engine.Models()))
-	case "dataset/list":
-		return json.Marshal(list(a.sets.Status()))
-	case "dataset/label":
-		return a.label("", payload, time.Now())
-	}
-	return nil, fmt.Errorf("unknown command %q; there are status, reload, model/list, dataset/list, dataset/label", name)
 }

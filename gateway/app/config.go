@@ -17,6 +17,7 @@ import (
 	"edgegateway/gateway/alert"
 	"edgegateway/gateway/dashboard"
 	"edgegateway/gateway/pipeline"
+	"edgegateway/gateway/rollout"
 	"edgegateway/gateway/upstream"
 	"edgegateway/infer"
 	"edgegateway/infer/store"
@@ -31,6 +32,7 @@ type Config struct {
 	Infer     infer.Config                 `yaml:"infer" desc:"how models are run"`
 	Models    map[string]infer.ModelConfig `yaml:"models" desc:"models by name"`
 	Store     store.Config                 `yaml:"store" desc:"versions of models that are kept"`
+	Rollout   rollout.Config               `yaml:"rollout" desc:"how a version that went live is watched"`
 	Streams   map[string]pipeline.Config   `yaml:"streams" desc:"streams by name"`
 	Alerts    map[string]alert.Config      `yaml:"alerts" desc:"alert rules by name"`
 	Upstream  map[string]upstream.Config   `yaml:"upstream" desc:"links to cloud brokers by name"`
@@ -63,6 +65,7 @@ func DefaultConfig() Config {
 		Broker:    broker.DefaultConfig(),
 		Infer:     infer.DefaultConfig(),
 		Store:     store.DefaultConfig(),
+		Rollout:   rollout.DefaultConfig(),
 		Dashboard: dashboard.DefaultConfig(),
 	}
 }
@@ -173,6 +176,7 @@ func (c Config) Validate() error {
 	section("broker", c.Broker.Validate())
 	section("infer", c.Infer.Validate())
 	section("store", c.Store.Validate())
+	section("rollout", c.Rollout.Validate())
 	section("dashboard", c.Dashboard.Validate())
 	for i, l := range c.Broker.Listeners {
 		if broker.SameAddr(l.TCP+l.WebSocket, c.Dashboard.Listen) {
@@ -183,6 +187,9 @@ func (c Config) Validate() error {
 	models := slices.Sorted(maps.Keys(c.Models))
 	for _, name := range models {
 		section("models."+name, c.Models[name].Validate())
+		if strings.Contains(name, "@") {
+			bad("models.%s: what is behind an @ is a version; leave it out of the name", name)
+		}
 	}
 	for _, name := range names {
 		s := c.Streams[name]
@@ -190,6 +197,11 @@ func (c Config) Validate() error {
 		named("streams", name)
 		if _, ok := c.Models[s.Model]; s.Model != "" && !ok {
 			bad("streams.%s.model: there is no model %q%s", name, s.Model, didYouMean(s.Model, models))
+		}
+		if s.Version != "" && s.Model != "" {
+			if _, _, err := store.ParseRef(s.ModelName()); err != nil {
+				bad("streams.%s.version: %w", name, err)
+			}
 		}
 		c.loops("streams."+name+".results.topic", s.OutputFilter(name), &errs)
 	}

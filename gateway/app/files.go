@@ -6,9 +6,12 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 
+	"edgegateway/gateway/rollout"
 	"edgegateway/infer"
+	"edgegateway/infer/store"
 )
 
 // ConfigError says that the configuration, or a model or another file that it
@@ -37,8 +40,16 @@ func (c Config) refused(err error) error {
 func (c Config) CheckFiles() (warning, absent, err error) {
 	var warn, gone, errs []error
 	inputs := map[string][]infer.TensorInfo{}
-	for _, name := range slices.Sorted(maps.Keys(c.Models)) {
-		ins, w, err := infer.Inspect(c.Models[name])
+	models, err := c.served()
+	for _, e := range flatten(err) {
+		if errors.Is(e, store.ErrUnknown) || errors.Is(e, fs.ErrNotExist) {
+			gone = append(gone, e)
+		} else {
+			errs = append(errs, e)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(models)) {
+		ins, w, err := infer.Inspect(models[name])
 		if w != "" {
 			warn = append(warn, fmt.Errorf("models.%s.%s", name, w))
 		}
@@ -62,6 +73,23 @@ func (c Config) CheckFiles() (warning, absent, err error) {
 	return c.refused(errors.Join(warn...)), c.refused(errors.Join(gone...)), c.refused(errors.Join(errs...))
 }
 
+// served are the models as a gateway would serve them: those in its store
+// first, where there is one.
+func (c Config) served() (map[string]infer.ModelConfig, error) {
+	var s *store.Store
+	if _, err := os.Stat(filepath.Join(store.Dir(c.Data), "state.json")); err == nil {
+		if s, err = store.Open(store.Dir(c.Data), c.Store); err != nil {
+			return nil, err
+		}
+		defer s.Close()
+	}
+	set, err := rollout.Resolve(s, c.Models, c.Streams)
+	if set == nil {
+		return nil, err
+	}
+	return set.Models, err
+}
+
 // fit holds the streams against what their models take; inputs gives nil for
 // a model that is not known.
 func (c Config) fit(inputs func(model string) []infer.TensorInfo) error {
@@ -71,7 +99,7 @@ func (c Config) fit(inputs func(model string) []infer.TensorInfo) error {
 		if s.Model == "" {
 			continue
 		}
-		if in := inputs(s.Model); len(in) > 0 {
+		if in := inputs(s.ModelName()); len(in) > 0 {
 			if err := s.Fits(in); err != nil {
 				errs = append(errs, fmt.Errorf("streams.%s.%w", name, err))
 			}

@@ -146,6 +146,17 @@ func (o *outputs) PublishEvent(e *alert.Event) {
 	}
 }
 
+// Say publishes how a model is doing, here and to the clouds that anything goes
+// to: they want to know what became of the versions that they sent.
+func (o *outputs) Say(topic string, payload []byte) {
+	_ = o.broker.Publish(topic, payload, 1, true) // a model's name is one level of a topic
+	for _, l := range o.links {
+		if l.alerts.Load() || l.results.Load() {
+			l.offer(upstream.Record{Class: upstream.Alerts, Topic: topic, Payload: payload, Retain: true})
+		}
+	}
+}
+
 // PublishLocal publishes for an appliance.
 func (o *outputs) PublishLocal(topic string, payload []byte, retain bool) error {
 	return o.broker.Publish(topic, payload, 1, retain)

@@ -1,0 +1,301 @@
+package rollout
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"edgegateway/gateway/pipeline"
+	"edgegateway/infer"
+	"edgegateway/infer/store"
+)
+
+// Streams say whether they can go on when a model takes other inputs;
+// *pipeline.Pipeline does.
+type Streams interface {
+	FitsInstead(model string, next []infer.TensorInfo) error
+}
+
+// Candidate is a version that is to be tried.
+type Candidate struct {
+	Name    string
+	Model   infer.ModelConfig // as it would be served
+	Files   store.Files
+	Version store.Version
+}
+
+// Verdict is what came of a trial.
+type Verdict struct {
+	OK     bool
+	Why    string // what failed, with its numbers; where OK, what it is worth
+	Report []byte // JSON, at most a megabyte
+	Tried  []infer.CandidateReport
+}
+
+// Trial tries a version on this box, in a child process. It asks gate again
+// and again, and waits while that says no: what serves comes first.
+type Trial func(ctx context.Context, c Candidate, gate func() bool) (Verdict, error)
+
+// Gateway is what a Rollout works on.
+type Gateway struct {
+	Store   *store.Store
+	Dir     string // of the store
+	Inbox   string // folder that versions are dropped into; "": none
+	Engine  *infer.Engine
+	Streams Streams
+	Trial   Trial // nil: versions are not tried
+	// Reload is held while the configuration is exchanged; Models are those
+	// of the one in force and are called with Reload held.
+	Reload sync.Locker
+	Models func() map[string]infer.ModelConfig
+	// Say publishes a message that stays on its topic.
+	Say func(topic string, payload []byte)
+}
+
+// Rollout does what the store says is wanted.
+type Rollout struct {
+	g      Gateway
+	log    zerolog.Logger
+	audit  *Audit
+	steps  *prometheus.CounterVec
+	wake   chan struct{}
+	failed string // what the store said at last, so that it is said once
+
+	mu      sync.Mutex
+	cfg     Config
+	watched map[string]*watched
+	recent  map[string]*recent
+	job     *job // of Run alone
+}
+
+// job is a wish that is being done.
+type job struct {
+	name   string
+	want   store.Want
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+// often is how often the store is looked at.
+const often = 250 * time.Millisecond
+
+// Open begins with a store that nobody serves from yet: a version that ended
+// the gateway again and again while it was watched is taken back. What it
+// works on besides is given to Run by Begin.
+func Open(cfg Config, s *store.Store, dir string, log zerolog.Logger, reg prometheus.Registerer) (*Rollout, error) {
+	r := &Rollout{
+		g: Gateway{Store: s, Dir: dir}, log: log, audit: openAudit(dir), wake: make(chan struct{}, 1), cfg: cfg, watched: map[string]*watched{}, recent: map[string]*recent{},
+		steps: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "edgegateway_model_steps_total",
+			Help: "What became of versions of models: live, failed, rolled_back, ...",
+		}, []string{"model", "step"}),
+	}
+	if err := reg.Register(r.steps); err != nil {
+		return nil, fmt.Errorf("rollout: %w", err)
+	}
+	return r, r.bury()
+}
+
+// bury takes back versions that the gateway died of.
+func (r *Rollout) bury() error {
+	st, err := r.g.Store.State()
+	if err != nil {
+		return err
+	}
+	if len(st.Models) == 0 { // nothing to tell apart
+		return nil
+	}
+	if err := r.audit.add(Entry{Time: time.Now().UTC(), Step: StepStart}); err != nil {
+		r.log.Warn().Err(err).Msg("the audit log takes nothing")
+	}
+	entries, err := r.audit.Entries()
+	if err != nil {
+		r.log.Warn().Err(err).Msg("the audit log cannot be read")
+	}
+	for _, name := range slices.Sorted(maps.Keys(st.Models)) {
+		m := st.Models[name]
+		n := 0
+		if m.Live != "" && m.Previous != "" {
+			n = r.cfg.deadly(entries, name, m.Live)
+		}
+		if n < deaths {
+			continue
+		}
+		why := fmt.Sprintf("the gateway ended without a word %d times since it went live", n)
+		if err := r.g.Store.Activate(name, m.Previous, "back: "+m.Live+": "+why); err != nil {
+			r.log.Error().Err(err).Str("model", name).Msg(why + ", and it cannot be taken back")
+			continue
+		}
+		r.tookBack(name, m.Live, m.Previous, why)
+	}
+	return nil
+}
+
+// Resolve says what is to be served of a configuration. A file in it that was
+// changed since another version went live becomes a version of its own;
+// Served, to be called when the set is at work, makes it the live one.
+func (r *Rollout) Resolve(models map[string]infer.ModelConfig, streams map[string]pipeline.Config) (*Set, error) {
+	set, err := resolve(r.g.Store, models, streams, func(name, file string) (string, error) {
+		return keepFile(context.Background(), r.g.Store, name, file)
+	})
+	if err == nil {
+		for _, e := range set.Damaged {
+			r.log.Error().Err(e).Msg("a live version cannot be served")
+		}
+	}
+	return set, err
+}
+
+// Served notes that a set is at work, of the models of a configuration.
+func (r *Rollout) Served(set *Set, configured map[string]infer.ModelConfig) error {
+	var errs []error
+	for _, name := range set.spoke {
+		v := set.Models[name].Version
+		const why = "the file that the configuration names was changed"
+		before := r.live(name)
+		if err := r.g.Store.Activate(name, v, why); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		r.step(Entry{Step: StepLive, Model: name, Version: v, Before: before, Why: why, By: store.FromConfiguration})
+	}
+	for name, cfg := range configured {
+		if r.live(name) != "" {
+			errs = append(errs, r.keepBase(context.Background(), name, cfg.File))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Begin gives r what it works on, before Run.
+func (r *Rollout) Begin(g Gateway) {
+	g.Store, g.Dir = r.g.Store, r.g.Dir
+	r.g = g
+}
+
+// Configure takes another configuration over.
+func (r *Rollout) Configure(cfg Config) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cfg = cfg
+}
+
+func (r *Rollout) config() Config {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.cfg
+}
+
+// Wake looks at the store at once.
+func (r *Rollout) Wake() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run does what is wanted until ctx ends; then what is under way is left for
+// the next start.
+func (r *Rollout) Run(ctx context.Context) error {
+	tick := time.NewTicker(often)
+	defer tick.Stop()
+	r.announce()
+	var inbox sync.WaitGroup
+	inbox.Go(func() { r.takeIn(ctx) })
+	defer inbox.Wait()
+	var watch time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			if r.job != nil {
+				r.job.cancel()
+				<-r.job.done
+			}
+			r.stopped()
+			return nil
+		case <-r.wake:
+		case <-tick.C:
+		}
+		r.look(ctx)
+		if now := time.Now(); now.Sub(watch) >= time.Second {
+			watch = now
+			r.watch(ctx, now)
+		}
+	}
+}
+
+// stopped writes down that the gateway ends of its own will.
+func (r *Rollout) stopped() {
+	if st, err := r.g.Store.State(); err == nil && len(st.Models) > 0 {
+		if err := r.audit.add(Entry{Time: time.Now().UTC(), Step: StepStop}); err != nil {
+			r.log.Warn().Err(err).Msg("the audit log takes nothing")
+		}
+	}
+}
+
+// look begins what is wanted, one wish at a time, the oldest first, and ends
+// what is not wanted any more.
+func (r *Rollout) look(ctx context.Context) {
+	st, err := r.g.Store.State()
+	if err != nil {
+		if err.Error() != r.failed {
+			r.log.Error().Err(err).Msg("the store cannot be read; what is live goes on")
+		}
+		r.failed = err.Error()
+		return
+	}
+	r.failed = ""
+	if j := r.job; j != nil {
+		select {
+		case <-j.done:
+			r.job = nil
+		default:
+			if m := st.Models[j.name]; m == nil || m.Want == nil || !reflect.DeepEqual(*m.Want, j.want) {
+				j.cancel()
+			}
+			return
+		}
+	}
+	var next *job
+	for name, m := range st.Models {
+		if m.Want != nil && (next == nil || m.Want.At.Before(next.want.At)) {
+			next = &job{name: name, want: *m.Want}
+		}
+	}
+	if next == nil {
+		return
+	}
+	var own context.Context
+	own, next.cancel = context.WithCancel(ctx)
+	next.done = make(chan struct{})
+	r.job = next
+	go func() {
+		defer r.Wake() // the next one
+		defer close(next.done)
+		defer next.cancel()
+		r.do(own, next.name, next.want)
+	}()
+}
+
+// status is a model's for those who look from outside.
+func (r *Rollout) status(name string, e Entry) []byte {
+	s := Status{Model: name, Step: e.Step, Of: e.Version, Why: e.Why, By: e.By, Time: e.Time}
+	if st, err := r.g.Store.State(); err == nil && st.Models[name] != nil {
+		m := st.Models[name]
+		s.Version, s.Previous, s.Wanted = m.Live, m.Previous, m.Want
+	}
+	b, err := json.Marshal(s)
+	if err != nil { // it holds texts and times
+		panic(err)
+	}
+	return b
+}

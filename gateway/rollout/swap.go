@@ -1,0 +1,229 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"edgegateway/infer"
+	"edgegateway/infer/store"
+)
+
+// live is the version of a model that is live.
+func (r *Rollout) live(name string) string {
+	if st, err := r.g.Store.State(); err == nil && st.Models[name] != nil {
+		return st.Models[name].Live
+	}
+	return ""
+}
+
+// do does what is wanted of a model and says what became of it. Where ctx ends
+// it stays wanted.
+func (r *Rollout) do(ctx context.Context, name string, w store.Want) {
+	before := r.live(name)
+	e := Entry{Model: name, Version: w.Version, Before: before, By: w.By}
+	switch {
+	case w.Do == store.DoWithdraw:
+		r.withdraw(ctx, name, w, e)
+		return
+	case w.Version == before:
+		if err := r.g.Store.Activate(name, w.Version, "it was live already"); err != nil {
+			r.fail(e, err, nil)
+		}
+		return
+	}
+	c, err := r.candidate(name, w.Version)
+	var verdict Verdict
+	if err == nil && r.tries(w, c.Version) {
+		e.Step = StepTrying
+		if err = r.g.Store.Mark(name, w.Version, store.Trying, "its pre-flight is under way", nil); err == nil {
+			r.step(e)
+			verdict, err = r.g.Trial(ctx, c, r.gate())
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil && !verdict.OK {
+			err = errors.New(verdict.Why)
+		}
+		if verdict.Report != nil {
+			r.g.Say(ReportTopic(name), verdict.Report)
+		}
+		if err == nil {
+			if err = r.g.Store.Mark(name, w.Version, store.Passed, verdict.Why, verdict.Report); err == nil {
+				e.Step, e.Why = StepPassed, verdict.Why
+				r.step(e)
+			}
+		}
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	why := map[string]string{store.DoRollback: "rolled back by command"}[w.Do]
+	if why == "" {
+		why = "activated by command"
+	}
+	was := r.baseline(name)
+	if err == nil {
+		err = r.serve(ctx, c, "", why, verdict.Tried)
+	}
+	if err != nil {
+		r.fail(e, err, verdict.Report)
+		return
+	}
+	e.Step, e.Why = StepLive, why
+	r.step(e)
+	if w.Do != store.DoRollback {
+		r.watchFrom(c, was)
+	}
+}
+
+// tries says whether a version needs its pre-flight: not one that was at work
+// here and was not found wanting, and not where somebody says so.
+func (r *Rollout) tries(w store.Want, v store.Version) bool {
+	switch {
+	case r.g.Trial == nil || w.Force || v.From == store.FromConfiguration:
+		return false
+	case w.Do == store.DoRollback:
+		return v.Stage != store.Retired
+	}
+	return true
+}
+
+// fail notes that a version did not become the live one.
+func (r *Rollout) fail(e Entry, err error, report []byte) {
+	e.Step, e.Why = StepFailed, err.Error()
+	if err := r.g.Store.Mark(e.Model, e.Version, store.Failed, e.Why, report); err != nil {
+		r.log.Error().Err(err).Str("model", e.Model).Msg("the store takes nothing")
+	}
+	r.step(e)
+}
+
+// withdraw ends what a version is about; the live one goes back.
+func (r *Rollout) withdraw(ctx context.Context, name string, w store.Want, e Entry) {
+	why := "withdrawn by command"
+	if e.Before == w.Version {
+		st, err := r.g.Store.State()
+		if err == nil && st.Models[name].Previous == "" {
+			err = fmt.Errorf("model %s@%s is live, and there is none before it", name, w.Version)
+		}
+		if err == nil {
+			var c Candidate
+			if c, err = r.candidate(name, st.Models[name].Previous); err == nil {
+				err = r.serve(ctx, c, w.Version, "version "+w.Version+" was withdrawn", nil)
+			}
+		}
+		if err != nil {
+			r.log.Error().Err(err).Str("model", name).Msg("not withdrawn")
+			why = "not withdrawn: " + err.Error()
+		}
+	}
+	if err := r.g.Store.Mark(name, w.Version, store.Withdrawn, why, nil); err != nil {
+		r.log.Error().Err(err).Str("model", name).Msg("the store takes nothing")
+	}
+	e.Step, e.Why = StepWithdrawn, why
+	r.step(e)
+}
+
+// candidate is a version with its files, held against what the configuration
+// says of the model.
+func (r *Rollout) candidate(name, version string) (Candidate, error) {
+	c := Candidate{Name: name}
+	st, err := r.g.Store.State()
+	if err != nil {
+		return c, err
+	}
+	if c.Files, err = r.g.Store.Files(name, version); err != nil {
+		return c, err
+	}
+	v := st.Models[name].Find(version)
+	if v == nil {
+		return c, fmt.Errorf("model %s@%s: %w", name, version, store.ErrUnknown)
+	}
+	c.Version = *v
+	r.g.Reload.Lock()
+	base := r.g.Models()[name] // of a model that is not configured: nothing
+	r.g.Reload.Unlock()
+	c.Model = Apply(base, *v, c.Files)
+	ins, _, err := infer.Inspect(c.Model)
+	if err == nil && !open(ins) {
+		err = r.g.Streams.FitsInstead(name, ins)
+	}
+	return c, err
+}
+
+// open says whether the runtime alone knows how large the inputs are.
+func open(ins []infer.TensorInfo) bool {
+	for _, t := range ins {
+		for _, d := range t.Shape {
+			if d <= 0 {
+				return true
+			}
+		}
+	}
+	return len(ins) == 0
+}
+
+// serve exchanges the version under the streams and makes it the live one: in
+// this order, so that whoever kills the gateway between leaves the old one live
+// and the new one wanted. The file of the configuration that it takes the place
+// of becomes a version first, to go back to.
+//
+// Where from is not "" and another version is live meanwhile, nothing is done.
+func (r *Rollout) serve(ctx context.Context, c Candidate, from, why string, tried []infer.CandidateReport) error {
+	r.g.Reload.Lock()
+	defer r.g.Reload.Unlock()
+	if from != "" && r.live(c.Name) != from {
+		return fmt.Errorf("version %s is not live any more", from)
+	}
+	base, served := r.g.Models()[c.Name]
+	if err := r.keepBase(ctx, c.Name, base.File); err != nil {
+		return fmt.Errorf("the configuration's file is not kept to go back to: %w", err)
+	}
+	if served {
+		// The configuration may be another one since the candidate was looked at.
+		c.Model = Apply(base, c.Version, c.Files)
+		fits := func(in []infer.TensorInfo) error { return r.g.Streams.FitsInstead(c.Name, in) }
+		if err := r.g.Engine.Swap(c.Name, c.Model, fits, tried); err != nil {
+			return err
+		}
+	}
+	err := r.g.Store.Activate(c.Name, c.Version.Version, why)
+	if err != nil && served {
+		err = errors.Join(err, r.undo(c.Name, base))
+	}
+	return err
+}
+
+// undo serves again what the store says is live.
+func (r *Rollout) undo(name string, base infer.ModelConfig) error {
+	set, err := Resolve(r.g.Store, map[string]infer.ModelConfig{name: base}, nil)
+	if err != nil {
+		return err
+	}
+	return r.g.Engine.Swap(name, set.Models[name], nil, nil)
+}
+
+// keepBase makes the configuration's file a version, and the live one where
+// none is, so that there is one to go back to.
+func (r *Rollout) keepBase(ctx context.Context, name, file string) error {
+	st, err := r.g.Store.State()
+	if err != nil || file == "" {
+		return err
+	}
+	m := st.Models[name]
+	if m == nil || m.Configured != "" {
+		return nil
+	}
+	v, err := keepFile(ctx, r.g.Store, name, file)
+	if err != nil {
+		return err
+	}
+	if m.Live == "" {
+		return r.g.Store.Activate(name, v, "the file that the configuration names")
+	}
+	if st, err = r.g.Store.State(); err != nil {
+		return err
+	}
+	return r.g.Store.SetConfigured(name, st.Models[name].Find(v).Model)
+}
