@@ -6,12 +6,46 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // disk is all that a store does to files. step, where a test set it, hears of
 // each step before it is made, and may end the process there.
 type disk struct {
-	step func(do, path string)
+	step  func(do, path string)
+	owner *syscall.Stat_t // whom files are given to; nil: they stay ours
+}
+
+// ownedAs is whom root gives the files that it makes in a folder to: the owner
+// of the folder, so that a gateway without rights reads what an administrator
+// brought. It is nil for others.
+func ownedAs(dir string) *syscall.Stat_t {
+	info, err := os.Stat(dir)
+	if err != nil || os.Geteuid() != 0 {
+		return nil
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || st.Uid == 0 {
+		return nil
+	}
+	return st
+}
+
+// give gives a file or folder to its owner.
+func (d *disk) give(path string) error {
+	if d.owner == nil {
+		return nil
+	}
+	return os.Lchown(path, int(d.owner.Uid), int(d.owner.Gid))
+}
+
+// folder makes a folder where it is not there.
+func (d *disk) folder(path string) error {
+	err := os.Mkdir(path, 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return errors.Join(err, d.give(path))
 }
 
 func (d *disk) before(do, path string) {
@@ -32,6 +66,9 @@ func (d *disk) create(path string, data []byte) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
+	if err := d.give(path); err != nil {
+		return err
+	}
 	for len(data) > 0 {
 		n := min(len(data), chunk)
 		d.before("write", path)

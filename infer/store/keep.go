@@ -201,6 +201,9 @@ func (s *Store) incoming() (dir string, release func(), err error) {
 		if lock, err = os.Create(filepath.Join(dir, "lock")); err != nil {
 			return err
 		}
+		if err := s.disk.give(dir); err != nil {
+			return err
+		}
 		return syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	})
 	if err != nil {

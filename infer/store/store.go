@@ -56,16 +56,23 @@ func openOn(d disk, dir string, cfg Config) (*Store, error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, err
 	}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	d.owner = ownedAs(filepath.Dir(dir))
 	s := &Store{dir: dir, cfg: cfg, keys: keys, disk: d}
-	for _, sub := range []string{"files", "reports", "incoming"} {
-		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
+	for _, folder := range []string{dir, s.path("files"), s.path("reports"), s.path("incoming")} {
+		if err := s.disk.folder(folder); err != nil {
 			return nil, fmt.Errorf("store: %w", err)
 		}
 	}
-	if s.lock, err = os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+	if s.lock, err = os.OpenFile(s.path("lock"), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
 	err = s.locked(func() error {
+		if err := s.disk.give(s.path("lock")); err != nil {
+			return err
+		}
 		if _, err := s.load(); err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -292,5 +293,61 @@ func TestNone(t *testing.T) {
 	}
 	if err := s.Mark("door", "1", Live, "", nil); err == nil {
 		t.Error("live is marked")
+	}
+}
+
+// TestOwner lets root bring a version into the folder of a gateway that has no
+// rights: everything belongs to the gateway.
+func TestOwner(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root gives files away")
+	}
+	data := t.TempDir()
+	const gateway = 4711
+	if err := os.Chown(data, gateway, gateway); err != nil {
+		t.Skip(err) // a root of a container
+	}
+	s := open(t, Dir(data), DefaultConfig())
+	add(t, s, "door", "1", 1)
+	do(t, s.Activate("door", "1", ""))
+	add(t, s, "door", "2", 2)
+	do(t, s.Mark("door", "2", Failed, "", []byte("{}")))
+	n := 0
+	do(t, filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
+		do(t, err)
+		info, err := d.Info()
+		do(t, err)
+		if st := info.Sys().(*syscall.Stat_t); st.Uid != gateway || st.Gid != gateway {
+			t.Errorf("%s belongs to %d", path, st.Uid)
+		}
+		n++
+		return nil
+	}))
+	if n < 15 {
+		t.Errorf("only %d files", n)
+	}
+}
+
+// TestDamagedState names the file, and touches nothing.
+func TestDamagedState(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, DefaultConfig())
+	add(t, s, "door", "1", 1)
+	do(t, os.WriteFile(s.path("state.json"), []byte(`{"format":1,"models":{"door":{"live":"9"`), 0o600))
+	before, err := os.ReadDir(s.path("files"))
+	do(t, err)
+	if _, err := s.State(); !errors.Is(err, ErrDamaged) {
+		t.Errorf("the state: %v", err)
+	}
+	if err := s.Activate("door", "1", ""); !errors.Is(err, ErrDamaged) {
+		t.Errorf("a change: %v", err)
+	}
+	if _, err := Open(dir, DefaultConfig()); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "state.json") {
+		t.Errorf("opened: %v", err)
+	}
+	after, err := os.ReadDir(s.path("files"))
+	do(t, err)
+	if len(after) != len(before) {
+		t.Errorf("of %d files are %d left", len(before), len(after))
 	}
 }
