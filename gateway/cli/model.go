@@ -12,15 +12,17 @@ import (
 
 func modelCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "model", Short: "Look at, try and run models",
+		Use: "model", Short: "Look at, try and run models, and change their versions",
 		Example: "  edgegateway model inspect model.tflite",
 	}
-	cmd.AddCommand(modelInspectCommand(), modelTryCommand(), modelRunCommand(), modelDiffCommand())
+	cmd.AddCommand(modelInspectCommand(), modelTryCommand(), modelRunCommand(), modelDiffCommand(),
+		modelListCommand(), modelShowCommand(), modelActivateCommand(), modelRollbackCommand(), modelRemoveCommand())
 	for _, c := range cmd.Commands() {
 		completeWords(c, "output", "auto", "classes", "blazeface", "detection", "regression", "reconstruction", "raw")
 		completeWords(c, "delegate", "auto", "builtin", "xnnpack:0", "external")
 		completeWords(c, "fit", "stretch", "letterbox", "crop")
 	}
+	cmd.AddCommand(toTheEnd(modelBundleCommand(), modelSignCommand(), modelVerifyCommand(), modelAddCommand())...)
 	return cmd
 }
 

@@ -1,0 +1,206 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"edgegateway/gateway/app"
+	"edgegateway/infer/store"
+)
+
+// wishFlags are common to what makes another version answer.
+type wishFlags struct {
+	dataFlags
+	noWait bool
+}
+
+func (f *wishFlags) add(cmd *cobra.Command) {
+	f.dataFlags.add(cmd)
+	cmd.Flags().BoolVar(&f.noWait, "no-wait", false, "do not wait for what becomes of it")
+}
+
+func modelActivateCommand() *cobra.Command {
+	var f wishFlags
+	want := store.Want{Do: store.DoActivate}
+	var rollout bool
+	cmd := &cobra.Command{
+		Use:   "activate NAME@VERSION",
+		Short: "Make a version answer: it is tried on this box first, and the old one stays if it fails",
+		Long: `Make a version of a model answer in place of the one that does. A gateway that
+runs on the data folder tries it and changes over, and this command waits for what
+becomes of it; Ctrl-C ends the waiting alone. Where no gateway runs, the next one
+starts with it. A version that fails its trial stays inactive, and why is said.`,
+		Example: `  edgegateway model activate --config hall.yaml digits@2
+  edgegateway model activate --data /var/lib/edgegateway --rollout digits@2`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name, version, err := refOf(cmd, args[0])
+			if err != nil {
+				return err
+			}
+			want.Version = version
+			if rollout {
+				want.Do = store.DoRollout
+			}
+			return f.wish(cmd, name, want)
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().BoolVar(&want.Force, "force", false, "without a trial")
+	cmd.Flags().BoolVar(&rollout, "rollout", false, "as the model's rollout says: beside the live version first")
+	return cmd
+}
+
+func modelRollbackCommand() *cobra.Command {
+	var f wishFlags
+	cmd := &cobra.Command{
+		Use:     "rollback NAME",
+		Short:   "Go back to the version before the live one",
+		Example: "  edgegateway model rollback --config hall.yaml digits",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name, version, err := store.ParseRef(args[0])
+			if err == nil && version != "" {
+				err = fmt.Errorf("it goes back to the version before; `model activate %s` takes a version", args[0])
+			}
+			if err != nil {
+				return usage(cmd, err)
+			}
+			return f.wish(cmd, name, store.Want{Do: store.DoRollback})
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+// wish writes down what is wanted, and waits for the gateway that does it, or
+// does it where none runs.
+func (f *wishFlags) wish(cmd *cobra.Command, name string, want store.Want) error {
+	s, err := f.versionsThere()
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	want.By, want.At = "command", time.Now().UTC()
+	if err := s.Want(name, want); err != nil {
+		return ofModel(err)
+	}
+	st, err := s.State()
+	if err != nil {
+		return err
+	}
+	if m := st.Models[name]; m != nil && m.Want != nil {
+		want = *m.Want // a rollback knows its version now
+	}
+	out := cmd.OutOrStdout()
+	g, err := app.Holder(s.data)
+	switch {
+	case err != nil:
+		return err
+	case g == nil:
+		return s.fulfil(cmd.Context(), out, name, want)
+	case f.noWait:
+		fmt.Fprintf(out, "gateway %s is to %s %s@%s; model show says how far it is\n", g.Gateway, want.Do, name, want.Version)
+		return nil
+	}
+	return s.await(cmd.Context(), out, g, name, want)
+}
+
+// fulfil does what is wanted where no gateway runs: the next one serves it.
+func (s *versions) fulfil(ctx context.Context, out io.Writer, name string, want store.Want) error {
+	if err := s.keepConfigured(ctx, name); err != nil {
+		return err
+	}
+	why := want.Do + " by command, no gateway was running"
+	if want.Do != store.DoRollback && !want.Force {
+		if err := s.preflight(ctx, name, want.Version); err != nil {
+			return err
+		}
+	}
+	if err := s.Activate(name, want.Version, why); err != nil {
+		return ofModel(err)
+	}
+	fmt.Fprintf(out, "%s@%s is live; the next gateway on %s serves it\n", name, want.Version, s.data)
+	return nil
+}
+
+// preflight is where a version is tried on this box before it goes live without
+// a gateway: an error says why it may not.
+func (s *versions) preflight(context.Context, string, string) error { return nil }
+
+// keepConfigured keeps the model file that the configuration names as a version,
+// before another one is live in its place, so that there is a way back to it.
+func (s *versions) keepConfigured(ctx context.Context, name string) error {
+	st, err := s.State()
+	if err != nil {
+		return err
+	}
+	file := s.config.Models[name].File
+	if m := st.Models[name]; file == "" || m != nil && m.Live != "" {
+		return nil
+	}
+	v, err := s.Add(ctx, name, file, store.FromConfiguration)
+	if err != nil {
+		return ofModel(fmt.Errorf("models.%s.file: %w", name, err))
+	}
+	return s.Activate(name, v.Version, "the file of the configuration")
+}
+
+// pollEvery is how often the state is looked at while a gateway works.
+const pollEvery = 100 * time.Millisecond
+
+// await says how far a version has come until it is live, has failed, or runs
+// beside the live one.
+func (s *versions) await(ctx context.Context, out io.Writer, g *app.Running, name string, want store.Want) error {
+	done := waiting("waiting for gateway " + g.Gateway)
+	defer func() { done() }()
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	ref, said := name+"@"+want.Version, store.Stage("")
+	for looks := 1; ; looks++ {
+		st, err := s.State()
+		if err != nil {
+			return err
+		}
+		m := st.Models[name]
+		v := m.Find(want.Version)
+		switch {
+		case v == nil:
+			return invalid(fmt.Errorf("%s was removed meanwhile", ref))
+		case m.Want == nil && m.Live == want.Version:
+			done()
+			done = func() {}
+			fmt.Fprintf(out, "%s is live: %s\n", ref, v.Why)
+			return nil
+		case m.Want == nil:
+			return invalid(fmt.Errorf("%s %s: %s; version %s answers as before", ref, v.Stage, v.Why, m.Live))
+		case !m.Want.At.Equal(want.At):
+			return fmt.Errorf("somebody wants something else meanwhile: %s of version %s, by %s", m.Want.Do, m.Want.Version, orNobody(m.Want.By))
+		case want.Do == store.DoRollout && (v.Stage == store.Shadow || v.Stage == store.Canary):
+			done()
+			done = func() {}
+			fmt.Fprintf(out, "%s runs beside version %s (%s); model show says how it does\n", ref, m.Live, v.Stage)
+			return nil
+		case v.Stage != said && v.Stage == store.Trying:
+			done()
+			fmt.Fprintf(out, "%s: %s %s\n", ref, v.Stage, v.Why)
+			done = waiting("waiting for gateway " + g.Gateway)
+		}
+		said = v.Stage
+		if looks%10 == 0 {
+			if now, err := app.Holder(s.data); err == nil && now == nil {
+				return errors.New("the gateway ended before it was done; the next one does it")
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("stopped waiting: gateway %s still does it; model show says how far it is", g.Gateway)
+		case <-tick.C:
+		}
+	}
+}
