@@ -73,7 +73,7 @@ that the gateways have.`,
 	f.StringVar(&m.Provenance, "provenance", "", "who made it, of what")
 	f.IntVar(&b.golden, "golden", 0, "golden inputs with the model's own answers")
 	f.Float64Var(&b.tolerance, "tolerance", 0, "how far an answer may be off: of floats in parts of their range, of integers in steps; by default as kernels differ")
-	f.StringVar(&b.key, "key", "", "private key that signs it; `keys new` makes one")
+	f.StringVar(&b.key, "key", "", "private key that signs it, as keys new makes one")
 	f.BoolVar(&b.packed, "pack", false, "hold the model packed")
 	f.StringVar(&b.base, "base", "", "an older version of the model that the gateways have: hold what changed since")
 	f.StringVar(&b.out, "out", "", "the file to write; by default NAME-VERSION"+store.Ext)
