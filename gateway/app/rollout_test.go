@@ -2,11 +2,13 @@ package app
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -255,6 +257,77 @@ func TestTakenBack(t *testing.T) {
 	}
 	if state, err := s.State(); err != nil || state.Models["sine"].Find("1").Stage != store.Failed {
 		t.Errorf("%+v, %v", state, err)
+	}
+}
+
+// While clients publish, versions are exchanged and the configuration is
+// reloaded: every message becomes one result, in order, signed by one of the
+// versions, whose answer it is.
+func TestSwapsLoseNothing(t *testing.T) {
+	cloud := begin(t, t.TempDir(), "cloud", "")
+	up := cloud.tapped("gateways/edge/results/#")
+	dir := t.TempDir()
+	copyModel(t, "hello_world_float", filepath.Join(dir, "sine.tflite"))
+	g := begin(t, dir, "edge", `
+models: {sine: {file: sine.tflite, output: regression}}
+streams: {s: {topics: [x/+], input: {json: [x], seq: n}, model: sine, workers: 2}}
+`+cloudOf(cloud.url))
+	s := outside(t, g)
+	addVersion(t, s, "sine@1", "hello_world_int8")
+	wantVersion(t, s, store.DoActivate, "1")
+	lives(t, s, "1")
+	const each, swaps = 1200, 12
+	sources := []string{"a", "b", "c"}
+	var clients sync.WaitGroup
+	for _, source := range sources {
+		c := g.client(source)
+		clients.Go(func() {
+			msgs := make([]link.Msg, each)
+			for n := range msgs {
+				msgs[n] = link.Msg{Topic: "x/" + source, Payload: fmt.Appendf(nil, `{"x":%d,"n":%d}`, n%6, n+1), QoS: 1}
+			}
+			if n, err := c.Window(context.Background(), msgs); err != nil {
+				t.Errorf("%s: %d acknowledged: %v", source, n, err)
+			}
+		})
+	}
+	for i := range swaps {
+		came := up.len()
+		until(t, "results between the swaps", func() bool { return up.len() > came || up.len() == len(sources)*each })
+		if _, err := g.command(t.Context(), "model/rollback", []byte(`{"model":"sine"}`)); err != nil {
+			t.Fatal(err)
+		}
+		if i%4 == 0 {
+			g.change("workers: 2", "workers: 1", "workers: 1", "workers: 2")
+			if err := g.Reload(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		lives(t, s, fmt.Sprint(i%2))
+	}
+	clients.Wait()
+	until(t, "all results", func() bool { return up.len() >= len(sources)*each })
+	next, answers := map[string]uint64{}, map[string]float64{}
+	for _, m := range up.all() {
+		r := decode[struct {
+			result
+			Version string
+		}](t, m.Payload)
+		if next[m.Topic]++; r.Seq != next[m.Topic] || r.Version != "0" && r.Version != "1" || len(r.Values) != 1 {
+			t.Fatalf("%s: %s after %d", m.Topic, m.Payload, next[m.Topic]-1)
+		}
+		said := fmt.Sprint(r.Version, " of ", (r.Seq-1)%6)
+		if v, ok := answers[said]; ok && v != r.Values[0] {
+			t.Fatalf("%s: version %s, and it was %v", m.Payload, said, v)
+		}
+		answers[said] = r.Values[0]
+	}
+	for _, s := range g.pipe.Status() {
+		for reason, n := range s.Drops {
+			if n > 0 {
+				t.Errorf("%d dropped: %s", n, reason)
+			}
+		}
 	}
 }
 

@@ -69,7 +69,7 @@ allocations a message.`,
 			return app.Echo(cmd.Context(), "127.0.0.1:0", size, func(addr string) { fmt.Println(addr) }, newLogger(app.LogConfig{Level: "warn", Format: "console"}, os.Stderr))
 		},
 	}
-	cmd.AddCommand(echo, loopsCommand())
+	cmd.AddCommand(echo, loopsCommand(), swapsCommand())
 	return cmd
 }
 
@@ -79,6 +79,7 @@ type bench struct {
 	size, jpeg             string
 	peer, peerPids         string
 	json                   bool
+	numbered               bool   // each message has a number of its own, in JSON
 	raw                    string // the form of a raw payload
 	publishers, qos        []int
 	length                 time.Duration
@@ -281,6 +282,8 @@ func (b *bench) startGateway(ctx context.Context, dir string) (*server, error) {
 	switch {
 	case b.picture != "":
 		input, picture = "{image: auto}", ", picture: {jpeg: "+b.jpeg+"}"
+	case b.numbered:
+		input = `{json: ["v[*]"], seq: n}`
 	case b.json:
 		input = `{json: ["v[*]"]}`
 	}

@@ -152,6 +152,12 @@ func (c *benchClient) subscribe(filter string, qos byte, handle func(topic, payl
 // publisher gives a function that queues the same message once more, and one
 // that sends what is queued.
 func (c *benchClient) publisher(topic string, payload []byte, qos byte) (again func() error, flush func() error) {
+	return c.changing(topic, payload, qos, nil)
+}
+
+// changing is publisher for messages that are not the same: change writes over
+// the payload of each before it is queued; nil changes nothing.
+func (c *benchClient) changing(topic string, payload []byte, qos byte, change func(payload []byte)) (again func() error, flush func() error) {
 	body := mqttString(topic)
 	at := len(body)
 	if qos > 0 {
@@ -167,6 +173,9 @@ func (c *benchClient) publisher(topic string, payload []byte, qos byte) (again f
 				id = 1
 			}
 			binary.BigEndian.PutUint16(p[at:], id)
+		}
+		if change != nil {
+			change(p[len(p)-len(payload):])
 		}
 		_, err := c.w.Write(p)
 		return err

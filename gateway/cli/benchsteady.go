@@ -84,7 +84,8 @@ func (b *bench) runSteady(ctx context.Context, out io.Writer, s *server, payload
 	return ctx.Err()
 }
 
-// pace publishes at a rate, a few each millisecond, until ctx ends.
+// pace publishes at a rate, a few each millisecond, until ctx ends. waiting
+// bounds what is on its way; nil: again does.
 func pace(ctx context.Context, rate float64, waiting chan<- struct{}, sent *atomic.Int64, again, flush func() error) error {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -100,6 +101,12 @@ func pace(ctx context.Context, rate float64, waiting chan<- struct{}, sent *atom
 			n = due - rate
 		}
 		for ; n < due; n++ {
+			if waiting == nil { // again waits by itself
+				if err := again(); err != nil {
+					return err
+				}
+				continue
+			}
 			select {
 			case waiting <- struct{}{}:
 			default: // the gateway is behind

@@ -28,7 +28,8 @@ type Streams interface {
 // Candidate is a version that is to be tried.
 type Candidate struct {
 	Name    string
-	Model   infer.ModelConfig // as it would be served
+	Model   infer.ModelConfig  // as it would be served
+	Live    *infer.ModelConfig // what serves now; nil: the model is not configured
 	Files   store.Files
 	Version store.Version
 }

@@ -142,9 +142,17 @@ func (r *Rollout) candidate(name, version string) (Candidate, error) {
 	}
 	c.Version = *v
 	r.g.Reload.Lock()
-	base := r.g.Models()[name] // of a model that is not configured: nothing
+	base, served := r.g.Models()[name] // of a model that is not configured: nothing
 	r.g.Reload.Unlock()
 	c.Model = Apply(base, *v, c.Files)
+	if served {
+		set, err := Resolve(r.g.Store, map[string]infer.ModelConfig{name: base}, nil)
+		if err != nil {
+			return c, err
+		}
+		live := set.Models[name]
+		c.Live = &live
+	}
 	ins, _, err := infer.Inspect(c.Model)
 	if err == nil && !open(ins) {
 		err = r.g.Streams.FitsInstead(name, ins)
