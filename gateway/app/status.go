@@ -70,7 +70,11 @@ func (a *App) Health() []dashboard.Health {
 		all[0].Detail = "does not accept"
 	}
 	for _, m := range a.engine.Models() {
-		all = append(all, dashboard.Health{Part: "model " + m.Name, OK: true, Detail: m.Delegate + ": " + m.Why})
+		detail := m.Delegate + ": " + m.Why
+		if m.Version != "" {
+			detail = "version " + m.Version + ", " + detail
+		}
+		all = append(all, dashboard.Health{Part: "model " + m.Name, OK: true, Detail: detail})
 	}
 	for _, l := range a.out.links {
 		st := l.bridge.Status()
