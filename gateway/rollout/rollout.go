@@ -170,6 +170,9 @@ func (r *Rollout) Served(set *Set, configured map[string]infer.ModelConfig) erro
 		r.step(Entry{Step: StepLive, Model: name, Version: v, Before: before, Why: why, By: store.FromConfiguration})
 	}
 	for name, cfg := range configured {
+		for _, step := range counted { // a first one is a rise that a rule over the metrics sees
+			r.steps.WithLabelValues(name, step)
+		}
 		if r.live(name) != "" {
 			errs = append(errs, r.keepBase(context.Background(), name, cfg.File))
 		}

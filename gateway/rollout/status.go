@@ -19,6 +19,9 @@ const (
 	StepStop       = "stop"        // of the gateway, not killed
 )
 
+// counted are the steps of a model's versions.
+var counted = []string{StepAdded, StepTrying, StepPassed, StepFailed, StepLive, StepRolledBack, StepWithdrawn}
+
 // Status is the message that stays on models/NAME/status.
 type Status struct {
 	Model    string      `json:"model"`
