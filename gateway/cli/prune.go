@@ -100,6 +100,9 @@ this box.`,
 // idle refuses flags that do nothing.
 func (p *pruning) idle(cmd *cobra.Command) error {
 	channels, given := p.cfg.Pattern == "channels", cmd.Flags().Changed
+	if epochs := p.tune.Config.Epochs; given("parts") && epochs > 0 && p.parts > epochs {
+		return usage(cmd, fmt.Errorf("--parts %d: channels go in no more parts than there are epochs, %d", p.parts, epochs))
+	}
 	return noneIdle(cmd,
 		idle{p.cfg.Pattern == "2:4", "--pattern 2:4 takes two of each four weights, everywhere", []string{"sparsity", "scope"}},
 		idle{given("macs"), "--macs says how much goes", []string{"sparsity"}},

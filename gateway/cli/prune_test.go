@@ -75,6 +75,7 @@ func TestPrune(t *testing.T) {
 		{"prune " + float + " --epochs 3", "trains on --data", 2},
 		{"prune", "takes MODEL", 2},
 		{"prune " + float + " --sparsity 1.5", "a sparsity of 1.5 is outside", 2},
+		{"prune " + float + " --pattern channels --data " + data + " --epochs 2 --parts 3", "no more parts than there are epochs, 2", 2},
 		{"prune " + float + " --pattern half", `"half" is none of`, 2},
 		{"prune " + float + " --macs 0.5", "goes with pattern channels", 2},
 		{"prune " + float + " --pixels 1..0", "is no range", 2},

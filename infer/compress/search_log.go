@@ -46,7 +46,7 @@ func openTrials(dir, of string) (*trialLog, error) {
 	head, _ := json.Marshal(map[string]string{"of": of})
 	lines := bytes.Split(data, []byte{'\n'})
 	if len(data) > 0 && !bytes.Equal(lines[0], head) {
-		return nil, fmt.Errorf("%s is of another model, data or setting; remove the folder or give another with --work", path)
+		return nil, fmt.Errorf("%s is of another model, data or setting, or of a program whose steps do something else; remove the folder or give another with --work", path)
 	}
 	// A line that a power cut left half is no trial; what is whole is kept.
 	keep := append(slices.Clone(head), '\n')
@@ -99,6 +99,8 @@ func (s *Search) begin() error {
 	h := sha256.New()
 	h.Write(s.given())
 	fmt.Fprintf(h, "%q %v %v %v %v %+v", s.Task, s.Packed, s.Time != nil, s.Ground.Low, s.Ground.High, s.Ground.Train)
+	// What a step does that its recipe does not say.
+	fmt.Fprintf(h, "%+v %+v %+v", DefaultPrune(), DefaultCluster(), DefaultConfig())
 	sets := []*train.Dataset{s.Ground.Learn, s.Ground.Val}
 	if l, ok := s.Choose.(Labelled); ok {
 		sets = append(sets, l.Data())
