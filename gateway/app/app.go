@@ -121,9 +121,7 @@ func New(cfg Config, load func() (Config, error), trial infer.TrialFunc, log zer
 	if a.pipe, err = pipeline.New(cfg.Streams, a.engine, a.broker, sinks, a.sets, a.data.nextEpoch, part(log, "pipeline"), reg); err != nil {
 		return nil, err
 	}
-	if err = a.roll.Served(models, cfg.Models); err != nil {
-		return nil, err
-	}
+	a.roll.Served(models, cfg.Models)
 	a.roll.Begin(rollout.Gateway{
 		Inbox: cfg.Store.Inbox, Engine: a.engine, Streams: a.pipe, Reload: &a.mu, Say: a.out.Say,
 		Models: func() map[string]infer.ModelConfig { return a.cfg.Models },
@@ -325,7 +323,8 @@ func (a *App) reload() error {
 	})
 	rules()
 	a.roll.Configure(next.Rollout)
-	errs := []error{tapped, a.roll.Served(set, next.Models)}
+	a.roll.Served(set, next.Models)
+	errs := []error{tapped}
 	for _, l := range a.out.links {
 		cfg := next.Upstream[l.name]
 		if reflect.DeepEqual(cfg, a.cfg.Upstream[l.name]) {

@@ -56,10 +56,10 @@ streams:
 		t.Fatal(err)
 	}
 	replies.on("datasets/press/label/reply", "no time")
-	list := decode[[]dataset.Status](t, must(g.command(t.Context(), "dataset/list", nil)))
-	if len(list) != 1 || list[0].Samples != 5 || list[0].Recorded != 5 {
-		t.Errorf("%+v", list)
-	}
+	until(t, "five samples in the list", func() bool { // they are on the disk before they are counted
+		list := decode[[]dataset.Status](t, must(g.command(t.Context(), "dataset/list", nil)))
+		return len(list) == 1 && list[0].Samples == 5 && list[0].Recorded == 5
+	})
 	g.change(`label: {topic: second}`, `label: {rule: "x > 0"}`)
 	if err := g.Reload(); err == nil || !strings.Contains(err.Error(), "streams.press.record.label.rule") {
 		t.Errorf("a rule that is no text: %v", err)

@@ -19,7 +19,8 @@ import (
 // that are live, by NAME@VERSION those that a stream is pinned to.
 type Set struct {
 	Models map[string]infer.ModelConfig
-	// Damaged are live versions that cannot be served, for which another one is.
+	// Damaged are live versions that cannot be served, for which another one is,
+	// and files that cannot be kept.
 	Damaged []error
 	spoke   []string // models whose file in the configuration was changed
 	keep    func(name, file string) (version string, err error)
@@ -81,7 +82,9 @@ func (set *Set) one(s *store.Store, name string, cfg infer.ModelConfig, m *store
 		if sum, err := sumOf(cfg.File); err == nil && sum != m.Configured {
 			if set.keep != nil {
 				if cfg.Version, err = set.keep(name, cfg.File); err != nil {
-					return cfg, fmt.Errorf("file: %w", err)
+					// It serves all the same: the next start tries again.
+					set.Damaged = append(set.Damaged, fmt.Errorf("model %s: its file was changed and cannot be kept as a version: %w", name, err))
+					return cfg, nil
 				}
 			}
 			set.spoke = append(set.spoke, name)

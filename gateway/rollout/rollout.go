@@ -3,7 +3,6 @@ package rollout
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -150,21 +149,26 @@ func (r *Rollout) Resolve(models map[string]infer.ModelConfig, streams map[strin
 	})
 	if err == nil {
 		for _, e := range set.Damaged {
-			r.log.Error().Err(e).Msg("a live version cannot be served")
+			r.log.Error().Err(e).Msg("something else serves than what is to be live")
 		}
 	}
 	return set, err
 }
 
-// Served notes that a set is at work, of the models of a configuration.
-func (r *Rollout) Served(set *Set, configured map[string]infer.ModelConfig) error {
-	var errs []error
+// Served notes that a set is at work, of the models of a configuration. A disk
+// that does not take it is said in the log: what serves, serves.
+func (r *Rollout) Served(set *Set, configured map[string]infer.ModelConfig) {
+	missed := func(name string, err error) {
+		if err != nil {
+			r.log.Error().Err(err).Str("model", name).Msg("the store takes nothing")
+		}
+	}
 	for _, name := range set.spoke {
 		v := set.Models[name].Version
 		const why = "the file that the configuration names was changed"
 		before := r.live(name)
 		if err := r.g.Store.Activate(name, v, why); err != nil {
-			errs = append(errs, err)
+			missed(name, err)
 			continue
 		}
 		r.step(Entry{Step: StepLive, Model: name, Version: v, Before: before, Why: why, By: store.FromConfiguration})
@@ -174,10 +178,9 @@ func (r *Rollout) Served(set *Set, configured map[string]infer.ModelConfig) erro
 			r.steps.WithLabelValues(name, step)
 		}
 		if r.live(name) != "" {
-			errs = append(errs, r.keepBase(context.Background(), name, cfg.File))
+			missed(name, r.keepBase(context.Background(), name, cfg.File))
 		}
 	}
-	return errors.Join(errs...)
 }
 
 // Begin gives r what it works on, before Run.

@@ -17,6 +17,12 @@ func (r *Rollout) live(name string) string {
 	return ""
 }
 
+// serves says whether a version of a model answers now, or none does.
+func (r *Rollout) serves(name, version string) bool {
+	m, err := r.g.Engine.Model(name)
+	return err != nil || m.Version() == version
+}
+
 // do does what is wanted of a model and says what became of it. Where ctx ends
 // it stays wanted.
 func (r *Rollout) do(ctx context.Context, name string, w store.Want) {
@@ -26,7 +32,7 @@ func (r *Rollout) do(ctx context.Context, name string, w store.Want) {
 	case w.Do == store.DoWithdraw:
 		r.withdraw(ctx, name, w, e)
 		return
-	case w.Version == before:
+	case w.Version == before && r.serves(name, before):
 		if err := r.g.Store.Activate(name, w.Version, "it was live already"); err != nil {
 			r.fail(e, err, nil)
 		}
