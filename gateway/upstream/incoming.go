@@ -81,10 +81,13 @@ func (t *incoming) open() (err error) {
 			t.left++
 		}
 	}
-	if b, err := os.ReadFile(filepath.Join(t.dir, "chunk")); err == nil { // without it the largest is tried again
-		size, _ := strconv.Atoi(strings.TrimSpace(string(b)))
-		for t.level < len(t.file.Chunks)-1 && t.file.Chunks[t.level] > size && size > 0 {
-			t.level++
+	size := 0
+	if b, err := os.ReadFile(filepath.Join(t.dir, "chunk")); err == nil {
+		size, _ = strconv.Atoi(strings.TrimSpace(string(b)))
+	}
+	for sizes := t.file.Chunks; t.level < len(sizes)-1; t.level++ {
+		if size == 0 && worthwhile(sizes[t.level], sizes[t.level+1], unknownLink) || size > 0 && sizes[t.level] <= size {
+			break
 		}
 	}
 	return nil
@@ -218,7 +221,12 @@ func (t *incoming) check() error {
 //	larger * smaller / (2 * chunkCost)
 //
 // which is 5 MB between 96 and 32 KiB, and 450 kB between 32 and 8 KiB.
-const chunkCost = 300
+//
+// Of a link that is not known it is taken that it carries 1 MiB.
+const (
+	chunkCost   = 300
+	unknownLink = 1 << 20
+)
 
 func worthwhile(larger, smaller int, carried int64) bool {
 	return carried >= int64(larger)*int64(smaller)/(2*chunkCost)

@@ -165,12 +165,12 @@ func TestChunkSize(t *testing.T) {
 		good    int64   // of one that goes on
 		want    int
 	}{
-		{"the largest first", nil, 0, 96 << 10},
+		{"at first", nil, 0, 32 << 10},
+		{"6 MB without a cut", nil, 6e6, 96 << 10},
 		{"cut after 1 MB each time", []int64{1e6, 1e6, 1e6, 1e6}, 0, 32 << 10},
-		{"cut after 100 KB once", []int64{1e5}, 0, 32 << 10},
-		{"cut after 100 KB twice", []int64{1e5, 1e5}, 0, 8 << 10},
+		{"cut after 100 KB once", []int64{1e5}, 0, 8 << 10},
 		{"cut after 100 KB often", []int64{1e5, 1e5, 1e5, 1e5}, 0, 8 << 10},
-		{"cut after 10 MB", []int64{1e7, 1e7}, 0, 96 << 10},
+		{"cut after 10 MB", []int64{1e7, 1e7}, 0, 32 << 10},
 		{"then 1 MB without a cut", []int64{1e5, 1e5}, 1e6, 32 << 10},
 		{"cut after 1 MB, then 6 MB without", []int64{1e6}, 6e6, 96 << 10},
 	} {

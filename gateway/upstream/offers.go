@@ -271,7 +271,7 @@ func (s *offers) receive(ctx context.Context, at *offered, o *offer.Offer) (r of
 		fill()
 		s.metrics.modelBytes.Add(float64(r.Bytes - before))
 		before = r.Bytes
-		if r.Bytes-told >= max(f.Bytes/10, progressEvery) && t.left > 0 {
+		if r.Bytes-told >= max(f.Bytes/4, progressEvery) && t.left > 0 {
 			told = r.Bytes
 			s.report(ctx, at, o, r)
 		}

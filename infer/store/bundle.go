@@ -320,6 +320,18 @@ func WriteBundle(w io.Writer, m Manifest, parts map[string][]byte, key ed25519.P
 	if err != nil {
 		return fmt.Errorf("bundle: %w", err)
 	}
+	var sig []byte
+	if key != nil {
+		if sig, err = sign(text, key); err != nil {
+			return err
+		}
+	}
+	return writeZip(w, m, text, sig, parts)
+}
+
+// writeZip writes a bundle of a manifest's bytes, the file of its signature,
+// which is empty for none, and parts.
+func writeZip(w io.Writer, m Manifest, text, sig []byte, parts map[string][]byte) error {
 	z := zip.NewWriter(w)
 	put := func(name string, data []byte) error {
 		method := zip.Deflate
@@ -335,11 +347,7 @@ func WriteBundle(w io.Writer, m Manifest, parts map[string][]byte, key ed25519.P
 	if err := put(manifestName, text); err != nil {
 		return err
 	}
-	if key != nil {
-		sig, err := sign(text, key)
-		if err != nil {
-			return err
-		}
+	if len(sig) > 0 {
 		if err := put(signatureName, sig); err != nil {
 			return err
 		}

@@ -20,21 +20,22 @@ func (c *Conn) Get(ctx context.Context, topic string) ([]byte, error) {
 		default:
 		}
 	})
-	if err := c.subscribed(ctx, token, []string{topic}); err != nil {
-		return nil, err
-	}
-	defer c.client.Unsubscribe(topic) // without waiting: a late message finds nobody
-	select {
-	case payload := <-got:
-		return payload, nil
-	case <-c.done:
+	err := c.subscribed(ctx, token, []string{topic})
+	if err == nil {
+		defer c.client.Unsubscribe(topic) // without waiting: a late message finds nobody
 		select {
-		case payload := <-got: // it came before the end
+		case payload := <-got:
 			return payload, nil
-		default:
-			return nil, c.err
+		case <-c.done:
+			err = c.err
+		case <-ctx.Done():
+			err = fmt.Errorf("get %s: %w", topic, context.Cause(ctx))
 		}
-	case <-ctx.Done():
-		return nil, fmt.Errorf("get %s: %w", topic, context.Cause(ctx))
+	}
+	select {
+	case payload := <-got: // it came before the end, also of one that we see late
+		return payload, nil
+	default:
+		return nil, err
 	}
 }

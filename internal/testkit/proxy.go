@@ -4,6 +4,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 )
 
 // Proxy is a TCP proxy in front of a target that can be cut, stalled and
@@ -18,6 +19,7 @@ type Proxy struct {
 	changed chan struct{} // closed, and made anew, when state changes
 	conns   map[net.Conn]struct{}
 	every   int64 // bytes after which a connection breaks; 0: none does
+	rate    int   // bytes a second each way; 0: as fast as it goes
 	carried Carried
 	wg      sync.WaitGroup
 }
@@ -79,6 +81,24 @@ func (p *Proxy) CutEvery(bytes int64) {
 	p.every = bytes
 }
 
+// Slow makes every connection carry so many bytes a second at most, each way; 0
+// ends that.
+func (p *Proxy) Slow(bytes int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rate = bytes
+}
+
+// pace waits as long as a slow link takes for n bytes.
+func (p *Proxy) pace(n int) {
+	p.mu.Lock()
+	rate := p.rate
+	p.mu.Unlock()
+	if rate > 0 {
+		time.Sleep(time.Duration(n) * time.Second / time.Duration(rate))
+	}
+}
+
 // Carried says what went over it so far.
 func (p *Proxy) Carried() Carried {
 	p.mu.Lock()
@@ -99,7 +119,7 @@ func (p *Proxy) take(c *pair, up bool, n int) (may int, last bool) {
 	defer p.mu.Unlock()
 	if c.left >= 0 {
 		if c.left == 0 {
-			return 0, true
+			return 0, false // it is broken already
 		}
 		n = int(min(int64(n), c.left))
 		c.left -= int64(n)
@@ -113,6 +133,12 @@ func (p *Proxy) take(c *pair, up bool, n int) (may int, last bool) {
 		p.carried.Down += int64(n)
 	}
 	return n, last
+}
+
+func (p *Proxy) broken(c *pair) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return c.left == 0
 }
 
 func (p *Proxy) set(s proxyState) {
@@ -212,8 +238,12 @@ func (p *Proxy) forward(c *pair, up bool) {
 	if up {
 		to, from = from, to
 	}
-	defer to.Close()
-	defer from.Close()
+	defer func() {
+		from.Close()
+		if !p.broken(c) { // else what was carried may be on its way yet
+			to.Close()
+		}
+	}()
 	buf := make([]byte, 32<<10)
 	for {
 		if !p.open() {
@@ -226,13 +256,17 @@ func (p *Proxy) forward(c *pair, up bool) {
 				return
 			}
 			may, last := p.take(c, up, n)
+			if may == 0 {
+				continue // to nobody: the link is broken
+			}
+			p.pace(may)
 			if _, err := to.Write(buf[:may]); err != nil {
 				return
 			}
-			if last {
-				reset(from)
-				reset(to)
-				return
+			if last { // what was carried arrives, and nothing else does
+				for _, end := range []net.Conn{to, from} {
+					_ = end.(*net.TCPConn).CloseWrite()
+				}
 			}
 		}
 		if err != nil {

@@ -1,0 +1,362 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"edgegateway/internal/link"
+	"edgegateway/internal/offer"
+)
+
+// pusher is the command `model push` at work. It connects anew where the link
+// breaks.
+type pusher struct {
+	*pushFlags
+	out  io.Writer
+	conn *link.Conn
+}
+
+const (
+	pushWindow = 16               // messages in flight
+	pushTries  = 5                // links in a row that carried nothing
+	pushRetry  = 10 * time.Second // between links while it waits
+	pushQuiet  = time.Second      // after the last of what a broker retains
+)
+
+func (w *pusher) close() {
+	if w.conn != nil {
+		w.conn.Close()
+		w.conn = nil
+	}
+}
+
+// connected is the present connection, or a new one.
+func (w *pusher) connected(ctx context.Context) (*link.Conn, error) {
+	if w.conn != nil && w.conn.Err() == nil {
+		return w.conn, nil
+	}
+	w.close()
+	conn, err := w.connect(ctx)
+	if err == nil {
+		w.conn = conn
+	}
+	return conn, err
+}
+
+// publish publishes messages in order, over several links where one breaks.
+func (w *pusher) publish(ctx context.Context, msgs []link.Msg, moved func(n int)) error {
+	for tries := 0; len(msgs) > 0; {
+		conn, err := w.connected(ctx)
+		if err != nil {
+			return err
+		}
+		batch := msgs[:min(len(msgs), pushWindow)]
+		if w.rate > 0 {
+			batch = batch[:min(len(batch), max(1, w.rate/10))]
+		}
+		start := time.Now()
+		n, err := conn.Window(ctx, batch)
+		moved(n)
+		msgs = msgs[n:]
+		if err == nil && w.rate > 0 {
+			sleep(ctx, time.Until(start.Add(time.Duration(n)*time.Second/time.Duration(w.rate))))
+		}
+		if err == nil {
+			tries = 0
+			continue
+		}
+		if tries++; n > 0 {
+			tries = 1
+		}
+		if ctx.Err() != nil || tries == pushTries {
+			return w.refused(ctx, msgs[0].Topic, len(msgs[0].Payload), err)
+		}
+		w.close()
+	}
+	return nil
+}
+
+// leave publishes the chunks and then, when all of them are there, the offers.
+func (w *pusher) leave(ctx context.Context, o *offer.Offer, files []parcel) error {
+	var msgs []link.Msg
+	bytes := int64(0)
+	for i := range files {
+		f := &files[i]
+		for _, size := range f.Chunks {
+			for n := range f.Count(size) {
+				at := n * size
+				msgs = append(msgs, link.Msg{Topic: f.ChunkTopic(size, n), Payload: f.data[at : at+f.Length(size, n)], QoS: 1, Retain: true})
+			}
+		}
+		bytes += f.Bytes
+	}
+	bar := progress(len(msgs), "leaving chunks at the broker", w.asJSON)
+	err := w.publish(ctx, msgs, func(n int) { _ = bar.Add(n) })
+	_ = bar.Finish()
+	if ctx.Err() != nil {
+		return errors.New("stopped before all was at the broker: nothing is offered; the same command again goes on")
+	}
+	if err != nil {
+		return fmt.Errorf("nothing is offered yet, the same command again goes on: %w", err)
+	}
+	var offers []link.Msg
+	for _, g := range w.gateways {
+		offers = append(offers, link.Msg{Topic: w.topic(g, offer.OffersAt, o.Name), Payload: offer.Encode(o), QoS: 1, Retain: true})
+	}
+	if err := w.publish(ctx, offers, func(int) {}); err != nil {
+		return err
+	}
+	if w.asJSON {
+		return nil
+	}
+	for i := range files {
+		kind := "whole"
+		if files[i].Base != "" {
+			kind = "what changed since " + cmp.Or(w.base, "the model with SHA-256 "+files[i].Base)
+		}
+		fmt.Fprintf(w.out, "%s, %s: %d bytes, in %s\n", ref(o), kind, files[i].Bytes, chunkText(&files[i].File))
+	}
+	return nil
+}
+
+func chunkText(f *offer.File) string {
+	var words []string
+	for _, size := range f.Chunks {
+		words = append(words, fmt.Sprintf("%s of %d", count(f.Count(size), "chunk"), size))
+	}
+	return strings.Join(words, ", or ")
+}
+
+// wait follows the reports until each gateway has said its last word or the
+// date has passed, and clears up.
+func (w *pusher) wait(ctx context.Context, o *offer.Offer) error {
+	last := map[string]*offer.Report{}
+	var over <-chan time.Time
+	if !o.Until.IsZero() {
+		timer := time.NewTimer(time.Until(o.Until))
+		defer timer.Stop()
+		over = timer.C
+	}
+	for first := true; ; first = false {
+		done, err := w.follow(ctx, o, last, over)
+		switch {
+		case ctx.Err() != nil:
+			return w.left(o, "stopped waiting: ")
+		case done:
+			return w.finish(ctx, o, last)
+		case first && errors.Is(err, link.ErrRefused):
+			return fmt.Errorf("%w: %s", err, w.mayNot("subscribe", w.topic(w.gateways[0], offer.ReportsAt, o.Name)))
+		}
+		sleep(ctx, pushRetry) // the link is gone, and what is left at the broker stays
+	}
+}
+
+// follow reads reports over one connection. done says that there is nothing
+// more to wait for.
+func (w *pusher) follow(ctx context.Context, o *offer.Offer, last map[string]*offer.Report, over <-chan time.Time) (done bool, err error) {
+	conn, err := w.connected(ctx)
+	if err != nil {
+		return false, err
+	}
+	came := make(chan link.Msg)
+	topics := map[string]string{}
+	for _, g := range w.gateways {
+		topics[w.topic(g, offer.ReportsAt, o.Name)] = g
+	}
+	// A few at a time: AWS IoT takes 8 in one packet.
+	for part := range slices.Chunk(slices.Sorted(maps.Keys(topics)), 8) {
+		if err := conn.Subscribe(ctx, part, 1, func(m link.Msg) {
+			select {
+			case came <- m:
+			case <-conn.Done():
+			}
+		}); err != nil {
+			return false, err
+		}
+	}
+	for {
+		if w.allDone(o, last) {
+			return true, nil
+		}
+		select {
+		case m := <-came:
+			g := topics[m.Topic]
+			r, err := offer.ParseReport(m.Payload)
+			if err != nil || r.ID != o.ID {
+				continue // of an earlier push, or cleared
+			}
+			if err := w.tell(g, r, last[g]); err != nil {
+				return false, err
+			}
+			last[g] = r
+		case <-over:
+			return true, nil
+		case <-conn.Done():
+			return false, conn.Err()
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+	}
+}
+
+func (w *pusher) allDone(o *offer.Offer, last map[string]*offer.Report) bool {
+	for _, g := range w.gateways {
+		if r := last[g]; r == nil || !r.Done(o.Then) {
+			return false
+		}
+	}
+	return true
+}
+
+// tell prints a report where it says something new.
+func (w *pusher) tell(gateway string, r, before *offer.Report) error {
+	if before != nil && reportText(before) == reportText(r) {
+		return nil
+	}
+	if w.asJSON {
+		return json.NewEncoder(w.out).Encode(r)
+	}
+	_, err := fmt.Fprintf(w.out, "%s: %s\n", gateway, reportText(r))
+	return err
+}
+
+func reportText(r *offer.Report) string {
+	text := printable(r.State)
+	if r.State == offer.Fetching || r.State == offer.Waiting && r.Of > 0 {
+		text += fmt.Sprintf(", %d of %d bytes are there; chunks of %d; %s so far", r.Bytes, r.Of, r.Chunk, count(r.Links, "connection"))
+	}
+	if r.State == offer.Got && r.Of > 0 {
+		text += fmt.Sprintf(", %d bytes over %s, chunks of %d at last", r.Of, count(r.Links, "connection"), r.Chunk)
+	}
+	if r.Why != "" {
+		text += ": " + printable(r.Why)
+	}
+	return text
+}
+
+// finish clears up and says how it ended.
+func (w *pusher) finish(ctx context.Context, o *offer.Offer, last map[string]*offer.Report) error {
+	if _, err := w.takeAway(ctx, o.Name, w.gateways); err != nil {
+		return fmt.Errorf("what is left at the broker is not cleared: %w", err)
+	}
+	var bad []string
+	for _, g := range w.gateways {
+		switch r := last[g]; {
+		case r == nil:
+			bad = append(bad, g+" did not report until "+o.Until.Format(time.RFC3339))
+		case !r.Done(o.Then):
+			bad = append(bad, fmt.Sprintf("%s reported %s until %s", g, r.State, o.Until.Format(time.RFC3339)))
+		case r.State == offer.Refused || r.State == offer.Failed || r.State == "withdrawn":
+			bad = append(bad, fmt.Sprintf("%s %s it", g, r.State))
+		}
+	}
+	if len(bad) > 0 {
+		return fmt.Errorf("%s: %s", ref(o), strings.Join(bad, "; "))
+	}
+	return nil
+}
+
+// clearAll is --clear.
+func (w *pusher) clearAll(ctx context.Context, name string) error {
+	n, err := w.takeAway(ctx, name, w.gateways)
+	if err != nil {
+		return err
+	}
+	if n == 0 {
+		return fmt.Errorf("nothing of %s is offered at %s", name, w.topic(cmp.Or(strings.Join(w.gateways, ","), "+"), offer.OffersAt, name))
+	}
+	_, err = fmt.Fprintf(w.out, "%s is offered no more to %s\n", name, count(n, "gateway"))
+	return err
+}
+
+// takeAway clears offers and reports of a model for some gateways, or for all,
+// and the chunks that no other offer needs. It gives the number of offers.
+func (w *pusher) takeAway(ctx context.Context, name string, gateways []string) (int, error) {
+	all, err := w.offered(ctx)
+	if err != nil {
+		return 0, err
+	}
+	mine := map[string]bool{}
+	for _, g := range gateways {
+		mine[w.topic(g, offer.OffersAt, name)] = true
+	}
+	needed, gone := map[string]bool{}, map[string]*offer.File{}
+	var msgs []link.Msg
+	for _, topic := range slices.Sorted(maps.Keys(all)) {
+		o := all[topic]
+		take := strings.HasSuffix(topic, offer.OffersAt+name) && (len(mine) == 0 || mine[topic])
+		if take {
+			report := strings.TrimSuffix(topic, offer.OffersAt+name) + offer.ReportsAt + name
+			msgs = append(msgs, link.Msg{Topic: topic, QoS: 1, Retain: true}, link.Msg{Topic: report, QoS: 1, Retain: true})
+		}
+		for i := range o.Files {
+			if take {
+				gone[o.Files[i].Topic] = &o.Files[i]
+			} else {
+				needed[o.Files[i].Topic] = true
+			}
+		}
+	}
+	n := len(msgs) / 2
+	for _, topic := range slices.Sorted(maps.Keys(gone)) {
+		if f := gone[topic]; !needed[topic] {
+			for _, size := range f.Chunks {
+				for i := range f.Count(size) {
+					msgs = append(msgs, link.Msg{Topic: f.ChunkTopic(size, i), QoS: 1, Retain: true})
+				}
+			}
+		}
+	}
+	bar := progress(len(msgs), "clearing", w.asJSON)
+	defer bar.Finish()
+	return n, w.publish(ctx, msgs, func(n int) { _ = bar.Add(n) })
+}
+
+// offered are the offers that the broker retains, by topic. A broker does not
+// say which is the last: it is when none came for a while.
+func (w *pusher) offered(ctx context.Context) (map[string]*offer.Offer, error) {
+	conn, err := w.connected(ctx)
+	if err != nil {
+		return nil, err
+	}
+	came := make(chan link.Msg)
+	filter := w.topic("+", offer.OffersAt, "#")
+	err = conn.Subscribe(ctx, []string{filter}, 1, func(m link.Msg) {
+		select {
+		case came <- m:
+		case <-conn.Done():
+		case <-ctx.Done():
+		}
+	})
+	if errors.Is(err, link.ErrRefused) {
+		err = fmt.Errorf("%w: %s", err, w.mayNot("subscribe", filter))
+	}
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]*offer.Offer{}
+	for {
+		select {
+		case m := <-came:
+			if o, err := offer.Parse(m.Payload); err == nil {
+				all[m.Topic] = o
+			} else if len(m.Payload) > 0 {
+				all[m.Topic] = &offer.Offer{} // it can be taken away all the same
+			}
+		case <-time.After(pushQuiet):
+			return all, nil
+		case <-conn.Done():
+			return nil, conn.Err()
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
