@@ -110,20 +110,20 @@ func New(cfg Config, load func() (Config, error), trial infer.TrialFunc, log zer
 	if a.alerts, err = alert.New(cfg.Alerts, cfg.fields, a.data.path("alerts"), a.out, part(log, "alert"), reg); err != nil {
 		return nil, err
 	}
-	if a.sets, err = dataset.NewRecorder(a.data.dir, cfg.Streams, part(log, "dataset"), reg); err != nil {
+	if a.sets, err = dataset.NewRecorder(a.data.dir, cfg.recorded(), part(log, "dataset"), reg); err != nil {
 		return nil, err
 	}
 	// Before the streams' own: a label counts from its message on.
 	if err = a.tapLabels(); err != nil {
 		return nil, err
 	}
-	sinks := []pipeline.Sink{a.out, a.alerts}
+	sinks := []pipeline.Sink{a.out, a.alerts, a.roll}
 	if a.pipe, err = pipeline.New(cfg.Streams, a.engine, a.broker, sinks, a.sets, a.data.nextEpoch, part(log, "pipeline"), reg); err != nil {
 		return nil, err
 	}
 	a.roll.Served(models, cfg.Models)
 	a.roll.Begin(rollout.Gateway{
-		Inbox: cfg.Store.Inbox, Engine: a.engine, Streams: a.pipe, Reload: &a.mu, Say: a.out.Say,
+		Inbox: cfg.Store.Inbox, Engine: a.engine, Streams: a.pipe, Reload: &a.mu, Say: a.out.Say, Differ: a.sets,
 		Models: func() map[string]infer.ModelConfig { return a.cfg.Models },
 	})
 	if _, err = a.broker.Tap([]string{"#"}, a.pipe.Handle); err != nil {
@@ -303,7 +303,7 @@ func (a *App) reload() error {
 		models.Discard()
 		return err
 	}
-	record, err := a.sets.Prepare(next.Streams)
+	record, err := a.sets.Prepare(next.recorded())
 	if err != nil {
 		models.Discard()
 		return err
@@ -315,6 +315,7 @@ func (a *App) reload() error {
 	// A model that left answers the streams that finish with it.
 	retire := models.Apply()
 	record()
+	a.roll.Configure(next.Rollout) // before the topics of its labels are listened to
 	tapped := a.tapLabels()
 	finished := streams.Apply()
 	a.retiring.Go(func() {
@@ -322,7 +323,6 @@ func (a *App) reload() error {
 		retire()
 	})
 	rules()
-	a.roll.Configure(next.Rollout)
 	a.roll.Served(set, next.Models)
 	errs := []error{tapped}
 	for _, l := range a.out.links {

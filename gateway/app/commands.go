@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"edgegateway/gateway/rollout"
 	"edgegateway/infer"
 	"edgegateway/infer/model"
 	"edgegateway/infer/model/pack"
@@ -28,6 +29,7 @@ var commands = map[string]func(a *App, ctx context.Context, payload []byte) (any
 	"model/rollout":  want(store.DoRollout),
 	"model/rollback": want(store.DoRollback),
 	"model/withdraw": want(store.DoWithdraw),
+	"model/promote":  (*App).promoteModel,
 	"model/rm":       (*App).removeModel,
 	"model/diff":     (*App).diffModels,
 	"dataset/list":   func(a *App, _ context.Context, _ []byte) (any, error) { return list(a.sets.Status()), nil },
@@ -90,6 +92,8 @@ type ListedModel struct {
 	Previous string          `json:"previous,omitempty"`
 	Wanted   *store.Want     `json:"wanted,omitempty"`
 	Versions []store.Version `json:"versions,omitempty"`
+
+	Beside *rollout.Progress `json:"beside,omitempty"` // how the version does that is beside the live one
 }
 
 // listModels gives all models, those that serve and those that are in the
@@ -101,13 +105,16 @@ func (a *App) listModels(context.Context, []byte) (any, error) {
 	}
 	all := map[string]*ListedModel{}
 	for name, m := range st.Models {
-		all[name] = &ListedModel{infer.ModelStatus{Name: name}, m.Live, m.Previous, m.Want, m.Versions}
+		all[name] = &ListedModel{infer.ModelStatus{Name: name}, m.Live, m.Previous, m.Want, m.Versions, nil}
 	}
 	for _, s := range a.engine.Models() {
 		if all[s.Name] == nil {
 			all[s.Name] = &ListedModel{}
 		}
 		all[s.Name].ModelStatus = s
+		if p, ok := a.roll.Progress(s.Name); ok {
+			all[s.Name].Beside = &p
+		}
 	}
 	found := []ListedModel{}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
@@ -167,6 +174,26 @@ func want(do string) func(*App, context.Context, []byte) (any, error) {
 		a.roll.Wake()
 		return map[string]any{"model": c.Model, "wanted": w}, nil
 	}
+}
+
+// promoteModel makes the version live that is beside the live one, whatever its
+// rules say of it yet.
+func (a *App) promoteModel(ctx context.Context, payload []byte) (any, error) {
+	c, err := ParseModelCommand(payload)
+	if err != nil {
+		return nil, err
+	}
+	st, err := a.store.State()
+	if err != nil {
+		return nil, err
+	}
+	if c.Version, err = st.Beside(c.Model, c.Version); err != nil {
+		return nil, err
+	}
+	if payload, err = json.Marshal(c); err != nil {
+		return nil, err
+	}
+	return want(store.DoActivate)(a, ctx, payload)
 }
 
 func (a *App) removeModel(_ context.Context, payload []byte) (any, error) {

@@ -191,6 +191,11 @@ func (c Config) Validate() error {
 			bad("models.%s: what is behind an @ is a version; leave it out of the name", name)
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(c.Rollout.Models)) {
+		if _, ok := c.Models[name]; !ok {
+			bad("rollout.models.%s: there is no model %q%s", name, name, didYouMean(name, models))
+		}
+	}
 	for _, name := range names {
 		s := c.Streams[name]
 		section("streams."+name, s.Validate())

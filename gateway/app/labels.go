@@ -28,7 +28,8 @@ type answer struct {
 // the gateway answers on it with /reply.
 func labelTopic(stream string) string { return "datasets/" + stream + "/label" }
 
-// tapLabels listens to what labels the streams that record now.
+// tapLabels listens to what labels the streams that record now, and to what says
+// later which answers were right.
 func (a *App) tapLabels() error {
 	t := &a.labels
 	t.mu.Lock()
@@ -64,6 +65,11 @@ func (a *App) tapLabels() error {
 			default:
 			}
 		}); err != nil {
+			return err
+		}
+	}
+	for model, filter := range a.roll.LabelTopics() {
+		if err := tap(filter, func(m broker.Message) { a.roll.Hear(model, m.Payload) }); err != nil {
 			return err
 		}
 	}

@@ -67,7 +67,8 @@ func tables(s *schema, path string, into map[string]string) {
 					panic(err) // it was decoded
 				}
 			}
-			value, fallback := p.kind(), text.String()
+			// JSON writes what HTML would take for its own otherwise.
+			value, fallback := p.kind(), strings.NewReplacer(`\u003c`, "<", `\u003e`, ">", `\u0026`, "&").Replace(text.String())
 			if len(p.Properties) > 0 || p.Default == nil {
 				fallback = ""
 			}

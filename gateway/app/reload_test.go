@@ -171,7 +171,7 @@ func TestCommands(t *testing.T) {
 	if s := ask("reload", "4"); !strings.Contains(s, `"ok":false`) || !strings.Contains(s, "did you mean") {
 		t.Error(s)
 	}
-	if s := ask("dance", "5"); !strings.Contains(s, `"ok":false`) || !strings.Contains(s, "model/list, model/rm, ") {
+	if s := ask("dance", "5"); !strings.Contains(s, `"ok":false`) || !strings.Contains(s, "model/list, model/promote, model/rm, ") {
 		t.Error(s)
 	}
 }

@@ -16,7 +16,8 @@ func modelCommand() *cobra.Command {
 		Example: "  edgegateway model inspect model.tflite",
 	}
 	cmd.AddCommand(modelInspectCommand(), modelTryCommand(), modelRunCommand(), modelDiffCommand(),
-		modelListCommand(), modelShowCommand(), modelActivateCommand(), modelRollbackCommand(), modelRemoveCommand(), modelPushCommand())
+		modelListCommand(), modelShowCommand(), modelActivateCommand(), modelPromoteCommand(), modelWithdrawCommand(), modelRollbackCommand(),
+		modelRemoveCommand(), modelPushCommand())
 	for _, c := range cmd.Commands() {
 		completeWords(c, "output", "auto", "classes", "blazeface", "detection", "regression", "reconstruction", "raw")
 		completeWords(c, "delegate", "auto", "builtin", "xnnpack:0", "external")

@@ -103,6 +103,9 @@ func (f *wishFlags) wish(cmd *cobra.Command, name string, want store.Want) error
 	case err != nil:
 		return err
 	case g == nil:
+		if done, err := s.later(out, name, want); done || err != nil {
+			return err
+		}
 		return s.fulfil(cmd.Context(), out, name, want)
 	case f.noWait:
 		fmt.Fprintf(out, "gateway %s is to %s %s@%s; model show says how far it is\n", g.Gateway, want.Do, name, want.Version)
@@ -180,14 +183,19 @@ func (s *versions) await(ctx context.Context, out io.Writer, g *app.Running, nam
 			done = func() {}
 			fmt.Fprintf(out, "%s is live: %s\n", ref, v.Why)
 			return nil
+		case m.Want == nil && want.Do == store.DoWithdraw && v.Stage == store.Withdrawn:
+			done()
+			done = func() {}
+			fmt.Fprintf(out, "%s is withdrawn; version %s answers as before\n", ref, orConfigured(m.Live))
+			return nil
 		case m.Want == nil:
-			return invalid(fmt.Errorf("%s %s: %s; version %s answers as before", ref, v.Stage, v.Why, m.Live))
+			return invalid(fmt.Errorf("%s %s: %s; version %s answers as before", ref, v.Stage, v.Why, orConfigured(m.Live)))
 		case !m.Want.At.Equal(want.At):
 			return fmt.Errorf("somebody wants something else meanwhile: %s of version %s, by %s", m.Want.Do, m.Want.Version, orNobody(m.Want.By))
 		case want.Do == store.DoRollout && (v.Stage == store.Shadow || v.Stage == store.Canary):
 			done()
 			done = func() {}
-			fmt.Fprintf(out, "%s runs beside version %s (%s); model show says how it does\n", ref, m.Live, v.Stage)
+			fmt.Fprintf(out, "%s runs beside version %s (%s); model show says how it does\n", ref, orConfigured(m.Live), v.Stage)
 			return nil
 		case v.Stage != said && v.Stage == store.Trying:
 			done()
@@ -206,4 +214,12 @@ func (s *versions) await(ctx context.Context, out io.Writer, g *app.Running, nam
 		case <-tick.C:
 		}
 	}
+}
+
+// orConfigured is a live version, where there is none that of the configuration.
+func orConfigured(version string) string {
+	if version == "" {
+		return "of the configuration"
+	}
+	return version
 }

@@ -298,7 +298,38 @@ func TestWishWaits(t *testing.T) {
 	if code := p.Exit(); code != 0 {
 		t.Errorf("exit code %d of a rollout", code)
 	}
-	if text := done(t, "", "model", "activate", "--no-wait", "--data", data, "hello@3"); !strings.Contains(text, "gateway hall-7 is to activate hello@3") {
+	says(t, 3, "beside the live one is 3", "model", "promote", "--data", data, "hello@1")
+	wantedTo := func(do string) {
+		t.Helper()
+		for end := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+			st, err := s.State()
+			ok(err)
+			if w := st.Models["hello"].Want; w != nil && w.Do == do {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("nobody wants to %s: %+v", do, st.Models["hello"])
+			}
+		}
+	}
+	p = start(t, "model", "promote", "--data", data, "hello")
+	wantedTo(store.DoActivate)
+	ok(s.Activate("hello", "3", "activated by command"))
+	p.Line("hello@3 is live: activated by command")
+	if code := p.Exit(); code != 0 {
+		t.Errorf("exit code %d of one that is promoted", code)
+	}
+	says(t, 3, "no version is beside the live one", "model", "withdraw", "--data", data, "hello")
+	ok(s.Mark("hello", "1", store.Canary, "", nil))
+	ok(s.Want("hello", store.Want{Do: store.DoRollout, Version: "1"}))
+	p = start(t, "model", "withdraw", "--data", data, "hello")
+	wantedTo(store.DoWithdraw)
+	ok(s.Mark("hello", "1", store.Withdrawn, "withdrawn by command", nil))
+	p.Line("hello@1 is withdrawn; version 3 answers as before")
+	if code := p.Exit(); code != 0 {
+		t.Errorf("exit code %d of one that is withdrawn", code)
+	}
+	if text := done(t, "", "model", "activate", "--no-wait", "--data", data, "hello@2"); !strings.Contains(text, "gateway hall-7 is to activate hello@2") {
 		t.Error(text)
 	}
 }
@@ -312,6 +343,27 @@ func TestConfiguredFileKept(t *testing.T) {
 	done(t, "", "model", "add", "--config", config, "--name", "hello", testkit.Shared(t, "models/hello_world_int8.tflite"))
 	done(t, "", "model", "activate", "--config", config, "hello@1")
 	done(t, "", "model", "rollback", "--config", config, "hello")
+	// What needs a gateway is left to the next one, and withdrawn without.
+	if text := done(t, "", "model", "activate", "--rollout", "--config", config, "hello@1"); !strings.Contains(text, "brings hello@1 in") {
+		t.Error(text)
+	}
+	s, err := store.Open(store.Dir(filepath.Join(dir, "data")), store.DefaultConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if st, err := s.State(); err != nil || st.Models["hello"].Live != "0" || st.Models["hello"].Want == nil {
+		t.Fatalf("%+v, %v", st.Models["hello"], err)
+	}
+	if err := s.Mark("hello", "1", store.Shadow, "", nil); err != nil {
+		t.Fatal(err)
+	}
+	if text := done(t, "", "model", "withdraw", "--config", config, "hello"); !strings.Contains(text, "hello@1 is withdrawn") {
+		t.Error(text)
+	}
+	if st, err := s.State(); err != nil || st.Models["hello"].Find("1").Stage != store.Withdrawn || st.Models["hello"].Want != nil {
+		t.Errorf("%+v, %v", st.Models["hello"], err)
+	}
 	var shown struct {
 		Version string
 		Files   string

@@ -31,13 +31,22 @@ func Text(text string, f Fields) (*vm.Program, error) {
 	return compile(text, f, expr.AsKind(reflect.String))
 }
 
+// ConditionOver is Condition over something else than a result: env declares
+// what it holds, and names are what an error says there is.
+func ConditionOver(text string, env types.Map, names []string) (*vm.Program, error) {
+	return compileOver(text, env, names, Fields{Model: true}, expr.AsBool())
+}
+
 func compile(text string, f Fields, kind expr.Option) (*vm.Program, error) {
-	program, err := expr.Compile(text, expr.Env(declare(f)), kind)
+	return compileOver(text, declare(f), known(f), f, kind)
+}
+
+func compileOver(text string, env types.Map, names []string, f Fields, kind expr.Option) (*vm.Program, error) {
+	program, err := expr.Compile(text, expr.Env(env), kind)
 	if err != nil {
 		// The library draws the place below the text; a line is enough here.
 		message, _, _ := strings.Cut(err.Error(), "\n")
 		message = explain(message, f)
-		names := known(f)
 		if len(names) > maxNamed {
 			names = append(names[:maxNamed], "...")
 		}

@@ -3,6 +3,8 @@ package rollout
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -13,12 +15,15 @@ type Config struct {
 	After    int           `yaml:"after" desc:"inputs after which it is judged, again and again"`
 	Failures float64       `yaml:"failures" desc:"taken back where a larger share of inputs than this, 0 to 1, fails that did not fail before"`
 	Slower   float64       `yaml:"slower" desc:"taken back where its median time is so many times that of the version before; 0: whatever it is"`
+	Accuracy float64       `yaml:"accuracy" desc:"taken back where its accuracy, of labels that arrive later, is by more than this below that of the version before; 0: whatever it is"`
 	Millis   float64       `yaml:"p99_ms" desc:"taken back where its p99 in milliseconds is above this; 0: what its bundle says"`
+
+	Models map[string]Steps `yaml:"models" desc:"by model, the stages that a new version goes through before it is live"`
 }
 
 // DefaultConfig is what holds without a configuration.
 func DefaultConfig() Config {
-	return Config{Watch: 10 * time.Minute, After: 200, Failures: 0.02, Slower: 5}
+	return Config{Watch: 10 * time.Minute, After: 200, Failures: 0.02, Slower: 5, Accuracy: 0.05}
 }
 
 // Validate says what is wrong with c, each error with its YAML path in front.
@@ -40,5 +45,21 @@ func (c Config) Validate() error {
 	if !(c.Millis >= 0 && c.Millis <= 1e9) {
 		bad("p99_ms: %v is not in 0..1000000000", c.Millis)
 	}
+	if !(c.Accuracy >= 0 && c.Accuracy <= 1) {
+		bad("accuracy: %v is not in 0..1", c.Accuracy)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Models)) {
+		for _, err := range parts(c.Models[name].Validate()) {
+			bad("models.%s.%w", name, err)
+		}
+	}
 	return errors.Join(errs...)
+}
+
+// parts are the errors of a joined one.
+func parts(err error) []error {
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		return many.Unwrap()
+	}
+	return nil
 }

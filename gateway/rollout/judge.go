@@ -68,3 +68,25 @@ func (c Config) deadly(log []Entry, model, version string) (ends int) {
 	}
 	return ends
 }
+
+// fatal says how often the gateway ended without a word since a version was
+// first put beside the live one, and is there still.
+func fatal(log []Entry, model, version string) (ends int) {
+	beside, running := false, false
+	for _, e := range log {
+		switch {
+		case e.Model == model && e.Version == version && (e.Step == StepShadow || e.Step == StepCanary):
+			beside, running = true, true
+		case e.Model == model && e.Version == version && e.Step != StepStart:
+			beside, ends = false, 0
+		case e.Step == StepStop:
+			running = false
+		case e.Step == StepStart:
+			if running && beside {
+				ends++
+			}
+			running = false // until it is put there again
+		}
+	}
+	return ends
+}

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,10 +19,11 @@ import (
 	"edgegateway/infer/store"
 )
 
-// Streams say whether they can go on when a model takes other inputs;
-// *pipeline.Pipeline does.
+// Streams say whether they can go on when a model takes other inputs, and let a
+// second version of it work beside the live one; *pipeline.Pipeline does.
 type Streams interface {
 	FitsInstead(model string, next []infer.TensorInfo) error
+	Beside(model string, b *pipeline.Beside)
 }
 
 // Candidate is a version that is to be tried.
@@ -59,6 +61,8 @@ type Gateway struct {
 	Models func() map[string]infer.ModelConfig
 	// Say publishes a message that stays on its topic.
 	Say func(topic string, payload []byte)
+	// Differ keeps inputs on which versions differ; nil: nobody does.
+	Differ pipeline.Recorder
 }
 
 // Rollout does what the store says is wanted.
@@ -74,7 +78,11 @@ type Rollout struct {
 	cfg     Config
 	watched map[string]*watched
 	recent  map[string]*recent
-	job     *job // of Run alone
+	job     *job               // of Run alone
+	staged  map[string]*staged // of Run alone; by model
+
+	besides sync.Map                           // model's name: *beginning
+	truths  atomic.Pointer[map[string]*truths] // by model; nil: no labels arrive
 }
 
 // job is a wish that is being done.
@@ -83,6 +91,7 @@ type job struct {
 	want   store.Want
 	cancel context.CancelFunc
 	done   chan struct{}
+	staged *staged // what it left to do, once it is done; nil: nothing
 }
 
 // often is how often the store is looked at.
@@ -93,7 +102,7 @@ const often = 250 * time.Millisecond
 // works on besides is given to Run by Begin.
 func Open(cfg Config, s *store.Store, dir string, log zerolog.Logger, reg prometheus.Registerer) (*Rollout, error) {
 	r := &Rollout{
-		g: Gateway{Store: s, Dir: dir}, log: log, audit: openAudit(dir), wake: make(chan struct{}, 1), cfg: cfg, watched: map[string]*watched{}, recent: map[string]*recent{},
+		g: Gateway{Store: s, Dir: dir}, log: log, audit: openAudit(dir), wake: make(chan struct{}, 1), cfg: cfg, watched: map[string]*watched{}, recent: map[string]*recent{}, staged: map[string]*staged{},
 		steps: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "edgegateway_model_steps_total",
 			Help: "What became of versions of models: live, failed, rolled_back, ...",
@@ -101,6 +110,9 @@ func Open(cfg Config, s *store.Store, dir string, log zerolog.Logger, reg promet
 	}
 	if err := reg.Register(r.steps); err != nil {
 		return nil, fmt.Errorf("rollout: %w", err)
+	}
+	if err := r.remembering(cfg.Models); err != nil {
+		return nil, err
 	}
 	return r, r.bury()
 }
@@ -123,6 +135,7 @@ func (r *Rollout) bury() error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(st.Models)) {
 		m := st.Models[name]
+		r.buryStaged(name, m, entries)
 		n := 0
 		if m.Live != "" && m.Previous != "" {
 			n = r.cfg.deadly(entries, name, m.Live)
@@ -189,8 +202,12 @@ func (r *Rollout) Begin(g Gateway) {
 	r.g = g
 }
 
-// Configure takes another configuration over.
+// Configure takes another configuration over. A stage that is under way goes on
+// as it began.
 func (r *Rollout) Configure(cfg Config) {
+	if err := r.remembering(cfg.Models); err != nil {
+		r.log.Error().Err(err).Msg("labels that arrive are not heard") // Validate would have said so
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.cfg = cfg
@@ -227,6 +244,10 @@ func (r *Rollout) Run(ctx context.Context) error {
 				r.job.cancel()
 				<-r.job.done
 			}
+			for _, s := range r.staged {
+				s.cancel()
+				<-s.done
+			}
 			r.stopped()
 			return nil
 		case <-r.wake:
@@ -252,6 +273,7 @@ func (r *Rollout) stopped() {
 // look begins what is wanted, one wish at a time, the oldest first, and ends
 // what is not wanted any more.
 func (r *Rollout) look(ctx context.Context) {
+	r.reap(ctx)
 	st, err := r.g.Store.State()
 	if err != nil {
 		if err.Error() != r.failed {
@@ -261,20 +283,27 @@ func (r *Rollout) look(ctx context.Context) {
 		return
 	}
 	r.failed = ""
-	if j := r.job; j != nil {
-		select {
-		case <-j.done:
-			r.job = nil
-		default:
-			if m := st.Models[j.name]; m == nil || m.Want == nil || !reflect.DeepEqual(*m.Want, j.want) {
-				j.cancel()
-			}
-			return
+	wanted := func(name string, w store.Want) bool {
+		m := st.Models[name]
+		return m != nil && m.Want != nil && reflect.DeepEqual(*m.Want, w)
+	}
+	for name, s := range r.staged {
+		if !wanted(name, s.want) {
+			s.cancel()
+			<-s.done
+			delete(r.staged, name)
+			r.supersede(s)
 		}
+	}
+	if j := r.job; j != nil {
+		if !wanted(j.name, j.want) {
+			j.cancel()
+		}
+		return
 	}
 	var next *job
 	for name, m := range st.Models {
-		if m.Want != nil && (next == nil || m.Want.At.Before(next.want.At)) {
+		if m.Want != nil && r.staged[name] == nil && (next == nil || m.Want.At.Before(next.want.At)) {
 			next = &job{name: name, want: *m.Want}
 		}
 	}
@@ -289,7 +318,42 @@ func (r *Rollout) look(ctx context.Context) {
 		defer r.Wake() // the next one
 		defer close(next.done)
 		defer next.cancel()
-		r.do(own, next.name, next.want)
+		next.staged = r.do(own, next.name, next.want)
+	}()
+}
+
+// reap takes note of what is done, before the store is looked at: what it says
+// is newer then. A version that is to go through stages begins with them.
+func (r *Rollout) reap(ctx context.Context) {
+	for name, s := range r.staged {
+		select {
+		case <-s.done:
+			delete(r.staged, name)
+		default:
+		}
+	}
+	if r.job == nil {
+		return
+	}
+	select {
+	case <-r.job.done:
+	default:
+		return
+	}
+	s := r.job.staged
+	r.job = nil
+	if s == nil || ctx.Err() != nil {
+		return
+	}
+	var own context.Context
+	own, s.cancel = context.WithCancel(ctx)
+	s.done = make(chan struct{})
+	r.staged[s.c.Name] = s
+	go func() {
+		defer r.Wake()
+		defer close(s.done)
+		defer s.cancel()
+		r.bring(own, s)
 	}()
 }
 

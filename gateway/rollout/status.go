@@ -14,6 +14,8 @@ const (
 	StepFailed     = "failed"      // it is not live, and why
 	StepLive       = "live"        // it answers from now on
 	StepRolledBack = "rolled_back" // it was live; the one before answers again
+	StepShadow     = "shadow"      // it is asked too, beside the live one
+	StepCanary     = "canary"      // it answers for some of the sources
 	StepWithdrawn  = "withdrawn"   // somebody does not want it any more
 	StepStart      = "start"       // of the gateway
 	StepStop       = "stop"        // of the gateway, not killed

@@ -24,19 +24,19 @@ func (r *Rollout) serves(name, version string) bool {
 }
 
 // do does what is wanted of a model and says what became of it. Where ctx ends
-// it stays wanted.
-func (r *Rollout) do(ctx context.Context, name string, w store.Want) {
+// it stays wanted. What it gives goes through stages before it is live.
+func (r *Rollout) do(ctx context.Context, name string, w store.Want) *staged {
 	before := r.live(name)
 	e := Entry{Model: name, Version: w.Version, Before: before, By: w.By}
 	switch {
 	case w.Do == store.DoWithdraw:
 		r.withdraw(ctx, name, w, e)
-		return
+		return nil
 	case w.Version == before && r.serves(name, before):
 		if err := r.g.Store.Activate(name, w.Version, "it was live already"); err != nil {
 			r.fail(e, err, nil)
 		}
-		return
+		return nil
 	}
 	c, err := r.candidate(name, w.Version)
 	var verdict Verdict
@@ -47,7 +47,7 @@ func (r *Rollout) do(ctx context.Context, name string, w store.Want) {
 			verdict, err = r.g.Trial(ctx, c, r.gate())
 		}
 		if ctx.Err() != nil {
-			return
+			return nil
 		}
 		if err == nil && !verdict.OK {
 			err = errors.New(verdict.Why)
@@ -63,32 +63,47 @@ func (r *Rollout) do(ctx context.Context, name string, w store.Want) {
 		}
 	}
 	if ctx.Err() != nil {
-		return
+		return nil
 	}
 	why := map[string]string{store.DoRollback: "rolled back by command"}[w.Do]
 	if why == "" {
 		why = "activated by command"
 	}
-	was := r.baseline(name)
-	if err == nil {
-		err = r.serve(ctx, c, "", why, verdict.Tried)
-	}
 	if err != nil {
 		r.fail(e, err, verdict.Report)
-		return
+		return nil
+	}
+	if r.stages(name, w, c.Version) {
+		return &staged{c: c, want: w, tried: verdict.Tried}
+	}
+	r.goLive(ctx, c, e, why, verdict.Tried, verdict.Report, w.Do != store.DoRollback)
+	return nil
+}
+
+// goLive makes a version the live one, and watches it where it is new. It gives
+// what became of it.
+func (r *Rollout) goLive(ctx context.Context, c Candidate, e Entry, why string, tried []infer.CandidateReport, report []byte, watch bool) string {
+	was := r.baseline(c.Name)
+	if err := r.serve(ctx, c, "", why, tried); err != nil {
+		r.fail(e, err, report)
+		return err.Error()
 	}
 	e.Step, e.Why = StepLive, why
 	r.step(e)
-	if w.Do != store.DoRollback {
+	if watch {
 		r.watchFrom(c, was)
 	}
+	return why
 }
 
 // tries says whether a version needs its pre-flight: not one that was at work
-// here and was not found wanting, and not where somebody says so.
+// here and was not found wanting, nor one in a stage, which passed it, and not
+// where somebody says so.
 func (r *Rollout) tries(w store.Want, v store.Version) bool {
 	switch {
 	case r.g.Trial == nil || w.Force || v.From == store.FromConfiguration:
+		return false
+	case v.Stage == store.Shadow, v.Stage == store.Canary:
 		return false
 	case w.Do == store.DoRollback:
 		return v.Stage != store.Retired

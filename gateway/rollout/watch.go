@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"time"
 
@@ -16,6 +17,7 @@ type watched struct {
 	until  time.Time
 	before infer.Counts // what that one did at last
 	from   infer.Counts // where the present while began
+	marks  marks        // what came of its labels until it went live
 }
 
 // recent is what a model did of late: what the version before a swap is
@@ -60,6 +62,7 @@ func (r *Rollout) watchFrom(c Candidate, before infer.Counts) {
 		return
 	}
 	w.from = infer.Counts{Version: w.from.Version}
+	w.marks = r.truthsOf(c.Name).of(c.Version.Version)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.watched[c.Name] = w
@@ -83,6 +86,11 @@ func (r *Rollout) watch(ctx context.Context, now time.Time) {
 			r.forget(name, w)
 			continue
 		}
+		if why := r.lessAccurate(name, w, cfg.Accuracy); why != "" {
+			r.forget(name, w)
+			r.takeBack(ctx, name, w, why)
+			continue
+		}
 		n := m.Counts()
 		done := n.Since(w.from)
 		if n.Version != w.c.Version.Version || !cfg.enough(done) {
@@ -97,6 +105,20 @@ func (r *Rollout) watch(ctx context.Context, now time.Time) {
 		w.from = n
 		r.mu.Unlock()
 	}
+}
+
+// lessAccurate says why the labels that arrived speak against a version, ""
+// where they do not.
+func (r *Rollout) lessAccurate(name string, w *watched, much float64) string {
+	t := r.truthsOf(name)
+	if t == nil || much == 0 {
+		return ""
+	}
+	is, was := t.of(w.c.Version.Version).since(w.marks), t.of(w.before.Version)
+	if !is.worse(was, much) {
+		return ""
+	}
+	return fmt.Sprintf("its accuracy is %.4f of %d labels, that of the version before %.4f of %d", is.accuracy(), is.labels, was.accuracy(), was.labels)
 }
 
 func (r *Rollout) forget(name string, w *watched) {

@@ -351,3 +351,28 @@ func TestDamagedState(t *testing.T) {
 		t.Errorf("of %d files are %d left", len(before), len(after))
 	}
 }
+
+// The version beside the live one is the one in a stage, where there is one.
+func TestBeside(t *testing.T) {
+	st := State{Models: map[string]*ModelState{
+		"none": {Versions: []Version{{Version: "1", Stage: Live}}},
+		"one":  {Versions: []Version{{Version: "1", Stage: Live}, {Version: "2", Stage: Shadow}}},
+		"two":  {Versions: []Version{{Version: "2", Stage: Shadow}, {Version: "3", Stage: Canary}}},
+	}}
+	for ref, want := range map[string]string{
+		"one": "2", "one@2": "2", "two@3": "3",
+		"none": "no version is beside", "one@1": "beside the live one is 2", "two": "beside the live one is 2, 3", "no": ErrUnknown.Error(),
+	} {
+		name, version, err := ParseRef(ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := st.Beside(name, version)
+		if err != nil {
+			got = err.Error()
+		}
+		if got != want && (err == nil || !strings.Contains(got, want)) {
+			t.Errorf("%s: %s, want %s", ref, got, want)
+		}
+	}
+}
