@@ -329,6 +329,8 @@ func TestWishWaits(t *testing.T) {
 	if code := p.Exit(); code != 0 {
 		t.Errorf("exit code %d of one that is withdrawn", code)
 	}
+	ok(s.Mark("hello", "2", store.Withdrawn, "its errors were too many", nil))
+	says(t, 3, "was withdrawn (its errors were too many); if it is to be that one: model activate hello@2", "model", "rollback", "--data", data, "hello")
 	if text := done(t, "", "model", "activate", "--no-wait", "--data", data, "hello@2"); !strings.Contains(text, "gateway hall-7 is to activate hello@2") {
 		t.Error(text)
 	}
