@@ -144,14 +144,18 @@ func (w *worker) close() {
 	}
 }
 
-// invoke runs the interpreter and looks where the outputs are now.
+// invoke runs the interpreter and looks where inputs and outputs are now.
 func (w *worker) invoke() error {
 	if w.stateful {
 		if err := w.interpreter.ResetState(); err != nil {
 			return err
 		}
 	}
-	if err := w.interpreter.Invoke(); err != nil {
+	err := w.interpreter.Invoke()
+	for i := range w.in { // they may have moved
+		w.in[i].Data = w.interpreter.Inputs[i].Data
+	}
+	if err != nil {
 		return err
 	}
 	for i := range w.out {

@@ -64,6 +64,7 @@ type Interpreter struct {
 	Outputs []Tensor
 	moving  []int     // outputs whose shape and memory are known only after Invoke
 	args    []uintptr // of Invoke: kept, so that a call allocates nothing
+	first   []uintptr // of the look at the first input
 }
 
 // NewInterpreter makes an interpreter with its memory allocated. Its error
@@ -138,6 +139,9 @@ func (in *Interpreter) refresh() error {
 			return fmt.Errorf("the runtime has no input %d", i)
 		}
 		in.Inputs = append(in.Inputs, in.tensor(p))
+		if i == 0 {
+			in.first = []uintptr{p}
+		}
 	}
 	for i := range callInt(s.outputCount, in.ptr) {
 		p := call(s.output, in.ptr, uintptr(i))
@@ -160,7 +164,17 @@ func (in *Interpreter) Invoke() error {
 	if in.ptr == 0 {
 		return errClosed
 	}
-	if code := callInt(in.lib.sym.invoke, in.args...); code != 0 {
+	code := callInt(in.lib.sym.invoke, in.args...)
+	// Where a tensor inside grows, all memory may be another one afterwards,
+	// whatever came of it.
+	if len(in.first) > 0 && call(in.lib.sym.data, in.first...) != uintptr(unsafe.Pointer(unsafe.SliceData(in.Inputs[0].Data))) {
+		for _, list := range [][]Tensor{in.Inputs, in.Outputs} {
+			for i := range list {
+				list[i].look(&in.lib.sym)
+			}
+		}
+	}
+	if code != 0 {
 		return fmt.Errorf("invoke: status %d: %s", code, in.report.take())
 	}
 	for _, i := range in.moving {
