@@ -24,7 +24,6 @@ func TestConfigRefuses(t *testing.T) {
 		"check_every: -1":     Config{CheckEvery: -1}.Validate(),
 		"delegate: external":  Config{Delegate: "external"}.Validate(),
 		"delegate: \"gpu\"":   Config{Delegate: "gpu"}.Validate(),
-		"file: is missing":    ModelConfig{}.Validate(),
 		"delegate: \"xnnpack": ModelConfig{File: "x", Delegate: "xnnpack:4"}.Validate(),
 		"delegate: \"builtin": ModelConfig{File: "x", Delegate: "builtin:65"}.Validate(),
 		"output: \"boxes\"":   ModelConfig{File: "x", Output: "boxes"}.Validate(),

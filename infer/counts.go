@@ -12,12 +12,16 @@ const buckets = 4 * 48
 // counts are what one version did; they grow only.
 type counts struct {
 	failures atomic.Uint64
+	spent    atomic.Int64 // ns of all answers together
 	took     [buckets]atomic.Uint64
 }
 
 func (c *counts) failed(n int) { c.failures.Add(uint64(n)) }
 
-func (c *counts) answered(took time.Duration) { c.took[bucketOf(took)].Add(1) }
+func (c *counts) answered(took time.Duration) {
+	c.spent.Add(int64(took))
+	c.took[bucketOf(took)].Add(1)
+}
 
 // bucketOf is where a time is counted.
 func bucketOf(took time.Duration) int {
@@ -32,7 +36,7 @@ func bucketEnd(i int) time.Duration {
 }
 
 func (c *counts) read(version string) Counts {
-	n := Counts{Version: version, Failures: c.failures.Load()}
+	n := Counts{Version: version, Failures: c.failures.Load(), Spent: time.Duration(c.spent.Load())}
 	for i := range c.took {
 		n.took[i] = c.took[i].Load()
 		n.Answers += n.took[i]
@@ -44,7 +48,8 @@ func (c *counts) read(version string) Counts {
 type Counts struct {
 	Version  string
 	Answers  uint64
-	Failures uint64 // inputs that the model gave no answer to; not those that did not fit into it
+	Failures uint64        // inputs that the model gave no answer to; not those that did not fit into it
+	Spent    time.Duration // on all answers together
 	took     [buckets]uint64
 }
 
@@ -56,6 +61,7 @@ func (c Counts) Since(before Counts) Counts {
 	}
 	c.Answers -= before.Answers
 	c.Failures -= before.Failures
+	c.Spent -= before.Spent
 	for i := range c.took {
 		c.took[i] -= before.took[i]
 	}

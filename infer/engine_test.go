@@ -18,10 +18,18 @@ import (
 	"edgegateway/internal/testkit"
 )
 
-// The test binary is its own child: of trials, and of damaged models.
+// The test binary is its own child: of trials, of pre-flights, and of damaged
+// models.
 func TestMain(m *testing.M) {
 	if os.Getenv("INFER_DAMAGED_CHILD") != "" {
 		runDamaged(os.Stdin, os.Stdout)
+		os.Exit(0)
+	}
+	if os.Getenv("INFER_PREFLIGHT_CHILD") != "" {
+		if err := RunPreflight(context.Background(), os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 		os.Exit(0)
 	}
 	if os.Getenv("INFER_TRIAL_CHILD") != "" {

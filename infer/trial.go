@@ -98,7 +98,7 @@ func RunTrial(ctx context.Context, in io.Reader, out io.Writer) error {
 			if err := touch(c.name); err != nil {
 				return err
 			}
-			c.measure()
+			c.measure(nil)
 		}
 	}
 	for _, c := range runs {
@@ -132,6 +132,7 @@ type trial struct {
 	accel     *accelerator
 	file      *model.Model
 	data      []byte
+	unchecked bool             // the runtime gets the file as it is
 	first     *worker          // of the reference
 	reference [inputs][]Tensor // its outputs
 	judge     *judge
@@ -157,12 +158,23 @@ func (c *contender) close() {
 
 // prepare loads a candidate and holds its answers against the reference.
 func (t *trial) prepare(c *contender) error {
+	if err := t.load(c); err != nil {
+		return err
+	}
+	return t.agree(c)
+}
+
+// load makes a candidate's interpreter; the first is the reference.
+func (t *trial) load(c *contender) error {
 	d, err := parseDelegate(c.name)
 	if err != nil {
 		return err
 	}
 	file, data, err := t.read()
 	if err != nil {
+		return err
+	}
+	if err := d.takes(file); err != nil && !t.unchecked {
 		return err
 	}
 	if d.kind == "external" {
@@ -179,9 +191,14 @@ func (t *trial) prepare(c *contender) error {
 	c.w.stateful = file.Stateful()
 	if t.first == nil {
 		t.first, t.judge = c.w, newJudge(file)
-	} else if err := interchangeable(t.first, c.w); err != nil {
-		return err
+		return nil
 	}
+	return interchangeable(t.first, c.w)
+}
+
+// agree holds a candidate's answers to the fixed inputs against those of the
+// reference, which comes first.
+func (t *trial) agree(c *contender) error {
 	for i := range inputs {
 		fixedInput(c.w.in, i)
 		if err := c.w.invoke(); err != nil {
@@ -216,25 +233,39 @@ func (t *trial) read() (*model.Model, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if m, data, _, err = m.Adapted(data); err != nil {
-		return nil, nil, err
+	if !t.unchecked {
+		if m, data, _, err = m.Adapted(data); err != nil {
+			return nil, nil, err
+		}
 	}
 	t.file, t.data = m, data
 	return m, data, nil
 }
 
-func (c *contender) measure() {
+// measure runs it for a round. With a stopwatch the time for which others went
+// before does not count.
+func (c *contender) measure(s *stopwatch) {
 	if c.err != nil {
 		return
 	}
-	begin, n := time.Now(), 0
+	begin, n, spent := time.Now(), 0, time.Duration(0)
 	for n < 2 || time.Since(begin) < roundFor {
-		if c.err = c.w.invoke(); c.err != nil {
+		if s != nil {
+			var own time.Duration
+			own, _, c.err = s.time(c.w.invoke)
+			spent += own
+		} else {
+			c.err = c.w.invoke()
+		}
+		if c.err != nil {
 			return
 		}
 		n++
 	}
-	c.times = append(c.times, float64(time.Since(begin).Nanoseconds())/1e3/float64(n))
+	if s == nil {
+		spent = time.Since(begin)
+	}
+	c.times = append(c.times, float64(spent.Nanoseconds())/1e3/float64(n))
 }
 
 func (c *contender) median() float64 {

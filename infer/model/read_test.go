@@ -141,7 +141,6 @@ func FuzzRead(f *testing.F) {
 		_ = m.CheckAccelerated()
 		_ = m.Notices()
 		_ = m.Inspect()
-		_ = m.About()
 	})
 }
 

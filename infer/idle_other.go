@@ -1,0 +1,6 @@
+//go:build !linux
+
+package infer
+
+// idle is of Linux.
+func idle(int) {}
