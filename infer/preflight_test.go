@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -347,5 +348,50 @@ func TestInputsThatMove(t *testing.T) {
 				t.Fatalf("call %d: element %d is %v, not %v", n, i, got, 2*(n+i))
 			}
 		}
+	}
+}
+
+// A child whose parent is gone ends, also in the middle of a model that gives
+// no answer.
+func TestPreflightChildWithoutParent(t *testing.T) {
+	needLibrary(t)
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), exe)
+	cmd.Env = append(os.Environ(), "INFER_PREFLIGHT_CHILD=1")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	enc := json.NewEncoder(in)
+	if err := enc.Encode(preflightWork{PreflightRequest: PreflightRequest{Model: ModelConfig{File: kept("troubled/while_endless")}, Eager: true}}); err != nil {
+		t.Fatal(err)
+	}
+	for dec := json.NewDecoder(out); ; {
+		var w preflightWord
+		if err := dec.Decode(&w); err != nil {
+			t.Fatal(err)
+		}
+		if w.Ask {
+			if err := enc.Encode("go"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if w.Begin == CheckAgree { // it does not come back from there
+			break
+		}
+	}
+	in.Close()
+	if err := cmd.Wait(); err == nil || t.Context().Err() != nil {
+		t.Errorf("it ended with %v", err)
 	}
 }

@@ -15,7 +15,7 @@ func modelCommand() *cobra.Command {
 		Use: "model", Short: "Look at, try and run models, and change their versions",
 		Example: "  edgegateway model inspect model.tflite",
 	}
-	cmd.AddCommand(modelInspectCommand(), modelTryCommand(), modelRunCommand(), modelDiffCommand(),
+	cmd.AddCommand(modelInspectCommand(), modelTryCommand(), modelPreflightCommand(), modelRunCommand(), modelDiffCommand(),
 		modelListCommand(), modelShowCommand(), modelActivateCommand(), modelPromoteCommand(), modelWithdrawCommand(), modelRollbackCommand(),
 		modelRemoveCommand(), modelPushCommand())
 	for _, c := range cmd.Commands() {
