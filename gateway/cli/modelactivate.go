@@ -139,6 +139,9 @@ func (f *wishFlags) wish(cmd *cobra.Command, name string, want store.Want) error
 
 // fulfil does what is wanted where no gateway runs: the next one serves it.
 func (s *versions) fulfil(ctx context.Context, out io.Writer, name string, want store.Want) error {
+	if _, err := s.Files(name, want.Version); err != nil { // each held against its hash
+		return ofModel(err)
+	}
 	if err := s.keepConfigured(ctx, name); err != nil {
 		return err
 	}

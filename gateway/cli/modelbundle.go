@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -69,8 +70,8 @@ that the gateways have.`,
 	f.IntVar(&m.Settings.Top, "top", 0, "how many classes are reported")
 	f.Float64Var(&m.Limits.Millis, "max-ms", 0, "the most milliseconds of one call, of 99 in 100; 0: no limit")
 	f.StringVar(&b.memory, "max-memory", "", "the most memory that it may take, such as 64MB")
-	f.StringVar(&m.Licence, "licence", "", "its licence, such as Apache-2.0")
-	f.StringVar(&m.Provenance, "provenance", "", "who made it, of what")
+	f.StringVar(&m.Licence, "licence", "", "its licence, such as Apache-2.0; by default what the model's metadata says")
+	f.StringVar(&m.Provenance, "provenance", "", "who made it, of what; by default what the model's metadata says")
 	f.IntVar(&b.golden, "golden", 0, "golden inputs with the model's own answers")
 	f.Float64Var(&b.tolerance, "tolerance", 0, "how far an answer may be off: of floats in parts of their range, of integers in steps; by default as kernels differ")
 	f.StringVar(&b.key, "key", "", "private key that signs it, as keys new makes one")
@@ -103,6 +104,8 @@ func (b *bundling) run(ctx context.Context, path string, out, say io.Writer) err
 		return err
 	}
 	man := &b.manifest
+	about := m.About()
+	man.Licence, man.Provenance = cmp.Or(man.Licence, about.Licence), cmp.Or(man.Provenance, about.String())
 	if man.Name == "" {
 		man.Name = strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
 	}

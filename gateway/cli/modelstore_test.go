@@ -377,3 +377,37 @@ func TestConfiguredFileKept(t *testing.T) {
 		t.Errorf("it went back to %+v", shown)
 	}
 }
+
+// TestVersionsOfRunningGateway changes the version of a gateway that runs, by
+// command and through its inbox.
+func TestVersionsOfRunningGateway(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	int8 := testkit.Shared(t, "models/hello_world_int8.tflite")
+	config := write(t, dir, "hall.yaml", fmt.Sprintf(`gateway: hall-7
+data: %s
+broker: {listeners: [{tcp: %q}]}
+dashboard: {listen: ""}
+models: {hello: {file: %s, delegate: builtin}}
+store: {inbox: inbox}
+`, at("data"), testkit.FreeAddr(t), testkit.Shared(t, "models/hello_world_float.tflite")))
+	gateway := start(t, "run", "--config", config)
+	gateway.Line("INF ready ")
+
+	if err := os.Mkdir(at("inbox"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	done(t, "", "model", "bundle", "--name", "hello", "--version", "3", "--golden", "1", "--out", at("inbox/any.bundle"), int8)
+	write(t, at("inbox"), "hello@4.tflite", "this is no model")
+	gateway.Line(`added .*version=3`)
+	gateway.Line(`refused from the inbox .*hello@4.tflite: damaged`)
+	if said := done(t, "", "model", "activate", "--config", config, "hello@3"); !strings.Contains(said, "hello@3 is live: ") || strings.Contains(said, "next gateway") {
+		t.Error(said)
+	}
+	gateway.Line(`live .*version=3`)
+	if said := done(t, "", "model", "rollback", "--config", config, "hello"); !strings.Contains(said, "hello@0 is live: ") {
+		t.Error(said)
+	}
+	gateway.Line(`live .*version=0`)
+	interrupt(t, gateway)
+}

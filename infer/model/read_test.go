@@ -141,6 +141,7 @@ func FuzzRead(f *testing.F) {
 		_ = m.CheckAccelerated()
 		_ = m.Notices()
 		_ = m.Inspect()
+		_ = m.About()
 	})
 }
 

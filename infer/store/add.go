@@ -155,6 +155,10 @@ func (s *Store) fromModel(in *intake, f *os.File, path, name, version string) er
 	in.manifest = Manifest{
 		Format: Format, Name: name, Model: file, Files: map[string]Part{file: PartOf(data)},
 	}
+	if m, err := model.Read(data); err == nil { // else it is refused below
+		about := m.About()
+		in.manifest.Licence, in.manifest.Provenance = about.Licence, about.String()
+	}
 	in.plain, in.asked = true, version
 	in.part = func(string) ([]byte, error) { return data, nil }
 	return nil
