@@ -22,8 +22,8 @@ var house = []struct {
 }{
 	{".", []string{"gateway/cli"}, "main hands the command line to cli and does nothing else"},
 	{"gateway/cli", []string{"gateway/app", "gateway/dataset", "configs", "sensors", "fl", "infer/...", "internal/link", "internal/offer", "internal/chart"}, "commands use the parts; those that only look at files start no app"},
-	{"gateway/app", []string{"configs", "broker", "sensors/...", "infer", "infer/model/...", "infer/store", "fl", "internal/link", "internal/offer", "gateway/pipeline", "gateway/alert", "gateway/upstream", "gateway/dataset", "gateway/dashboard", "gateway/rollout"}, "app composes and has no rule of its own"},
-	{"gateway/pipeline", []string{"broker", "sensors", "infer", "internal/spool"}, "a stream joins broker, sensors and infer and knows no later room"},
+	{"gateway/app", []string{"configs", "broker", "sensors/...", "infer", "infer/drift", "infer/model/...", "infer/store", "fl", "internal/link", "internal/offer", "gateway/pipeline", "gateway/alert", "gateway/upstream", "gateway/dataset", "gateway/dashboard", "gateway/rollout"}, "app composes and has no rule of its own"},
+	{"gateway/pipeline", []string{"broker", "sensors", "infer", "infer/drift", "internal/spool"}, "a stream joins broker, sensors and infer and knows no later room"},
 	{"gateway/alert", []string{"gateway/pipeline"}, "rules see results and nothing else"},
 	{"gateway/dataset", []string{"gateway/pipeline", "broker", "sensors", "infer/train"}, "a data set is made of results and samples, or of messages that a stream takes"},
 	{"gateway/rollout", []string{"gateway/pipeline", "broker", "sensors", "infer", "infer/model/...", "infer/store"}, "a version goes from the store under the streams; nothing of it is known to them"},
@@ -31,6 +31,7 @@ var house = []struct {
 	{"fl", []string{"infer/model", "infer/train", "infer/compress", "fl/aggregate", "fl/secagg", "fl/privacy"}, "federated learning knows no transport"},
 	{"infer", []string{"infer/tflite", "infer/model/..."}, "models at work know neither broker nor streams"},
 	{"infer/store", []string{"infer/model/..."}, "the store keeps files and runs nothing"},
+	{"infer/drift", nil, "statistics are arithmetic on numbers and know neither streams nor models"},
 	{"infer/train", []string{"infer/model"}, "training ends in a model file"},
 	{"infer/model", []string{"infer/model/internal/schema"}, "reading a file needs nothing of ours but the generated schema"},
 	{"infer/model/pack", []string{"infer/model"}, "the transport form is made of a model"},
