@@ -114,7 +114,11 @@ func (e *Engine) build(rules map[string]Config, fields func(string) (Fields, err
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(rules)) {
 		cfg := rules[name]
-		f, err := fields(cfg.Stream)
+		var f Fields
+		var err error
+		if cfg.When != "" {
+			f, err = fields(cfg.Stream)
+		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("alerts.%s.stream: %w", name, err))
 			continue

@@ -18,7 +18,8 @@ type Event struct {
 	Since    time.Time       `json:"since"` // raised
 	Count    int             `json:"count"` // results that fulfilled the condition since
 	Result   json.RawMessage `json:"result,omitempty"`
-	Picture  []byte          `json:"-"` // of a camera
+	Drift    json.RawMessage `json:"drift,omitempty"` // of the alert of drift: how the stream stands
+	Picture  []byte          `json:"-"`               // of a camera
 }
 
 // JSON is the event as one object.

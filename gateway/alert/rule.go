@@ -48,6 +48,9 @@ func newRule(name string, cfg Config, f Fields, log zerolog.Logger) (*rule, erro
 	sum := sha256.Sum256(b)
 	r.hash = hex.EncodeToString(sum[:8])
 	var err error
+	if cfg.When == "" { // it is told
+		return r, nil
+	}
 	if r.n, r.of, err = parseFor(cfg.For); err != nil {
 		return nil, fmt.Errorf("alerts.%s.for: %w", name, err)
 	}
@@ -131,7 +134,9 @@ func (r *rule) say(s *state, what string, now time.Time, js []byte, picture []by
 	if js != nil {
 		e.Result = slices.Clone(js)
 	}
-	e.Message = r.text(&e)
+	if r.when != nil {
+		e.Message = r.text(&e)
+	}
 	kept := e
 	s.Event, s.Spoke, s.told = &kept, now, true
 	e.Picture = picture

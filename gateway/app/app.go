@@ -41,6 +41,7 @@ type App struct {
 	roll   *rollout.Rollout
 	alerts *alert.Engine
 	sets   *dataset.Recorder
+	drifts *drifts
 	labels labelTaps
 	out    *outputs
 	dash   *dashboard.Server // nil without a listener
@@ -107,7 +108,7 @@ func New(cfg Config, load func() (Config, error), trial infer.TrialFunc, log zer
 		}
 		a.out.links = append(a.out.links, l)
 	}
-	if a.alerts, err = alert.New(cfg.Alerts, cfg.fields, a.data.path("alerts"), a.out, part(log, "alert"), reg); err != nil {
+	if a.alerts, err = alert.New(cfg.rules(), cfg.fields, a.data.path("alerts"), a.out, part(log, "alert"), reg); err != nil {
 		return nil, err
 	}
 	if a.sets, err = dataset.NewRecorder(a.data.dir, cfg.recorded(), part(log, "dataset"), reg); err != nil {
@@ -117,8 +118,10 @@ func New(cfg Config, load func() (Config, error), trial infer.TrialFunc, log zer
 	if err = a.tapLabels(); err != nil {
 		return nil, err
 	}
+	a.drifts = &drifts{dir: a.data.path("drift"), store: a.store, alerts: a.alerts}
+	a.drifts.clear(cfg.Streams)
 	sinks := []pipeline.Sink{a.out, a.alerts, a.roll}
-	if a.pipe, err = pipeline.New(cfg.Streams, a.engine, a.broker, sinks, a.sets, a.data.nextEpoch, part(log, "pipeline"), reg); err != nil {
+	if a.pipe, err = pipeline.New(cfg.Streams, a.engine, a.broker, sinks, a.sets, a.drifts, a.data.nextEpoch, part(log, "pipeline"), reg); err != nil {
 		return nil, err
 	}
 	a.roll.Served(models, cfg.Models)
@@ -298,7 +301,7 @@ func (a *App) reload() error {
 		models.Discard()
 		return err
 	}
-	rules, err := a.alerts.Prepare(next.Alerts, next.fields)
+	rules, err := a.alerts.Prepare(next.rules(), next.fields)
 	if err != nil {
 		models.Discard()
 		return err
@@ -323,6 +326,7 @@ func (a *App) reload() error {
 		retire()
 	})
 	rules()
+	a.drifts.clear(next.Streams)
 	a.roll.Served(set, next.Models)
 	errs := []error{tapped}
 	for _, l := range a.out.links {

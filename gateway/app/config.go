@@ -132,6 +132,11 @@ func (c *Config) resolve(dir string) {
 		abs(&m.Labels)
 		c.Models[name] = m
 	}
+	for _, s := range c.Streams {
+		if s.Drift != nil {
+			abs(&s.Drift.Reference)
+		}
+	}
 	for name, u := range c.Upstream {
 		abs(&u.PasswordFile)
 		abs(&u.TLS.CA)
@@ -212,6 +217,9 @@ func (c Config) Validate() error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Alerts)) {
 		named("alerts", name)
+		if name == alert.DriftRule && c.watched() {
+			bad("alerts.drift: streams that are watched for drift raise the alert of that name; give this one another")
+		}
 		a := c.Alerts[name]
 		section("alerts."+name, a.Validate())
 		if f, err := c.fields(a.Stream); a.Stream == "" {

@@ -26,6 +26,7 @@ func (c Config) recorded() map[string]pipeline.Config {
 		if _, taken := all[set]; taken {
 			continue
 		}
+		s.Drift = nil // it has a set of its own
 		s.Record = &pipeline.RecordConfig{Every: "1", MaxSamples: steps.Shadow.Keep, MaxBytes: differBytes}
 		all[set] = s
 	}

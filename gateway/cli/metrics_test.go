@@ -44,7 +44,7 @@ models: {sine: {file: `+testkit.Shared(t, "models/hello_world_float.tflite")+`, 
 infer: {delegate: builtin}
 streams:
   sine: {topics: [x], input: {json: [x]}, model: sine, record: {}}
-  room: {topics: [room/+], input: {json: [co2]}}
+  room: {topics: [room/+], input: {json: [co2]}, drift: {}}
 alerts: {stale: {stream: room, when: co2 > 1000, publish: [{topic: lamp, payload: "on"}]}}
 upstream: {cloud: {url: "tcp://`+testkit.FreeAddr(t)+`", send: [alerts, results]}}`)
 	got := metricsOf(t, web)

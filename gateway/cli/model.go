@@ -23,7 +23,7 @@ func modelCommand() *cobra.Command {
 		completeWords(c, "delegate", "auto", "builtin", "xnnpack:0", "external")
 		completeWords(c, "fit", "stretch", "letterbox", "crop")
 	}
-	cmd.AddCommand(toTheEnd(modelBundleCommand(), modelSignCommand(), modelVerifyCommand(), modelAddCommand())...)
+	cmd.AddCommand(toTheEnd(modelBundleCommand(), modelSignCommand(), modelVerifyCommand(), modelAddCommand(), modelReferenceCommand())...)
 	return cmd
 }
 

@@ -50,7 +50,7 @@ func NewLive(name string, cfg pipeline.Config, shape train.Shape, most int, step
 	l.cfg = cfg
 	var err error
 	epoch := func() (uint64, error) { return 1, nil }
-	l.pipe, err = pipeline.New(map[string]pipeline.Config{name: cfg}, nil, unheard{}, nil, l, epoch, log, prometheus.NewRegistry())
+	l.pipe, err = pipeline.New(map[string]pipeline.Config{name: cfg}, nil, unheard{}, nil, l, nil, epoch, log, prometheus.NewRegistry())
 	return l, err
 }
 

@@ -109,10 +109,24 @@ func NewRecorder(data string, streams map[string]pipeline.Config, log zerolog.Lo
 func (r *Recorder) Prepare(streams map[string]pipeline.Config) (apply func(), err error) {
 	next := map[string]*stream{}
 	old := r.streams.Load()
+	recording := map[string]pipeline.Config{}
 	for name, cfg := range streams {
-		if cfg.Record == nil {
+		if cfg.Record != nil {
+			recording[name] = cfg
+		}
+	}
+	for name, cfg := range streams {
+		if !cfg.Reviews() {
 			continue
 		}
+		set := pipeline.ReviewSet(name)
+		if _, ok := recording[set]; ok {
+			return nil, fmt.Errorf("streams.%s.drift: what it keeps for labelling goes to the data set %s, to which the stream of that name records; name that another", name, set)
+		}
+		cfg.Record = &pipeline.RecordConfig{MaxSamples: cfg.Drift.MaxSamples, MaxBytes: cfg.Drift.MaxBytes}
+		recording[set] = cfg
+	}
+	for name, cfg := range recording {
 		s, err := newStream(name, cfg)
 		if err != nil {
 			return nil, fmt.Errorf("streams.%s.record: %w", name, err)

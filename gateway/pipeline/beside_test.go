@@ -37,7 +37,7 @@ func pair(t testing.TB, live infer.ModelConfig, change func(*Config), pub Publis
 	if change != nil {
 		change(&cfg)
 	}
-	p, err := New(map[string]Config{"s": cfg}, e, pub, nil, nil, func() (uint64, error) { return 1, nil }, zerolog.Nop(), prometheus.NewRegistry())
+	p, err := New(map[string]Config{"s": cfg}, e, pub, nil, nil, nil, func() (uint64, error) { return 1, nil }, zerolog.Nop(), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,6 +29,7 @@ type Config struct {
 	Results    ResultsConfig           `yaml:"results" desc:"where results go"`
 	MaxSources int                     `yaml:"max_sources" desc:"sources kept at once; the longest silent leaves"`
 	Record     *RecordConfig           `yaml:"record" desc:"keeps samples on the disk, with their labels, for training"`
+	Drift      *DriftConfig            `yaml:"drift" desc:"says when the data is no longer of the kind that the model was made for"`
 }
 
 // ResultsConfig says where a stream's results are published and which of them
@@ -141,6 +142,7 @@ func (c Config) Validate() error {
 		bad("version: is of a model, and there is none")
 	}
 	errs = append(errs, c.record()...)
+	errs = append(errs, c.drifts()...)
 	if c.Results.QoS != 0 && c.Results.QoS != 1 {
 		bad("results.qos: %d is not 0 or 1", c.Results.QoS)
 	}

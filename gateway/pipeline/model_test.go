@@ -37,7 +37,7 @@ func modelStream(t testing.TB, model infer.ModelConfig, pub Publisher, change fu
 	if err := cfg.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	p, err := New(map[string]Config{"s": cfg}, e, pub, nil, nil, func() (uint64, error) { return 1, nil }, zerolog.Nop(), prometheus.NewRegistry())
+	p, err := New(map[string]Config{"s": cfg}, e, pub, nil, nil, nil, func() (uint64, error) { return 1, nil }, zerolog.Nop(), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,6 +28,7 @@ type Pipeline struct {
 	pub   Publisher
 	sinks []Sink
 	rec   Recorder
+	watch Watcher
 	epoch func() (uint64, error)
 	log   zerolog.Logger
 	drops *prometheus.CounterVec
@@ -58,9 +59,9 @@ type route struct {
 
 // New builds all streams; Run starts them. epoch gives a number that was
 // never given before, on this box: ids are made with it. rec may be nil where
-// no stream keeps samples.
-func New(streams map[string]Config, models Models, pub Publisher, sinks []Sink, rec Recorder, epoch func() (uint64, error), log zerolog.Logger, reg prometheus.Registerer) (*Pipeline, error) {
-	p := &Pipeline{pub: pub, sinks: sinks, rec: rec, epoch: epoch, log: log}
+// no stream keeps samples, and watch too: what is learned is then not kept.
+func New(streams map[string]Config, models Models, pub Publisher, sinks []Sink, rec Recorder, watch Watcher, epoch func() (uint64, error), log zerolog.Logger, reg prometheus.Registerer) (*Pipeline, error) {
+	p := &Pipeline{pub: pub, sinks: sinks, rec: rec, watch: watch, epoch: epoch, log: log}
 	p.drops = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "edgegateway_pipeline_dropped_total",
 		Help: "Messages and windows that became no result, by stream and reason.",
@@ -130,7 +131,7 @@ func (p *Pipeline) stream(name string, cfg Config, models Models, old *table) (*
 	if old != nil && old.streams[name] != nil {
 		count = old.streams[name].tally
 	}
-	s, err := newStream(name, cfg, m, epoch, p.pub, p.sinks, p.rec, count, p.log)
+	s, err := newStream(name, cfg, m, epoch, p.pub, p.sinks, p.rec, p.watch, count, p.log)
 	if err == nil && m != nil {
 		s.beside = p.besideOf(cfg.ModelName())
 	}

@@ -62,7 +62,7 @@ func start(t *testing.T, streams map[string]Config, more ...Sink) (p *Pipeline, 
 	t.Helper()
 	k = &kept{}
 	epoch := uint64(4)
-	p, err := New(streams, noModels{}, k, append([]Sink{k}, more...), nil, func() (uint64, error) { epoch++; return epoch, nil }, zerolog.Nop(), prometheus.NewRegistry())
+	p, err := New(streams, noModels{}, k, append([]Sink{k}, more...), nil, nil, func() (uint64, error) { epoch++; return epoch, nil }, zerolog.Nop(), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,7 +227,7 @@ func TestReload(t *testing.T) {
 func TestReloadBeforeRun(t *testing.T) {
 	k := &kept{}
 	epoch := uint64(0)
-	p, err := New(map[string]Config{"a": numbers("a/+")}, noModels{}, k, []Sink{k}, nil, func() (uint64, error) { epoch++; return epoch, nil }, zerolog.Nop(), prometheus.NewRegistry())
+	p, err := New(map[string]Config{"a": numbers("a/+")}, noModels{}, k, []Sink{k}, nil, nil, func() (uint64, error) { epoch++; return epoch, nil }, zerolog.Nop(), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -364,7 +364,7 @@ func TestValidate(t *testing.T) {
 
 func BenchmarkStream(b *testing.B) {
 	k := discard{}
-	p, err := New(map[string]Config{"n": numbers("n/+")}, noModels{}, k, nil, nil, func() (uint64, error) { return 1, nil }, zerolog.Nop(), prometheus.NewRegistry())
+	p, err := New(map[string]Config{"n": numbers("n/+")}, noModels{}, k, nil, nil, nil, func() (uint64, error) { return 1, nil }, zerolog.Nop(), prometheus.NewRegistry())
 	if err != nil {
 		b.Fatal(err)
 	}

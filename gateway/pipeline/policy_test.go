@@ -156,7 +156,7 @@ func TestTornPictureInTime(t *testing.T) {
 	cfg.Record = &RecordConfig{Every: "1", MaxSamples: 10, MaxBytes: 1 << 20}
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
-		p, err := New(map[string]Config{"c": cfg}, noModels{}, &kept{}, nil, &tape{}, func() (uint64, error) { return 1, nil }, zerolog.New(&out), prometheus.NewRegistry())
+		p, err := New(map[string]Config{"c": cfg}, noModels{}, &kept{}, nil, &tape{}, nil, func() (uint64, error) { return 1, nil }, zerolog.New(&out), prometheus.NewRegistry())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -135,15 +135,21 @@ func parseEvery(s string) (every, error) {
 	return every{}, fmt.Errorf("%q is neither a number of samples (10) nor a time (10s)", s)
 }
 
-// due says whether this sample of the source is one to keep.
-func (s *source) due(e every, now time.Time) bool {
+// beat counts a source's samples, of which every so manieth is due.
+type beat struct {
+	seen uint64    // samples since the first
+	last time.Time // when the last one was due, where it goes by time
+}
+
+// due says whether this sample is one of those.
+func (b *beat) due(e every, now time.Time) bool {
 	if e.n > 0 {
-		s.seen++
-		return (s.seen-1)%e.n == 0
+		b.seen++
+		return (b.seen-1)%e.n == 0
 	}
-	if !s.kept.IsZero() && now.Sub(s.kept) < e.time && !now.Before(s.kept) {
+	if !b.last.IsZero() && now.Sub(b.last) < e.time && !now.Before(b.last) {
 		return false
 	}
-	s.kept = now
+	b.last = now
 	return true
 }

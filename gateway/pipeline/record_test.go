@@ -43,7 +43,7 @@ func TestRecordEvery(t *testing.T) {
 	window.Window = &sensors.WindowConfig{Size: "4", Every: "2"}
 	window.Record = &RecordConfig{Every: "2", MaxSamples: 10, MaxBytes: 1 << 20}
 	var got tape
-	p, err := New(map[string]Config{"plain": plain, "window": window}, noModels{}, &kept{}, nil, &got, func() (uint64, error) { return 1, nil }, zerolog.Nop(), prometheus.NewRegistry())
+	p, err := New(map[string]Config{"plain": plain, "window": window}, noModels{}, &kept{}, nil, &got, nil, func() (uint64, error) { return 1, nil }, zerolog.Nop(), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,8 +23,8 @@ type source struct {
 	last   time.Time // of the last reading
 	sent   uint64    // results offered to the cloud so far
 	label  string    // of the last result
-	seen   uint64    // samples since the first, of a stream that keeps some
-	kept   time.Time // when the last one was kept, where they are kept by time
+	record beat      // of the samples that are kept
+	drift  beat      // of those that are looked at
 
 	seq uint64        // the last one given; under the lock of sources
 	at  *list.Element // the same

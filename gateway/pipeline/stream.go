@@ -39,6 +39,7 @@ type Stream struct {
 	sinks  []Sink
 	rec    Recorder // nil: nothing of this stream is kept
 	every  every    // which samples are
+	watch  *watch   // nil: it is not looked at for drift
 	send   send
 	values []string // names of a reading's values, nil where they have none
 	log    zerolog.Logger
@@ -62,7 +63,7 @@ type tally struct {
 }
 
 // newStream builds a stream and all its workers; run starts them.
-func newStream(name string, cfg Config, model *infer.Model, epoch uint64, pub Publisher, sinks []Sink, rec Recorder, t *tally, log zerolog.Logger) (*Stream, error) {
+func newStream(name string, cfg Config, model *infer.Model, epoch uint64, pub Publisher, sinks []Sink, rec Recorder, watch Watcher, t *tally, log zerolog.Logger) (*Stream, error) {
 	s := &Stream{
 		name: name, cfg: cfg, model: model, epoch: fmt.Sprint(epoch), pub: pub, sinks: sinks,
 		log: log.With().Str("stream", name).Logger(), tally: t, seed: maphash.MakeSeed(), dealt: map[string]*queue{},
@@ -76,6 +77,11 @@ func newStream(name string, cfg Config, model *infer.Model, epoch uint64, pub Pu
 		s.rec = rec
 		if s.every, err = parseEvery(cfg.Record.Every); err != nil {
 			return nil, fmt.Errorf("streams.%s.record.every: %w", name, err)
+		}
+	}
+	if cfg.Drift != nil {
+		if s.watch, err = newWatch(name, cfg, rec, watch, s.log); err != nil {
+			return nil, prefixStream(name, err)
 		}
 	}
 	pol, err := parsePolicy(cfg.Full)
@@ -223,6 +229,11 @@ func (s *Stream) run(ctx context.Context) {
 	if s.pieces != nil {
 		ended, done := make(chan struct{}), make(chan struct{})
 		go func() { defer close(done); s.tornInTime(ended) }()
+		defer func() { close(ended); <-done }()
+	}
+	if s.watch != nil {
+		ended, done := make(chan struct{}), make(chan struct{})
+		go func() { defer close(done); s.watch.run(ended) }()
 		defer func() { close(ended); <-done }()
 	}
 	var wg sync.WaitGroup

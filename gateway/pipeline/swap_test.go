@@ -46,7 +46,7 @@ func TestVersionUnderStream(t *testing.T) {
 	pinned = live
 	pinned.Version = "2"
 	out := &everyOne{}
-	p, err := New(map[string]Config{"live": live, "pinned": pinned}, e, out, nil, nil, func() (uint64, error) { return 1, nil }, zerolog.Nop(), prometheus.NewRegistry())
+	p, err := New(map[string]Config{"live": live, "pinned": pinned}, e, out, nil, nil, nil, func() (uint64, error) { return 1, nil }, zerolog.Nop(), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}

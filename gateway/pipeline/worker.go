@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"edgegateway/infer"
+	"edgegateway/infer/drift"
 	"edgegateway/sensors"
 )
 
@@ -30,6 +31,8 @@ type worker struct {
 	fill   func([]infer.Tensor) error
 	many   func(int, []infer.Tensor) error
 	answer func(int) *infer.Result
+	pixels sensors.Target // the picture that is looked at
+	pixel  func(int) float64
 	arena  []byte // JSON of results is cut from it
 	id     []byte
 }
@@ -43,10 +46,15 @@ type slot struct {
 	input  []float64 // what the model takes, before it is quantized, or
 	bytes  []byte    // as it stands
 	keep   bool      // it is for the recorder
-	kept   []float64 // then, and of what the shadow is asked: the input before it is normalised
+	kept   []float64 // then, and of what the shadow is asked or drift looks at: the input before it is normalised
 	beside *Beside   // mostly nil; decided once, when the sample goes into the line:
 	shadow bool      // it is asked too
 	canary bool      // it answers
+
+	watched bool      // it is looked at for drift
+	looked  []float64 // by these numbers
+	picture bool      // and, of a picture, by this:
+	look    drift.Look
 }
 
 // maxSlots is how many samples go through a model at once, where it can.
@@ -61,7 +69,7 @@ func newWorker(s *Stream) (*worker, error) {
 	w.fill = w.fillNumbers
 	if s.cfg.Input.Image != "" {
 		w.images = sensors.NewImageDecoder()
-		w.fill = w.fillPicture
+		w.fill, w.pixel = w.fillPicture, w.pixelOf
 	}
 	if w.features, w.names, err = s.cfg.features(w.decoder.Names()); err != nil {
 		return nil, err
@@ -230,8 +238,11 @@ func (w *worker) prepare(src *source) error {
 	if at.beside = w.s.beside.Load(); at.beside != nil {
 		at.shadow, at.canary = at.beside.picks(at)
 	}
-	at.keep = w.s.rec != nil && src.due(w.s.every, r.Received)
-	if at.keep || at.beside != nil && at.shadow {
+	at.keep = w.s.rec != nil && src.record.due(w.s.every, r.Received)
+	if at.watched = w.s.watch != nil && src.drift.due(w.s.watch.every, r.Received); at.watched {
+		at.looked, at.picture = drift.Inputs(at.looked[:0], at.input, w.readingsOf(src)), false
+	}
+	if at.keep || at.watched || at.beside != nil && at.shadow {
 		at.kept = append(at.kept[:0], at.input...)
 	}
 	r.Infer.Reset()
@@ -341,6 +352,11 @@ func (w *worker) fillPicture(in []infer.Tensor) error {
 		return err
 	}
 	w.place, err = w.images.Into(w.slot.result.Picture, w.s.cfg.Picture, dst)
+	if at := w.slot; err == nil && at.watched {
+		w.pixels = dst
+		at.look.From(dst.W, dst.H, dst.C, w.pixel)
+		at.picture = true
+	}
 	return err
 }
 
@@ -406,6 +422,9 @@ func (w *worker) emit(at *slot) {
 	}
 	if at.keep {
 		s.rec.Record(r, at.kept)
+	}
+	if at.watched {
+		s.watch.add(w, at)
 	}
 }
 
