@@ -76,6 +76,8 @@ func (v versions) Standing(name, version, sum string) (state, why string) {
 		return "", ""
 	case m.Live == is.Version:
 		return offer.Live, is.Why
+	case m.Want != nil && m.Want.Version == is.Version && is.Stage != store.Trying && is.Stage != store.Shadow && is.Stage != store.Canary:
+		return offer.Wanted, "" // what was said of it before counts no more
 	case is.Stage == store.Added:
 		return offer.Got, ""
 	}

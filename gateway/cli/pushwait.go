@@ -254,8 +254,10 @@ func (w *pusher) finish(ctx context.Context, o *offer.Offer, last map[string]*of
 			bad = append(bad, g+" did not report until "+o.Until.Format(time.RFC3339))
 		case !r.Done(o.Then):
 			bad = append(bad, fmt.Sprintf("%s reported %s until %s", g, r.State, o.Until.Format(time.RFC3339)))
-		case r.State == offer.Refused || r.State == offer.Failed || r.State == "withdrawn":
-			bad = append(bad, fmt.Sprintf("%s %s it", g, r.State))
+		case r.State == offer.Refused:
+			bad = append(bad, g+" refused it")
+		case r.State != offer.Got && r.State != offer.Live:
+			bad = append(bad, fmt.Sprintf("%s says %s", g, printable(r.State)))
 		}
 	}
 	if len(bad) > 0 {

@@ -165,12 +165,15 @@ func isSum(s string) bool {
 // The states that a report names. A gateway may say more: what its store calls
 // the stage of the version.
 const (
-	Waiting  = "waiting"  // it cannot go on for now; Why says what it lacks
-	Fetching = "fetching" // Bytes of Of are there
-	Got      = "got"      // it is in the store
-	Refused  = "refused"  // it is not, for good: Why
-	Live     = "live"     // it answers
-	Failed   = "failed"   // it was tried and does not: Why
+	Waiting   = "waiting"   // it cannot go on for now; Why says what it lacks
+	Fetching  = "fetching"  // Bytes of Of are there
+	Got       = "got"       // it is in the store
+	Refused   = "refused"   // it is not, for good: Why
+	Wanted    = "wanted"    // it will be tried
+	Live      = "live"      // it answers
+	Failed    = "failed"    // it was tried and does not: Why
+	Withdrawn = "withdrawn" // somebody there does not want it any more
+	Retired   = "retired"   // it did, and another one does now
 )
 
 // Report is what a gateway says of an offer.
@@ -212,7 +215,7 @@ func ParseReport(payload []byte) (*Report, error) {
 // Done says whether a report is the last word on an offer that wants then.
 func (r *Report) Done(then string) bool {
 	switch r.State {
-	case Refused, Failed, Live, "withdrawn":
+	case Refused, Failed, Live, Withdrawn, Retired:
 		return true
 	case Got:
 		return then == Keep

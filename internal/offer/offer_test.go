@@ -97,7 +97,7 @@ func TestDone(t *testing.T) {
 		want        bool
 	}{
 		{Got, Keep, true}, {Got, Activate, false}, {"trying", Activate, false}, {Live, Activate, true},
-		{Failed, Rollout, true}, {Refused, Keep, true}, {Waiting, Keep, false}, {Fetching, Keep, false},
+		{Failed, Rollout, true}, {Refused, Keep, true}, {Waiting, Keep, false}, {Wanted, Activate, false}, {Retired, Rollout, true}, {Withdrawn, Rollout, true}, {Fetching, Keep, false},
 	} {
 		if r := (&Report{State: tt.state}); r.Done(tt.then) != tt.want {
 			t.Errorf("%s, %q: %v", tt.state, tt.then, !tt.want)
