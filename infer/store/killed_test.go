@@ -19,7 +19,7 @@ import (
 )
 
 var (
-	rounds = flag.Int("rounds", 40, "of TestKilled: so many processes are killed")
+	rounds = flag.Int("rounds", 24, "of TestKilled: so many processes are killed")
 	seed   = flag.Uint64("seed", 0, "of TestKilled: what is done, and at which step it is killed; 0: another each time")
 )
 
