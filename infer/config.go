@@ -58,7 +58,33 @@ type ModelConfig struct {
 	Threshold *float64 `yaml:"threshold" desc:"the least score that is reported"`
 	Top       int      `yaml:"top" desc:"how many classes are reported; default 5"`
 
-	Version string `yaml:"-"` // that results name; "": the model has no versions
+	Version string        `yaml:"-"` // that results name; "": the model has no versions
+	Picture *PictureInput `yaml:"-"` // what its bundle says of pictures; nil: nothing
+}
+
+// PictureInput is how a picture becomes a model's input, as whoever made the
+// model says it; what is empty he does not say.
+type PictureInput struct {
+	Fit      string    // stretch, letterbox or crop
+	Channels string    // rgb or bgr
+	Mean     []float64 // taken from each channel, 0..255; one for all, or one each
+	Std      []float64 // what each is divided by then
+}
+
+// fits says whether it can be done to a model's first input.
+func (p *PictureInput) fits(ins []TensorInfo) error {
+	if p == nil || len(ins) == 0 {
+		return nil
+	}
+	for name, list := range map[string][]float64{"mean": p.Mean, "std": p.Std} {
+		if n := len(list); n > 1 && n != 3 {
+			return fmt.Errorf("its bundle gives %d numbers as the %s of pictures; it is one, or three", n, name)
+		}
+	}
+	if len(p.Mean)+len(p.Std) > 0 && ins[0].Type != Float32 && ins[0].Scale == 0 {
+		return errors.New("its bundle gives a mean or std of pictures, and its input has no quantization scale")
+	}
+	return nil
 }
 
 // UnmarshalYAML decodes c over its defaults.

@@ -75,6 +75,9 @@ func newPool(lib *tflite.Library, m *version, name string) (_ *pool, err error) 
 			return nil, err
 		}
 		w.stateful = m.file.model.Stateful()
+		for i := range w.in {
+			w.in[i].Picture = m.cfg.Picture
+		}
 		p.idle <- w
 	}
 	w := <-p.idle
@@ -88,6 +91,9 @@ func newPool(lib *tflite.Library, m *version, name string) (_ *pool, err error) 
 		w.judge = newJudge(m.file.model)
 	}
 	p.ins, p.outs = describe(w.interpreter.Inputs), describe(w.interpreter.Outputs)
+	if err := m.cfg.Picture.fits(p.ins); err != nil {
+		return nil, err
+	}
 	if p.decoder, err = newDecoder(m.cfg, p.ins, p.outs, m.file.model); err != nil {
 		return nil, err
 	}

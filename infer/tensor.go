@@ -64,6 +64,7 @@ type Tensor struct {
 	Scale     float32
 	ZeroPoint int32
 	Data      []byte
+	Picture   *PictureInput // of an input: what its version says of pictures; nil: nothing
 }
 
 // Len is the number of elements.

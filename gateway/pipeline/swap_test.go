@@ -3,12 +3,16 @@ package pipeline
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
+	"edgegateway/broker"
 	"edgegateway/infer"
 	"edgegateway/internal/testkit"
 	"edgegateway/sensors"
@@ -158,5 +162,80 @@ func TestFitsInstead(t *testing.T) {
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(strings.ToLower(err.Error()), c.want)) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
+	}
+}
+
+// A version's own word on pictures holds where the stream says nothing.
+func TestFitted(t *testing.T) {
+	plain, said := sensors.DefaultImageConfig(), sensors.DefaultImageConfig()
+	said.Fit, said.Channels, said.Std = "stretch", "bgr", []float64{2}
+	says := &infer.PictureInput{Fit: "crop", Channels: "bgr", Mean: []float64{127.5}, Std: []float64{127.5}}
+	if got := fitted(plain, nil); !reflect.DeepEqual(got, plain) {
+		t.Errorf("%+v", got)
+	}
+	if got := fitted(said, says); !reflect.DeepEqual(got, said) {
+		t.Errorf("%+v", got)
+	}
+	want := plain
+	want.Fit, want.Channels, want.Mean, want.Std = "crop", "bgr", says.Mean, says.Std
+	if got := fitted(plain, says); !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v", got)
+	}
+}
+
+// Two versions of one model that want their pictures otherwise see them so,
+// from one frame to the next.
+func TestPicturesByVersion(t *testing.T) {
+	one := infer.ModelConfig{File: testkit.Shared(t, "models/vww_96_int8.tflite"), Output: "classes", Version: "1"}
+	two := one
+	two.Version, two.Picture = "2", &infer.PictureInput{Mean: []float64{255}, Std: []float64{100}}
+	e, err := infer.New(infer.Config{Delegate: "builtin", Workers: 1}, map[string]infer.ModelConfig{"m": one},
+		t.TempDir(), nil, zerolog.Nop(), prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close() })
+	cfg := DefaultConfig()
+	cfg.Topics, cfg.Model, cfg.Workers, cfg.Input.Image = []string{"x/+"}, "m", 1, "auto"
+	out := &lastOne{}
+	p, err := New(map[string]Config{"s": cfg}, e, out, nil, nil, func() (uint64, error) { return 1, nil }, zerolog.Nop(), prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	photo, err := os.ReadFile(testkit.Shared(t, "data/pets.jpg"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	score := func(version string) float64 {
+		t.Helper()
+		w := p.table.Load().streams["s"].workers[0]
+		it := item{msg: broker.Message{Topic: "x/a", Payload: photo, Received: time.Unix(1000, 0)}, source: "a"}
+		w.handle(t.Context(), &it)
+		w.flush(t.Context())
+		var r struct {
+			Version string
+			Score   float64
+		}
+		if err := json.Unmarshal(out.payload, &r); err != nil || r.Version != version {
+			t.Fatalf("%s, %v", out.payload, err)
+		}
+		return r.Score
+	}
+	before := score("1")
+	if err := e.Swap("m", two, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	if score("2") == before {
+		t.Error("the second version sees what the first one saw")
+	}
+	if err := e.Swap("m", one, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	if after := score("1"); after != before {
+		t.Errorf("the first version says %v, and before %v", after, before)
+	}
+	two.Picture = &infer.PictureInput{Mean: []float64{1, 2}}
+	if err := e.Swap("m", two, nil, nil); err == nil || !strings.Contains(err.Error(), "2 numbers as the mean of pictures") {
+		t.Error(err)
 	}
 }

@@ -351,7 +351,7 @@ func (w *worker) fillPicture(in []infer.Tensor) error {
 	if err != nil {
 		return err
 	}
-	w.place, err = w.images.Into(w.slot.result.Picture, w.s.cfg.Picture, dst)
+	w.place, err = w.images.Into(w.slot.result.Picture, fitted(w.s.cfg.Picture, in[0].Picture), dst)
 	if at := w.slot; err == nil && at.watched {
 		w.pixels = dst
 		at.look.From(dst.W, dst.H, dst.C, w.pixel)
@@ -359,6 +359,26 @@ func (w *worker) fillPicture(in []infer.Tensor) error {
 	}
 	return err
 }
+
+// fitted is how a stream's pictures become the input of a version: what the
+// stream leaves at its default is as the version says.
+func fitted(cfg sensors.ImageConfig, says *infer.PictureInput) sensors.ImageConfig {
+	if says == nil {
+		return cfg
+	}
+	if says.Fit != "" && cfg.Fit == defaultPicture.Fit {
+		cfg.Fit = says.Fit
+	}
+	if says.Channels != "" && cfg.Channels == defaultPicture.Channels {
+		cfg.Channels = says.Channels
+	}
+	if len(cfg.Mean)+len(cfg.Std) == 0 {
+		cfg.Mean, cfg.Std = says.Mean, says.Std
+	}
+	return cfg
+}
+
+var defaultPicture = sensors.DefaultImageConfig()
 
 // target is the model's first input as sensors wants it: a picture of one.
 func target(in []infer.Tensor) (sensors.Target, error) {

@@ -143,6 +143,9 @@ func Apply(base infer.ModelConfig, v store.Version, f store.Files) infer.ModelCo
 	if c.Threshold == nil {
 		c.Threshold = s.Threshold
 	}
+	if s.Input != nil {
+		c.Picture = &infer.PictureInput{Fit: s.Input.Fit, Channels: s.Input.Channels, Mean: s.Input.Mean, Std: s.Input.Std}
+	}
 	if (c.Top == 0 || c.Top == defaultTop) && s.Top > 0 {
 		c.Top = s.Top
 	}

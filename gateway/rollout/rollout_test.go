@@ -145,11 +145,11 @@ func TestConfig(t *testing.T) {
 func TestApply(t *testing.T) {
 	half, tenth := 0.5, 0.1
 	f := store.Files{Model: "/s/files/a", Accelerated: "/s/files/b", Labels: "/s/files/c"}
-	f.Manifest.Settings = store.Settings{Output: "classes", Threshold: &tenth, Top: 2}
+	f.Manifest.Settings = store.Settings{Output: "classes", Threshold: &tenth, Top: 2, Input: &store.Input{Fit: "crop", Mean: []float64{1}}}
 	v := store.Version{Version: "3"}
 	plain := infer.ModelConfig{File: "a.tflite", Output: "auto", Top: 5, Classes: []string{"x"}, Accelerated: "a_edgetpu.tflite", Delegate: "builtin"}
 	got := Apply(plain, v, f)
-	if got.File != f.Model || got.Accelerated != f.Accelerated || got.Labels != f.Labels || got.Classes != nil || got.Output != "classes" || *got.Threshold != tenth || got.Top != 2 || got.Version != "3" || got.Delegate != "builtin" {
+	if got.File != f.Model || got.Accelerated != f.Accelerated || got.Labels != f.Labels || got.Classes != nil || got.Output != "classes" || *got.Threshold != tenth || got.Top != 2 || got.Version != "3" || got.Delegate != "builtin" || got.Picture == nil || got.Picture.Fit != "crop" || got.Picture.Mean[0] != 1 {
 		t.Errorf("%+v", got)
 	}
 	said := infer.ModelConfig{Output: "raw", Top: 7, Threshold: &half, Labels: "own.txt"}
