@@ -152,6 +152,16 @@ func New(cfg Config, load func() (Config, error), trial infer.TrialFunc, log zer
 	return a, nil
 }
 
+// Preflight has each version tried by run before it goes live; without it they
+// are not. It is called before Run.
+func (a *App) Preflight(run infer.PreflightFunc) {
+	a.roll.Try(rollout.Preflight(run, func() infer.Config {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return a.cfg.Infer
+	}))
+}
+
 func part(log zerolog.Logger, name string) zerolog.Logger {
 	return log.With().Str("part", name).Logger()
 }

@@ -50,6 +50,10 @@ applies it without losing a message; one that is not right changes nothing.`,
 			if err != nil {
 				return err
 			}
+			preflight, err := childPreflight()
+			if err != nil {
+				return err
+			}
 			defer runtime.KeepAlive(heapFloor())
 			log := newLogger(cfg.Log, os.Stderr)
 			reg := prometheus.NewRegistry()
@@ -62,6 +66,7 @@ applies it without losing a message; one that is not right changes nothing.`,
 			if err != nil {
 				return taken(err)
 			}
+			a.Preflight(preflight)
 			log.Info().Str("gateway", cfg.Gateway).Str("version", version).Int("process", os.Getpid()).Msg("starting")
 			ctx, stop := context.WithCancel(cmd.Context())
 			var beside sync.WaitGroup

@@ -7,20 +7,22 @@ import (
 	"edgegateway/infer"
 )
 
-// Preflight is the Trial that a pre-flight makes: a version is held against what
-// its bundle brings, and against the version that serves now. library and sysfs
-// are those of the gateway's models.
-func Preflight(try infer.PreflightFunc, library, sysfs string) Trial {
+// Preflight makes a Trial of pre-flights in child processes. shared gives what
+// all models have in common now.
+func Preflight(run infer.PreflightFunc, shared func() infer.Config) Trial {
 	return func(ctx context.Context, c Candidate, gate func() bool) (Verdict, error) {
-		limits := c.Files.Manifest.Limits
+		cfg := shared()
 		req := infer.PreflightRequest{
-			Library: library, Sysfs: sysfs, Model: c.Model, Live: c.Live,
-			Limits: infer.Limits{Millis: limits.Millis, MemoryBytes: limits.MemoryBytes},
+			Library: cfg.Library, Sysfs: cfg.Sysfs, Model: c.Model, Live: c.Live, Eager: c.Live == nil,
+			Limits: infer.Limits(c.Files.Manifest.Limits),
+		}
+		if req.Model.Delegate == "" {
+			req.Model.Delegate = cfg.Delegate
 		}
 		for _, g := range c.Files.Golden {
-			req.Golden = append(req.Golden, infer.GoldenFiles{Inputs: g.Inputs, Outputs: g.Outputs, Tolerance: g.Tolerance})
+			req.Golden = append(req.Golden, infer.GoldenFiles(g))
 		}
-		r, err := try(ctx, req, gate)
+		r, err := run(ctx, req, gate)
 		if err != nil {
 			return Verdict{}, err
 		}

@@ -16,7 +16,7 @@ func TestPreflight(t *testing.T) {
 		asked = req
 		return &infer.PreflightReport{OK: gate(), Why: "time: too long", Candidates: []infer.CandidateReport{{Name: "builtin"}}}, nil
 	}
-	v, err := Preflight(try, "lib.so", "/sys")(t.Context(), Candidate{
+	v, err := Preflight(try, func() infer.Config { return infer.Config{Library: "lib.so", Sysfs: "/sys"} })(t.Context(), Candidate{
 		Model: infer.ModelConfig{File: "new"}, Live: &infer.ModelConfig{File: "old"},
 		Files: store.Files{
 			Golden:   []store.GoldenFiles{{Inputs: []string{"in"}, Outputs: []string{"out"}, Tolerance: 0.5}},

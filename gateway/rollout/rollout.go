@@ -202,6 +202,9 @@ func (r *Rollout) Begin(g Gateway) {
 	r.g = g
 }
 
+// Try has each version tried before it goes live; before Run.
+func (r *Rollout) Try(t Trial) { r.g.Trial = t }
+
 // Configure takes another configuration over. A stage that is under way goes on
 // as it began.
 func (r *Rollout) Configure(cfg Config) {

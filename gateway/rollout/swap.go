@@ -44,7 +44,7 @@ func (r *Rollout) do(ctx context.Context, name string, w store.Want) *staged {
 		e.Step = StepTrying
 		if err = r.g.Store.Mark(name, w.Version, store.Trying, "its pre-flight is under way", nil); err == nil {
 			r.step(e)
-			verdict, err = r.g.Trial(ctx, c, r.gate())
+			verdict, err = r.g.Trial(ctx, c, r.g.Engine.Gate())
 		}
 		if ctx.Err() != nil {
 			return nil
