@@ -198,7 +198,7 @@ func TestPicturesByVersion(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Topics, cfg.Model, cfg.Workers, cfg.Input.Image = []string{"x/+"}, "m", 1, "auto"
 	out := &lastOne{}
-	p, err := New(map[string]Config{"s": cfg}, e, out, nil, nil, func() (uint64, error) { return 1, nil }, zerolog.Nop(), prometheus.NewRegistry())
+	p, err := New(map[string]Config{"s": cfg}, e, out, nil, nil, nil, func() (uint64, error) { return 1, nil }, zerolog.Nop(), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
