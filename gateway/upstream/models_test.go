@@ -501,3 +501,28 @@ func TestResultsBesideChunks(t *testing.T) {
 	}
 	c.report("digits", `"state":"got"`)
 }
+
+// A cloud that does not let the gateway ask for models, and says so or ends the
+// link, gets results all the same.
+func TestNoModels(t *testing.T) {
+	isOffers := func(topic string) bool { return strings.Contains(topic, "/models/offers/") }
+	for name, m := range map[string]*mortal{
+		"refuses":       {allow: func(topic string, _ bool) bool { return !isOffers(topic) }},
+		"ends the link": {end: isOffers},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := listener(t)
+			m.take = c.take
+			addr := testkit.FreeAddr(t)
+			m.start(t, addr)
+			cfg := quick("tcp://" + addr)
+			cfg.RetryMax = cfg.RetryMin
+			o, _, _ := fetching(t, t.TempDir(), cfg, newShelf())
+			if err := fill(o, 100); err != nil {
+				t.Fatal(err)
+			}
+			c.waitResults(100)
+			waitEmpty(o)
+		})
+	}
+}

@@ -2,6 +2,7 @@ package upstream_test
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"log/slog"
 	"sync"
@@ -22,6 +23,7 @@ type mortal struct {
 	take     func(link.Msg)
 	withhold atomic.Bool                         // a result gets no answer
 	allow    func(topic string, write bool) bool // nil: all
+	end      func(topic string) bool             // ends the link at a topic; nil: at none
 	web      bool                                // it speaks WebSocket
 	connects atomic.Int32
 }
@@ -35,7 +37,11 @@ func (m *mortal) OnConnectAuthenticate(*mochi.Client, packets.Packet) bool {
 	return true
 }
 
-func (m *mortal) OnACLCheck(_ *mochi.Client, topic string, write bool) bool {
+func (m *mortal) OnACLCheck(c *mochi.Client, topic string, write bool) bool {
+	if m.end != nil && m.end(topic) {
+		c.Stop(errors.New("policy"))
+		return false
+	}
 	return m.allow == nil || m.allow(topic, write)
 }
 

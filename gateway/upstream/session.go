@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -19,6 +20,8 @@ type session struct {
 	window  int           // 1 after a link broke, grows with what is acknowledged
 	suspect suspect       // what it broke at
 	passed  [classes]bool // the cloud acknowledged some since the start
+	ended   int           // links in a row that ended at the subscription to offers
+	unasked time.Time     // no offers are asked for before that
 
 	// Of the present connection.
 	conn    *link.Conn
@@ -125,10 +128,8 @@ func (s *session) work(ctx, fetching context.Context) (err error) {
 			return err
 		}
 	}
-	if s.cfg.Models && s.incoming != nil {
-		if s.fetched, err = s.incoming.listen(fetching, s.conn, s.prefix, &s.cfg, s.outbox.metrics); err != nil {
-			return err
-		}
+	if err := s.takeModels(fetching); err != nil {
+		return err
 	}
 	if err := s.conn.Publish(ctx, s.statusMsg(s.prefix, true, "")); err != nil {
 		return err
@@ -168,6 +169,32 @@ func (s *session) work(ctx, fetching context.Context) (err error) {
 			return fmt.Errorf("no acknowledgement within %v, the oldest of %d in flight is a record of %d bytes", s.cfg.Timeout, len(s.flight), s.flight[0].size)
 		}
 	}
+}
+
+// After so many links in a row that ended at the subscription to offers of
+// models it is left out for a while: it is how some clouds answer to what their
+// policy does not allow, and results must go up all the same.
+const (
+	endedTries = 2
+	endedPause = time.Hour
+)
+
+// takeModels begins to fetch models that the cloud offers.
+func (s *session) takeModels(ctx context.Context) (err error) {
+	if !s.cfg.Models || s.incoming == nil || time.Now().Before(s.unasked) {
+		return nil
+	}
+	s.fetched, err = s.incoming.listen(ctx, s.conn, s.prefix, &s.cfg, s.outbox.metrics)
+	switch {
+	case err == nil:
+		s.ended = 0
+	case errors.Is(err, link.ErrEnded):
+		if s.ended++; s.ended%endedTries == 0 {
+			s.unasked = time.Now().Add(endedPause)
+			s.log.Warn().Msgf("the cloud ends the link when it is asked for offers of models: it is not asked for %v; models: false says so at once", endedPause)
+		}
+	}
+	return err
 }
 
 // fill sends what waits, alerts before results, until the window is full or
