@@ -1,6 +1,7 @@
 package app
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -15,6 +16,9 @@ import (
 	"edgegateway/gateway/alert"
 	"edgegateway/gateway/dataset"
 	"edgegateway/gateway/pipeline"
+	"edgegateway/infer/drift"
+	"edgegateway/infer/store"
+	"edgegateway/internal/testkit"
 )
 
 // A stream's drift in a whole gateway: the alert at its topic, retained and as
@@ -126,5 +130,72 @@ func TestDriftSetTaken(t *testing.T) {
 	}
 	if g, err := New(cfg, nil, nil, zerolog.Nop(), prometheus.NewRegistry()); err == nil || !strings.Contains(err.Error(), "a.review") {
 		t.Errorf("%v %v", g, err)
+	}
+}
+
+// A version that brings a reference is held against that as soon as it answers,
+// and after a restart from the start on.
+func TestDriftOfBundle(t *testing.T) {
+	file := testkit.Shared(t, "models/hello_world_float.tflite")
+	dir := t.TempDir()
+	config := fmt.Sprintf(`
+models: {sine: {file: %s, output: regression}}
+streams:
+  sine: {topics: [angle], input: {json: [x]}, model: sine, drift: {window: 64}}
+`, file)
+	g := begin(t, dir, "edge", config)
+	c := g.client("sensor")
+	state := func() pipeline.DriftStatus { return *g.pipe.Status()[0].Drift }
+	publish(t, c, "angle", `{"x":1}`)
+	until(t, "learning", func() bool {
+		s := state()
+		return s.State == pipeline.DriftLearns && s.Samples == 1 && s.From == "stream"
+	})
+
+	l, err := drift.NewLearner([]string{"x", "score", "values[0]"}, 1, false, 128)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 128 {
+		l.Add([]float64{float64(i*37%128) / 20, 0, float64(i) / 128}, "")
+	}
+	ref, err := l.Reference(32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text, bundle bytes.Buffer
+	if err := ref.Write(&text); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := map[string][]byte{"model.tflite": data, "reference.json": text.Bytes()}
+	m := store.Manifest{Format: store.Format, Name: "sine", Version: "1", Model: "model.tflite", Reference: "reference.json", Files: map[string]store.Part{}, Settings: store.Settings{Output: "regression"}}
+	for name, b := range parts {
+		m.Files[name] = store.PartOf(b)
+	}
+	if err := store.WriteBundle(&bundle, m, parts, nil); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "sine-1"+store.Ext)
+	if err := os.WriteFile(path, bundle.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.store.Add(t.Context(), "sine", path, "a test"); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.store.Want("sine", store.Want{Version: "1", Do: "activate", Force: true, By: "a test"}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the bundle's reference", func() bool {
+		publish(t, c, "angle", `{"x":2}`)
+		return state().From == "bundle"
+	})
+	g.stop()
+	g = begin(t, dir, "edge", config)
+	if s := state(); s.From != "bundle" || s.State != pipeline.DriftFills {
+		t.Errorf("after a restart: %+v", s)
 	}
 }

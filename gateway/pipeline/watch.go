@@ -34,23 +34,24 @@ type watch struct {
 	log    zerolog.Logger
 	wake   chan struct{} // one token: there is something to do
 
-	mu      sync.Mutex
-	learner *drift.Learner
-	monitor *drift.Monitor
-	from    string // where the reference is from
-	version string // of the model that answered last
-	changed bool   // it is another than before
-	misfit  error  // why samples are not looked at
-	refit   bool   // the learned reference does not fit: learn anew
-	verdict drift.Verdict
-	judged  uint64
-	raised  bool
-	changes []DriftStatus // that are to be told, the oldest first
-	first   time.Time
-	last    time.Time
-	quarter []time.Time // when the last judgements were, the oldest first
-	notable review
-	full    []notable // of a whole window, on their way to the recorder
+	mu       sync.Mutex
+	learner  *drift.Learner
+	monitor  *drift.Monitor
+	from     string // where the reference is from
+	version  string // of the model that answered last, "" of one that has none
+	answered bool   // it did
+	changed  bool   // it is another than before
+	misfit   error  // why samples are not looked at
+	refit    bool   // the learned reference does not fit: learn anew
+	verdict  drift.Verdict
+	judged   uint64
+	raised   bool
+	changes  []DriftStatus // that are to be told, the oldest first
+	first    time.Time
+	last     time.Time
+	quarter  []time.Time // when the last judgements were, the oldest first
+	notable  review
+	full     []notable // of a whole window, on their way to the recorder
 }
 
 // newWatch takes the reference that there is: of the configuration, of the
@@ -125,9 +126,11 @@ func (w *watch) add(by *worker, at *slot) {
 	if w.first.IsZero() {
 		w.first = r.Time
 	}
-	if r.Infer.Version != w.version {
-		w.version, w.changed = strings.Clone(r.Infer.Version), w.version != "" && w.from != "file"
-		w.signal()
+	if model && (r.Infer.Version != w.version || !w.answered) {
+		w.version, w.changed = strings.Clone(r.Infer.Version), w.answered && w.from != "file"
+		if w.answered = true; w.changed {
+			w.signal()
+		}
 	}
 	if w.monitor == nil {
 		w.learn(by, at)
