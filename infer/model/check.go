@@ -50,7 +50,7 @@ func (m *Model) CheckAccelerated() error {
 		}
 		problems = append(problems, g.checkOrder(func(op int) string { return m.opName(gi, op) })...)
 	}
-	return firstFew(problems)
+	return firstFew(append(problems, m.checkCalls()...))
 }
 
 // Notices are what is worth saying of a model that Check takes.
