@@ -24,10 +24,11 @@ const (
 	same           // as in the base
 	changed        // symbols, with the base's indexes among the contexts
 	differs        // what is other than in the base, in a form
+	copied         // zstd that may copy from the base, which may be of another length
 	forms
 )
 
-var formNames = [forms]string{"raw", "zstd", "codebook", "codebook", "text", "planes", "scattered", "unchanged", "changed indexes", "difference"}
+var formNames = [forms]string{"raw", "zstd", "codebook", "codebook", "text", "planes", "scattered", "unchanged", "changed indexes", "difference", "zstd beside the base"}
 
 var errCut = errors.New("it ends too early")
 
@@ -48,9 +49,9 @@ type coded struct {
 	data []byte
 }
 
-// smallest takes the bytes of one constant: elements of width bytes in rows of
-// row, 0 where there are none. base is the constant that it was before, nil or
-// of the same size.
+// smallest takes the bytes of one constant, or of the rest of a file: elements of
+// width bytes in rows of row, 0 where there are none. base is what it was before,
+// nil where there was none; of another size for the rest of a file alone.
 func (p *packer) smallest(data, base []byte, width, row int) coded {
 	if base != nil && slices.Equal(data, base) {
 		return coded{form: same}
@@ -62,6 +63,12 @@ func (p *packer) smallest(data, base []byte, width, row int) coded {
 		}
 	}
 	if base == nil {
+		return best
+	}
+	if len(base) != len(data) {
+		if d, err := zipBeside(data, base); err == nil {
+			try(copied, d)
+		}
 		return best
 	}
 	l, ok := list(data, width)
@@ -200,7 +207,7 @@ type unpacker struct {
 // bytes gives the size bytes of a constant, of which base has as many where
 // the form needs one.
 func (u *unpacker) bytes(c coded, base []byte, size, width, row int) ([]byte, error) {
-	if c.form >= same && len(base) != size {
+	if c.form >= same && c.form != copied && len(base) != size {
 		return nil, errors.New("it differs from a base that has no such constant")
 	}
 	switch c.form {
@@ -253,8 +260,32 @@ func (u *unpacker) bytes(c coded, base []byte, size, width, row int) ([]byte, er
 			return nil, err
 		}
 		return undo(slices.Clone(d), base, width), nil
+	case copied:
+		if base == nil {
+			return nil, errors.New("it builds on a base that is not there")
+		}
+		return unzipBeside(c.data, base, size)
 	}
 	return nil, fmt.Errorf("there is no form %d", c.form)
+}
+
+// zipBeside is zstd with base as its dictionary.
+func zipBeside(data, base []byte) ([]byte, error) {
+	zip, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithEncoderCRC(false), zstd.WithEncoderConcurrency(1), zstd.WithEncoderDictRaw(1, base))
+	if err != nil {
+		return nil, err
+	}
+	defer zip.Close()
+	return zip.EncodeAll(data, nil), nil
+}
+
+func unzipBeside(data, base []byte, size int) ([]byte, error) {
+	zip, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(uint64(max(size, 1<<20))), zstd.WithDecoderLowmem(true), zstd.WithDecoderDictRaw(1, base))
+	if err != nil {
+		return nil, err
+	}
+	defer zip.Close()
+	return (&unpacker{zip: zip}).unzip(data, size)
 }
 
 func (u *unpacker) planes(data []byte, size, width, row int) ([]byte, error) {

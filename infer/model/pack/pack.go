@@ -115,9 +115,7 @@ func PackParts(tflite, base []byte) ([]byte, []Part, error) {
 	rest := skeleton(tflite, holes)
 	var restBefore []byte
 	if base != nil {
-		if restBefore = skeleton(base, before(holes)); len(restBefore) != len(rest) {
-			restBefore = nil
-		}
+		restBefore = skeleton(base, before(holes))
 	}
 	list := describe(holes)
 	body := binary.AppendUvarint(nil, uint64(len(holes)))

@@ -191,6 +191,39 @@ func TestDeltas(t *testing.T) {
 	}
 }
 
+// A model whose tables alone changed costs what was added to them, also where
+// they became longer.
+func TestLabelsAdded(t *testing.T) {
+	base, err := os.ReadFile(testkit.Shared(t, "models/vww_96_int8.tflite"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := model.Read(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.SetLabels([]string{"nobody", "somebody"}); err != nil {
+		t.Fatal(err)
+	}
+	now, err := m.Write()
+	if err != nil {
+		t.Fatal(err)
+	}
+	packed, parts, err := PackParts(now, base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := Unpack(packed, func([32]byte) ([]byte, error) { return base, nil })
+	if err != nil || !bytes.Equal(out, now) {
+		t.Fatalf("%d bytes came back as %d: %v", len(now), len(out), err)
+	}
+	tables := parts[len(parts)-1]
+	t.Logf("%d bytes of %d, tables %d of %d, %s", len(packed), len(now), tables.Packed, tables.Bytes, tables.Form)
+	if len(packed) > len(now)/20 {
+		t.Errorf("%d bytes of %d for a few labels", len(packed), len(now))
+	}
+}
+
 // Weights that were pruned but share no values are told by where they stand and
 // what they are: 3 bytes for each that is left, and little for the zeros.
 func TestPrunedAlone(t *testing.T) {
