@@ -32,6 +32,7 @@ type version struct {
 	ins, outs []TensorInfo
 
 	lib     *tflite.Library
+	yields  bool           // Invoke has the lowest priority
 	batches bool           // several samples can go in one Invoke
 	files   map[int][]byte // the file for so many samples
 
@@ -125,7 +126,7 @@ func (m *version) runOn(ctx context.Context, p *pool, fill func([]Tensor) error,
 		m.counts.failed(1)
 		return err
 	}
-	err = w.invoke()
+	err = m.invoke(w)
 	if p.cpu != nil {
 		n, every := m.frames.Add(1), uint64(m.engine.CheckEvery)
 		if err == nil && every > 0 && n%every == 0 {

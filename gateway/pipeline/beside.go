@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -80,9 +79,8 @@ type besideJob struct {
 	size  int64
 }
 
-// NewBeside makes one that open opens, which Run calls: threads that it starts
-// then have the priority that they shall have. live is the model at work. found
-// may be nil; it is told of each comparison, one after the other.
+// NewBeside makes one that open opens, which Run calls. live is the model at work.
+// found may be nil; it is told of each comparison, one after the other.
 func NewBeside(cfg BesideConfig, live *infer.Model, open func() (*infer.Model, error), found func(Compared)) *Beside {
 	b := &Beside{
 		cfg: cfg, live: live, open: open, found: found, ready: make(chan struct{}),
@@ -110,22 +108,9 @@ func (p *Pipeline) besideOf(model string) *atomic.Pointer[Beside] {
 // Ready is closed when the version is open.
 func (b *Beside) Ready() <-chan struct{} { return b.ready }
 
-// Run opens the version and answers what is asked in the shadow, at the lowest
-// priority, until ctx ends; then it closes the version. It is called once.
+// Run opens the version and answers what is asked in the shadow until ctx ends;
+// then it closes the version. It is called once.
 func (b *Beside) Run(ctx context.Context) error {
-	done := make(chan error, 1)
-	go func() {
-		if b.cfg.Shadow > 0 {
-			// The thread stays with the goroutine, and ends with it.
-			runtime.LockOSThread()
-			lowestPriority()
-		}
-		done <- b.run(ctx)
-	}()
-	return <-done
-}
-
-func (b *Beside) run(ctx context.Context) error {
 	m, err := b.open()
 	if err != nil {
 		return err
@@ -149,6 +134,7 @@ func (b *Beside) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case j := <-b.jobs:
+			j.s.letPass(ctx)
 			if err := w.ask(ctx, m, j, &said); err == nil {
 				b.compare(j, &said)
 			} // else the version counted it
@@ -159,6 +145,20 @@ func (b *Beside) run(ctx context.Context) error {
 			j.slot.result.Picture = nil
 			b.free <- j
 		}
+	}
+}
+
+// How long the shadow stands back where the stream is behind, and how often it
+// looks; without an end a stream that is always behind would never be compared.
+const (
+	standsBack = 50 * time.Millisecond
+	looksAgain = time.Millisecond
+)
+
+// letPass waits while messages of the stream wait for its workers.
+func (s *Stream) letPass(ctx context.Context) {
+	for begin := time.Now(); s.queued() > 0 && ctx.Err() == nil && time.Since(begin) < standsBack; {
+		time.Sleep(looksAgain)
 	}
 }
 

@@ -51,7 +51,7 @@ func beside(t testing.TB, p *Pipeline, e *infer.Engine, cfg BesideConfig, next i
 	if err != nil {
 		t.Fatal(err)
 	}
-	b = NewBeside(cfg, live, func() (*infer.Model, error) { return e.Beside("m", next, 1, nil, nil) }, found)
+	b = NewBeside(cfg, live, func() (*infer.Model, error) { return e.Beside("m", next, cfg.Shadow > 0, nil, nil) }, found)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- b.Run(ctx) }()
@@ -338,17 +338,17 @@ func TestBesideRefused(t *testing.T) {
 	_, e := pair(t, one, nil, discard{})
 	live, _ := e.Model("m")
 	bad := infer.ModelConfig{File: testkit.Shared(t, "models/person_detect.tflite"), Version: "9"}
-	b := NewBeside(BesideConfig{Shadow: 1}, live, func() (*infer.Model, error) { return e.Beside("m", bad, 1, nil, nil) }, nil)
+	b := NewBeside(BesideConfig{Shadow: 1}, live, func() (*infer.Model, error) { return e.Beside("m", bad, true, nil, nil) }, nil)
 	if err := b.Run(t.Context()); err == nil {
 		t.Error("it runs")
 	}
 	if !b.Counts().Begun.IsZero() {
 		t.Errorf("%+v", b.Counts())
 	}
-	if _, err := e.Beside("other", one, 0, nil, nil); err == nil {
+	if _, err := e.Beside("other", one, false, nil, nil); err == nil {
 		t.Error("beside a model that is not there")
 	}
-	m, err := e.Beside("m", one, 0, func([]infer.TensorInfo) error { return errors.New("it does not fit") }, nil)
+	m, err := e.Beside("m", one, false, func([]infer.TensorInfo) error { return errors.New("it does not fit") }, nil)
 	if err == nil || m != nil {
 		t.Error("it fits")
 	}

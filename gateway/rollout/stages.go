@@ -179,13 +179,9 @@ func (r *Rollout) stage(ctx context.Context, s *staged, stage store.Stage, e Ent
 	t := r.truthsOf(name)
 	w := &beginning{r: r, m: now, t: t, stage: stage, version: version, live: now.Version()}
 	w.marks, w.liveMarks = t.of(version), t.of(w.live)
-	interpreters := 0
-	if stage == store.Shadow {
-		interpreters = 1
-	}
 	fits := func(in []infer.TensorInfo) error { return r.g.Streams.FitsInstead(name, in) }
 	open := func() (*infer.Model, error) {
-		return r.g.Engine.Beside(name, s.c.Model, interpreters, fits, s.tried)
+		return r.g.Engine.Beside(name, s.c.Model, stage == store.Shadow, fits, s.tried)
 	}
 	keep := 0
 	if cfg.Shadow != nil {
