@@ -155,10 +155,10 @@ func New(cfg Config, load func() (Config, error), trial infer.TrialFunc, log zer
 // Preflight has each version tried by run before it goes live; without it they
 // are not. It is called before Run.
 func (a *App) Preflight(run infer.PreflightFunc) {
-	a.roll.Try(rollout.Preflight(run, func() infer.Config {
+	a.roll.Try(rollout.Preflight(run, func() (infer.Config, rollout.PreflightConfig) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		return a.cfg.Infer
+		return a.cfg.Infer, a.cfg.Rollout.Preflight
 	}))
 }
 

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -119,4 +120,25 @@ func inputsOf(models interface {
 		}
 		return m.Inputs()
 	}
+}
+
+// Try tries a version that is wanted, where no gateway runs, as the next one
+// would before it goes live: by run, beside what the configuration serves, for
+// the streams that it has. What came of it is in the store; an error says why
+// the version may not go live.
+func (c Config) Try(ctx context.Context, s *store.Store, run infer.PreflightFunc, name string, w store.Want) error {
+	fits := func(ins []infer.TensorInfo) error {
+		return c.fit(func(model string) []infer.TensorInfo {
+			if model != name {
+				return nil
+			}
+			return ins
+		})
+	}
+	trial := rollout.Preflight(run, func() (infer.Config, rollout.PreflightConfig) {
+		how := c.Rollout.Preflight
+		how.Eager = true // nothing is live that it could slow
+		return c.Infer, how
+	})
+	return rollout.Alone(ctx, s, c.Models, fits, trial, name, w)
 }

@@ -33,8 +33,9 @@ func modelActivateCommand() *cobra.Command {
 		Short: "Make a version answer: it is tried on this box first, and the old one stays if it fails",
 		Long: `Make a version of a model answer in place of the one that does. A gateway that
 runs on the data folder tries it and changes over, and this command waits for what
-becomes of it; Ctrl-C ends the waiting alone. Where no gateway runs, the next one
-starts with it. A version that fails its trial stays inactive, and why is said.`,
+becomes of it; Ctrl-C ends the waiting alone. Where no gateway runs the command tries
+it, and the next gateway starts with it. A version that fails its trial stays
+inactive, and why is said.`,
 		Example: `  edgegateway model activate --config hall.yaml digits@2
   edgegateway model activate --data /var/lib/edgegateway --rollout digits@2`,
 		Args: cobra.ExactArgs(1),
@@ -137,7 +138,8 @@ func (f *wishFlags) wish(cmd *cobra.Command, name string, want store.Want) error
 	return s.await(cmd.Context(), out, g, name, want)
 }
 
-// fulfil does what is wanted where no gateway runs: the next one serves it.
+// fulfil does what is wanted where no gateway runs, as one would: the version is
+// tried, and the next gateway serves it.
 func (s *versions) fulfil(ctx context.Context, out io.Writer, name string, want store.Want) error {
 	if _, err := s.Files(name, want.Version); err != nil { // each held against its hash
 		return ofModel(err)
@@ -145,22 +147,47 @@ func (s *versions) fulfil(ctx context.Context, out io.Writer, name string, want 
 	if err := s.keepConfigured(ctx, name); err != nil {
 		return err
 	}
-	why := want.Do + " by command, no gateway was running"
-	if want.Do != store.DoRollback && !want.Force {
-		if err := s.preflight(ctx, name, want.Version); err != nil {
-			return err
-		}
+	if err := s.preflight(ctx, name, want); err != nil {
+		return err
 	}
-	if err := s.Activate(name, want.Version, why); err != nil {
+	// One that was started meanwhile does what is wanted itself, and would not
+	// see that it is done.
+	if g, err := app.Holder(s.data); err != nil || g != nil {
+		if err == nil {
+			err = s.await(ctx, out, g, name, want)
+		}
+		return err
+	}
+	if err := s.Activate(name, want.Version, want.Do+" by command, no gateway was running"); err != nil {
 		return ofModel(err)
 	}
 	fmt.Fprintf(out, "%s@%s is live; the next gateway on %s serves it\n", name, want.Version, s.data)
 	return nil
 }
 
-// preflight is where a version is tried on this box before it goes live without
-// a gateway: an error says why it may not.
-func (s *versions) preflight(context.Context, string, string) error { return nil }
+// preflight tries a version on this box before it goes live without a gateway:
+// an error says why it may not.
+func (s *versions) preflight(ctx context.Context, name string, want store.Want) error {
+	run, err := childPreflight()
+	if err != nil {
+		return err
+	}
+	ref := name + "@" + want.Version
+	done := waiting("pre-flight of " + ref)
+	err = s.config.Try(ctx, s.Store, run, name, want)
+	done()
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return fmt.Errorf("stopped: %s is not tried yet; the next gateway on %s does it, or the same command", ref, s.data)
+	}
+	live := ""
+	if st, err := s.State(); err == nil && st.Models[name] != nil {
+		live = st.Models[name].Live
+	}
+	return invalid(fmt.Errorf("%s failed: %w; version %s answers as before", ref, err, orConfigured(live)))
+}
 
 // keepConfigured keeps the model file that the configuration names as a version,
 // before another one is live in its place, so that there is a way back to it.

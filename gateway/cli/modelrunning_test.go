@@ -54,6 +54,69 @@ func TestConfiguredFileKept(t *testing.T) {
 	}
 }
 
+// TestTriedWithoutGateway tries a version on this box before it goes live also
+// where no gateway runs, keeps what came of it, and has one way around.
+func TestTriedWithoutGateway(t *testing.T) {
+	dir := t.TempDir()
+	data := filepath.Join(dir, "data")
+	config := write(t, dir, "hall.yaml", fmt.Sprintf(`data: %s
+infer: {delegate: builtin}
+models: {sine: {file: %s, output: regression}}
+streams: {s: {topics: [x/+], input: {json: [x]}, model: sine}}
+rollout: {preflight: {calls: 20}}
+`, data, testkit.Shared(t, "models/hello_world_float.tflite")))
+	for version, says := range map[string]float32{"2": 0.842, "3": -0.5} {
+		done(t, "", "model", "add", "--config", config, golden(t, dir, version, "hello_world_float", says))
+	}
+	done(t, "", "model", "add", "--config", config, "--name", "sine@4", testkit.Shared(t, "models/vww_96_int8.tflite"))
+	state := func() *store.ModelState {
+		t.Helper()
+		s, err := store.Open(store.Dir(data), store.DefaultConfig())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		st, err := s.State()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st.Models["sine"]
+	}
+	shown := func(version string) (v struct {
+		Stage, Why string
+		Trial      struct {
+			OK    bool
+			Calls int
+		}
+	}) {
+		t.Helper()
+		if err := json.Unmarshal([]byte(done(t, "", "model", "show", "--json", "--config", config, "sine@"+version)), &v); err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	says(t, 3, "sine@3 failed: golden answers: ", "model", "activate", "--config", config, "sine@3")
+	if m := state(); m.Live != "0" || m.Want != nil {
+		t.Errorf("%+v", m)
+	}
+	if v := shown("3"); v.Stage != "failed" || !strings.Contains(v.Why, "golden answers") || v.Trial.OK {
+		t.Errorf("%+v", v)
+	}
+	says(t, 3, "sine@4 failed: streams.s.model: ", "model", "activate", "--config", config, "sine@4")
+	done(t, "", "model", "activate", "--config", config, "sine@2")
+	if v := shown("2"); v.Stage != "live" || !v.Trial.OK || v.Trial.Calls != 20 {
+		t.Errorf("%+v", v)
+	}
+	// What was at work here needs no trial again, nor what somebody insists on.
+	done(t, "", "model", "rollback", "--config", config, "sine")
+	if text := done(t, "", "model", "activate", "--force", "--config", config, "sine@3"); !strings.Contains(text, "sine@3 is live") {
+		t.Error(text)
+	}
+	if m := state(); m.Live != "3" || m.Previous != "0" {
+		t.Errorf("%+v", m)
+	}
+}
+
 // TestVersionsOfRunningGateway changes the version of a gateway that runs, by
 // command and through its inbox.
 func TestVersionsOfRunningGateway(t *testing.T) {

@@ -18,12 +18,14 @@ type Config struct {
 	Accuracy float64       `yaml:"accuracy" desc:"taken back where its accuracy, of labels that arrive later, is by more than this below that of the version before; 0: whatever it is"`
 	Millis   float64       `yaml:"p99_ms" desc:"taken back where its p99 in milliseconds is above this; 0: what its bundle says"`
 
+	Preflight PreflightConfig `yaml:"preflight" desc:"how much a version is tried before it goes live"`
+
 	Models map[string]Steps `yaml:"models" desc:"by model, the stages that a new version goes through before it is live"`
 }
 
 // DefaultConfig is what holds without a configuration.
 func DefaultConfig() Config {
-	return Config{Watch: 10 * time.Minute, After: 200, Failures: 0.02, Slower: 5, Accuracy: 0.05}
+	return Config{Watch: 10 * time.Minute, After: 200, Failures: 0.02, Slower: 5, Accuracy: 0.05, Preflight: DefaultPreflight()}
 }
 
 // Validate says what is wrong with c, each error with its YAML path in front.
@@ -47,6 +49,9 @@ func (c Config) Validate() error {
 	}
 	if !(c.Accuracy >= 0 && c.Accuracy <= 1) {
 		bad("accuracy: %v is not in 0..1", c.Accuracy)
+	}
+	for _, err := range parts(c.Preflight.Validate()) {
+		bad("preflight.%w", err)
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Models)) {
 		for _, err := range parts(c.Models[name].Validate()) {

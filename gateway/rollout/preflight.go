@@ -3,18 +3,46 @@ package rollout
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
 
 	"edgegateway/infer"
+	"edgegateway/infer/store"
 )
+
+// PreflightConfig says how much a version is tried before it goes live.
+type PreflightConfig struct {
+	Calls    int           `yaml:"calls" desc:"inferences that are timed and watched for a leak"`
+	Patience time.Duration `yaml:"patience" desc:"processor time after which an inference hangs"`
+	Eager    bool          `yaml:"eager" desc:"a trial has the usual priority: quicker on a busy box, and what is live is slower meanwhile"`
+}
+
+// DefaultPreflight is what holds without a configuration.
+func DefaultPreflight() PreflightConfig {
+	return PreflightConfig{Calls: 1000, Patience: 20 * time.Second}
+}
+
+// Validate says what is wrong with c, each error with its YAML path in front.
+func (c PreflightConfig) Validate() error {
+	var errs []error
+	if c.Calls < 10 || c.Calls > 1_000_000 {
+		errs = append(errs, fmt.Errorf("calls: %d is outside 10..1000000", c.Calls))
+	}
+	if c.Patience < 100*time.Millisecond || c.Patience > time.Hour {
+		errs = append(errs, fmt.Errorf("patience: %v is outside 100ms..1h", c.Patience))
+	}
+	return errors.Join(errs...)
+}
 
 // Preflight makes a Trial of pre-flights in child processes. shared gives what
 // all models have in common now.
-func Preflight(run infer.PreflightFunc, shared func() infer.Config) Trial {
+func Preflight(run infer.PreflightFunc, shared func() (infer.Config, PreflightConfig)) Trial {
 	return func(ctx context.Context, c Candidate, gate func() bool) (Verdict, error) {
-		cfg := shared()
+		cfg, how := shared()
 		req := infer.PreflightRequest{
-			Library: cfg.Library, Sysfs: cfg.Sysfs, Model: c.Model, Live: c.Live, Eager: c.Live == nil,
-			Limits: infer.Limits(c.Files.Manifest.Limits),
+			Library: cfg.Library, Sysfs: cfg.Sysfs, Model: c.Model, Live: c.Live, Limits: infer.Limits(c.Files.Manifest.Limits),
+			Calls: how.Calls, Patience: how.Patience, Eager: how.Eager || c.Live == nil,
 		}
 		if req.Model.Delegate == "" {
 			req.Model.Delegate = cfg.Delegate
@@ -29,4 +57,63 @@ func Preflight(run infer.PreflightFunc, shared func() infer.Config) Trial {
 		report, err := json.Marshal(r)
 		return Verdict{OK: r.OK, Why: r.Why, Report: report, Tried: r.Candidates}, err
 	}
+}
+
+// tries says whether a version needs its pre-flight: not one that was at work
+// here and was not found wanting, nor one in a stage, which passed it, and not
+// where somebody says so.
+func tries(w store.Want, v store.Version) bool {
+	switch {
+	case w.Force || v.From == store.FromConfiguration:
+		return false
+	case v.Stage == store.Shadow, v.Stage == store.Canary:
+		return false
+	case w.Do == store.DoRollback:
+		return v.Stage != store.Retired
+	}
+	return true
+}
+
+// try tries a version and notes in the store that it does and that it passed,
+// with the report; step is told the same. The error says why it may not go
+// live; where ctx ended nothing more is noted.
+func try(ctx context.Context, s *store.Store, c Candidate, t Trial, gate func() bool, step func(step, why string)) (Verdict, error) {
+	mark := func(stage store.Stage, why string, report []byte) error {
+		return s.Mark(c.Name, c.Version.Version, stage, why, report)
+	}
+	if err := mark(store.Trying, "its pre-flight is under way", nil); err != nil {
+		return Verdict{}, err
+	}
+	step(StepTrying, "")
+	v, err := t(ctx, c, gate)
+	switch {
+	case ctx.Err() != nil:
+		return v, ctx.Err()
+	case err == nil && !v.OK:
+		err = errors.New(v.Why)
+	case err == nil:
+		if err = mark(store.Passed, v.Why, v.Report); err == nil {
+			step(StepPassed, v.Why)
+		}
+	}
+	return v, err
+}
+
+// Alone tries a version that is wanted, where no gateway runs, as one would
+// before it goes live: models are those of the configuration, fits says whether
+// its streams can be fed with such inputs. What came of it is in the store; an
+// error says why the version may not go live. It stays wanted where ctx ends.
+func Alone(ctx context.Context, s *store.Store, models map[string]infer.ModelConfig, fits func([]infer.TensorInfo) error, t Trial, name string, w store.Want) error {
+	c, err := candidate(s, models, name, w.Version, fits)
+	var v Verdict
+	if err == nil && tries(w, c.Version) {
+		v, err = try(ctx, s, c, t, nil, func(string, string) {})
+	}
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return errors.Join(ctx.Err(), s.Mark(name, w.Version, store.Added, "its pre-flight was stopped", nil))
+	}
+	return errors.Join(err, s.Mark(name, w.Version, store.Failed, err.Error(), v.Report))
 }

@@ -40,26 +40,13 @@ func (r *Rollout) do(ctx context.Context, name string, w store.Want) *staged {
 	}
 	c, err := r.candidate(name, w.Version)
 	var verdict Verdict
-	if err == nil && r.tries(w, c.Version) {
-		e.Step = StepTrying
-		if err = r.g.Store.Mark(name, w.Version, store.Trying, "its pre-flight is under way", nil); err == nil {
+	if err == nil && r.g.Trial != nil && tries(w, c.Version) {
+		verdict, err = try(ctx, r.g.Store, c, r.g.Trial, r.g.Engine.Gate(), func(step, why string) {
+			e.Step, e.Why = step, why
 			r.step(e)
-			verdict, err = r.g.Trial(ctx, c, r.g.Engine.Gate())
-		}
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err == nil && !verdict.OK {
-			err = errors.New(verdict.Why)
-		}
-		if verdict.Report != nil {
+		})
+		if verdict.Report != nil && ctx.Err() == nil {
 			r.g.Say(ReportTopic(name), verdict.Report)
-		}
-		if err == nil {
-			if err = r.g.Store.Mark(name, w.Version, store.Passed, verdict.Why, verdict.Report); err == nil {
-				e.Step, e.Why = StepPassed, verdict.Why
-				r.step(e)
-			}
 		}
 	}
 	if ctx.Err() != nil {
@@ -94,21 +81,6 @@ func (r *Rollout) goLive(ctx context.Context, c Candidate, e Entry, why string, 
 		r.watchFrom(c, was)
 	}
 	return why
-}
-
-// tries says whether a version needs its pre-flight: not one that was at work
-// here and was not found wanting, nor one in a stage, which passed it, and not
-// where somebody says so.
-func (r *Rollout) tries(w store.Want, v store.Version) bool {
-	switch {
-	case r.g.Trial == nil || w.Force || v.From == store.FromConfiguration:
-		return false
-	case v.Stage == store.Shadow, v.Stage == store.Canary:
-		return false
-	case w.Do == store.DoRollback:
-		return v.Stage != store.Retired
-	}
-	return true
 }
 
 // fail notes that a version did not become the live one.
@@ -149,12 +121,21 @@ func (r *Rollout) withdraw(ctx context.Context, name string, w store.Want, e Ent
 // candidate is a version with its files, held against what the configuration
 // says of the model.
 func (r *Rollout) candidate(name, version string) (Candidate, error) {
+	r.g.Reload.Lock()
+	models := r.g.Models()
+	r.g.Reload.Unlock()
+	return candidate(r.g.Store, models, name, version, func(in []infer.TensorInfo) error { return r.g.Streams.FitsInstead(name, in) })
+}
+
+// candidate is a version with its files, held against models, those of a
+// configuration; fits says whether streams can go on with its inputs.
+func candidate(s *store.Store, models map[string]infer.ModelConfig, name, version string, fits func([]infer.TensorInfo) error) (Candidate, error) {
 	c := Candidate{Name: name}
-	st, err := r.g.Store.State()
+	st, err := s.State()
 	if err != nil {
 		return c, err
 	}
-	if c.Files, err = r.g.Store.Files(name, version); err != nil {
+	if c.Files, err = s.Files(name, version); err != nil {
 		return c, err
 	}
 	v := st.Models[name].Find(version)
@@ -162,12 +143,10 @@ func (r *Rollout) candidate(name, version string) (Candidate, error) {
 		return c, fmt.Errorf("model %s@%s: %w", name, version, store.ErrUnknown)
 	}
 	c.Version = *v
-	r.g.Reload.Lock()
-	base, served := r.g.Models()[name] // of a model that is not configured: nothing
-	r.g.Reload.Unlock()
+	base, served := models[name] // of a model that is not configured: nothing
 	c.Model = Apply(base, *v, c.Files)
-	if served {
-		set, err := Resolve(r.g.Store, map[string]infer.ModelConfig{name: base}, nil)
+	if m := st.Models[name]; served && (base.File != "" || m.Live != "") {
+		set, err := Resolve(s, map[string]infer.ModelConfig{name: base}, nil)
 		if err != nil {
 			return c, err
 		}
@@ -176,7 +155,7 @@ func (r *Rollout) candidate(name, version string) (Candidate, error) {
 	}
 	ins, _, err := infer.Inspect(c.Model)
 	if err == nil && !open(ins) {
-		err = r.g.Streams.FitsInstead(name, ins)
+		err = fits(ins)
 	}
 	return c, err
 }
