@@ -50,6 +50,14 @@ func TestOptimize(t *testing.T) {
 	if !strings.Contains(text, "before") || !strings.Contains(text, "TOP1") {
 		t.Error(text)
 	}
+	// With fewer trials, and other epochs, the model that fits stays.
+	few := append([]string{"optimize", "--max-size", "2900B", "--max-drop", "2%", "--trials", "2", "--epochs", "2", "--out", out}, args...)
+	if said := done(t, "", append(few, float)...); !strings.Contains(said, "found; ") {
+		t.Error(said)
+	}
+	if b, err := os.ReadFile(out); err != nil || len(b) > 2900 {
+		t.Errorf("%d bytes are left of what fitted, %v", len(b), err)
+	}
 	// The same command again has nothing left to try.
 	twice := run(t, "", append(append([]string{"optimize", "--max-size", "500B", "--trials", "9", "--epochs", "1", "--out", out}, args...), float)...)
 	if twice.code != 1 || !strings.Contains(twice.stdout, "out of reach with 9 recipes; the nearest is") || !strings.Contains(twice.stderr, "none of 9 recipes fits") {

@@ -55,7 +55,8 @@ func (b Budget) Over(t *Trial) float64 {
 	if b.Micros > 0 && t.Micros == 0 { // no delegate runs it
 		return math.Inf(1)
 	}
-	if b.Drop >= 0 {
+	// What shares are apart is rounded: 0.9 - 0.89 is a little more than 0.01.
+	if b.Drop >= 0 && t.Drop-b.Drop > 1e-9 {
 		over = max(over, (t.Drop-b.Drop)/max(b.Drop, least))
 	}
 	return over

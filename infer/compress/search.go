@@ -20,7 +20,7 @@ type Search struct {
 	Task   Task
 	Budget Budget
 	Packed bool // the deployed file is the packed one
-	Trials int  // the most recipes that are tried
+	Trials int  // the most recipes that are tried, those of Dir that come up again among them
 	Epochs int  // of fine-tuning after each step, where there is data
 	// Time gives µs an inference and on what; nil where there is no bound on it
 	// and nobody asks.
@@ -46,8 +46,8 @@ const (
 )
 
 // Run searches until all trials are used or nothing is left to try, and gives
-// the best: Budget.Over says whether it fits. Where ctx ends it gives the best
-// so far, and the error.
+// the best, those that Dir keeps of earlier runs among them: Budget.Over says
+// whether it fits. Where ctx ends it gives the best so far, and the error.
 func (s *Search) Run(ctx context.Context) (*Trial, error) {
 	if err := s.begin(); err != nil {
 		return nil, err
@@ -60,6 +60,7 @@ func (s *Search) Run(ctx context.Context) (*Trial, error) {
 	if errors.Is(err, errEnough) {
 		err = nil
 	}
+	s.earlier()
 	best := s.Budget.Best(s.list)
 	if best == nil && err == nil {
 		err = fmt.Errorf("nothing came of any recipe: %s", s.list[0].Why)

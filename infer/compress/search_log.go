@@ -24,6 +24,7 @@ type trialLog struct {
 	dir   string
 	file  *os.File
 	known map[string]*Trial // by the recipe, of this search and those before
+	order []*Trial          // the same, as they were tried
 }
 
 // maxTrialLog is the most bytes of trials.jsonl that are read.
@@ -55,7 +56,7 @@ func openTrials(dir, of string) (*trialLog, error) {
 		if json.Unmarshal(line, t) != nil || len(line) == 0 {
 			continue
 		}
-		l.known[key(t.Recipe)] = t
+		l.keep(t)
 		keep = append(append(keep, line...), '\n')
 	}
 	if err := os.WriteFile(path+".new", keep, 0o644); err != nil {
@@ -70,13 +71,21 @@ func openTrials(dir, of string) (*trialLog, error) {
 
 func (l *trialLog) close() { l.file.Close() }
 
+func (l *trialLog) keep(t *Trial) {
+	k := key(t.Recipe)
+	if l.known[k] == nil {
+		l.order = append(l.order, t)
+	}
+	l.known[k] = t
+}
+
 // add appends a trial.
 func (l *trialLog) add(t *Trial) error {
 	line, err := json.Marshal(t)
 	if err != nil {
 		return err
 	}
-	l.known[key(t.Recipe)] = t
+	l.keep(t)
 	_, err = l.file.Write(append(line, '\n'))
 	return err
 }
@@ -146,11 +155,33 @@ func (s *Search) try(ctx context.Context, steps []Step) (*Trial, error) {
 	if len(steps) == 0 {
 		s.base = t.Quality
 	}
+	s.took(t)
+	return t, nil
+}
+
+func (s *Search) took(t *Trial) {
 	s.list = append(s.list, t)
 	if s.Done != nil {
 		s.Done(t)
 	}
-	return t, nil
+}
+
+// earlier takes up what runs before this one tried and this one did not come to:
+// a model that fits is not lost to one that does not because there are fewer
+// trials now, or other epochs.
+func (s *Search) earlier() {
+	if len(s.list) == 0 {
+		return
+	}
+	for _, t := range s.log.order {
+		if slices.Contains(s.list, t) {
+			continue
+		}
+		if _, err := s.Model(t); t.Why == "" && err != nil {
+			continue // somebody removed its file
+		}
+		s.took(t)
+	}
 }
 
 // Model is the file that came of a trial.

@@ -39,6 +39,11 @@ func TestBudget(t *testing.T) {
 			t.Errorf("%s: over by %v, want %v", c.name, over, c.over)
 		}
 	}
+	base := 0.9
+	exact := &Trial{Bytes: 100, Drop: base - 0.89}
+	if most := (Budget{Drop: 0.01}); exact.Drop <= most.Drop || most.Over(exact) != 0 {
+		t.Errorf("a drop of just 0.01, %v as it is rounded, is over by %v", exact.Drop, most.Over(exact))
+	}
 	if f := Front(all); len(f) != 2 || f[0] != small || f[1] != good {
 		t.Errorf("the front is %v", f)
 	}
@@ -122,6 +127,12 @@ func TestSearchGoesOn(t *testing.T) {
 	first, _, _ := strings.Cut(string(before), "prune")
 	if !strings.HasPrefix(string(after), first) {
 		t.Error("the log lost what was whole")
+	}
+	// With fewer trials what fits is not lost.
+	few := search(dir)
+	few.Trials = 2
+	if b, err := few.Run(context.Background()); err != nil || key(b.Recipe) != key(best.Recipe) || len(few.Tried()) != len(whole.Tried()) {
+		t.Errorf("with two trials it comes to %+v of %d, %v; %s is kept", b, len(few.Tried()), err, best.Recipe)
 	}
 	other := search(dir)
 	other.Task = Regression
