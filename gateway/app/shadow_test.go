@@ -208,6 +208,23 @@ rollout:
 		t.Errorf("%+v", st)
 	}
 	in.step(rollout.StepShadow, "3")
+	// What is beside a model that a reload exchanges begins anew.
+	g.change("output: regression", "output: regression, top: 3")
+	if err := g.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	in.wait("the shadow begins anew", func(m link.Msg) bool {
+		s := statusOf(m)
+		return s.Step == rollout.StepShadow && s.Of == "3" && s.Why == "the version that it is beside of changed"
+	})
+	until(t, "it is asked", func() bool {
+		p, ok := g.roll.Progress("sine")
+		return ok && p.Version == "3" && p.Samples > 0 && p.Live.Samples > 0
+	})
+	_, metrics := get(t, "http://"+g.DashboardAddr()+"/metrics")
+	if !strings.Contains(metrics, `edgegateway_model_beside_samples{model="sine"} `) || strings.Contains(metrics, `edgegateway_model_beside_samples{model="sine"} 0`) {
+		t.Error("the metrics do not tell of it")
+	}
 	if _, err := g.command(t.Context(), "model/promote", []byte(`{"model":"sine"}`)); err != nil {
 		t.Fatal(err)
 	}

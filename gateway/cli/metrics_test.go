@@ -42,6 +42,7 @@ func TestMetrics(t *testing.T) {
 	_, broker, web := gateway(t, `, anonymous: {publish: [room/+], subscribe: [results/#]}}
 models: {sine: {file: `+testkit.Shared(t, "models/hello_world_float.tflite")+`, output: regression}}
 infer: {delegate: builtin}
+rollout: {models: {sine: {shadow: {}}}}
 streams:
   sine: {topics: [x], input: {json: [x]}, model: sine, record: {}}
   room: {topics: [room/+], input: {json: [co2]}, drift: {}}

@@ -108,6 +108,9 @@ func Open(cfg Config, s *store.Store, dir string, log zerolog.Logger, reg promet
 			Help: "What became of versions of models: live, failed, rolled_back, ...",
 		}, []string{"model", "step"}),
 	}
+	if err := reg.Register(besides{r}); err != nil {
+		return nil, fmt.Errorf("rollout: %w", err)
+	}
 	if err := reg.Register(r.steps); err != nil {
 		return nil, fmt.Errorf("rollout: %w", err)
 	}

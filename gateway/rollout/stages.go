@@ -82,6 +82,14 @@ func (r *Rollout) bring(ctx context.Context, s *staged) {
 		verdict := changed
 		for verdict == changed {
 			verdict, why = r.stage(ctx, s, stage, e, why, i == len(list)-1)
+			if verdict == changed { // and perhaps what the configuration says of it
+				c, err := r.candidate(name, e.Version)
+				if err != nil {
+					verdict, why = withdrawn, "withdrawn: "+err.Error()
+					break
+				}
+				s.c, e.Before = c, r.live(name)
+			}
 		}
 		switch verdict {
 		case cut, live:
