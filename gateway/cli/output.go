@@ -3,10 +3,12 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
+	"edgegateway/infer/model/pack"
 	"edgegateway/internal/chart"
 )
 
@@ -16,23 +18,55 @@ func madeOf(model, out, suffix string) (string, error) {
 	if out == "" {
 		out = strings.TrimSuffix(model, filepath.Ext(model)) + "-" + suffix + ".tflite"
 	}
-	return out, spares(out, model)
+	return out, unpacked(out, model)
 }
 
 // spares refuses an output that is one of the files that a command reads, by
-// whatever name, or whose folder is not there.
+// whatever name, or that cannot be written.
 func spares(out string, inputs ...string) error {
 	for _, in := range inputs {
 		if in != "" && same(in, out) {
 			return &exitError{exitUsage, errors.New("--out is the model itself")}
 		}
 	}
-	if dir := filepath.Dir(out); dir != "." {
-		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-			return &exitError{exitUsage, fmt.Errorf("--out %s: there is no folder %s", out, dir)}
-		}
+	return writable("--out", out)
+}
+
+// writable refuses, before there is any work that would be lost, a file that
+// cannot be written: its folder is not there or takes no file, or its name
+// stands for something else. flag is what named it.
+func writable(flag, path string) error {
+	dir := filepath.Dir(path)
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return &exitError{exitUsage, fmt.Errorf("%s %s: there is no folder %s", flag, path, dir)}
 	}
-	return nil
+	if err := regular(path); err != nil {
+		return err
+	}
+	f, err := fileIn(dir, ".edgegateway-*") // permission bits say nothing of a disk that is read-only
+	if err != nil {
+		return &exitError{exitUsage, fmt.Errorf("%s %s: %w", flag, path, err)}
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
+// fileIn makes a file for a while; its error names the folder, not the file,
+// of which nobody knows.
+func fileIn(dir, pattern string) (*os.File, error) {
+	f, err := os.CreateTemp(dir, pattern)
+	if at := (*fs.PathError)(nil); errors.As(err, &at) {
+		err = fmt.Errorf("folder %s takes no file: %w", dir, at.Err)
+	}
+	return f, err
+}
+
+// unpacked refuses what spares refuses, and the name of a packed model for one
+// that is not.
+func unpacked(out string, inputs ...string) error {
+	if err := spares(out, inputs...); err != nil || filepath.Ext(out) != pack.Ext {
+		return err
+	}
+	return &exitError{exitUsage, fmt.Errorf("--out %s: %s is for packed models, which pack makes; name it .tflite", out, pack.Ext)}
 }
 
 // same says whether two paths name one file.

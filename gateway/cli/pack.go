@@ -160,25 +160,30 @@ func (p *packing) describe(out io.Writer) error {
 
 func unpackCommand() *cobra.Command {
 	var out, base string
-	var asJSON bool
+	var force, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "unpack FILE",
 		Short: "Give back the .tflite file of a packed model",
 		Long: `Write the .tflite file that a packed model was made of, the same to the last bit.
-What it builds on, where it was packed with --base, is looked for in its folder.`,
+What it builds on, where it was packed with --base, is looked for in its folder.
+Another file of the name that --out has by default is not written over.`,
 		Example: `  edgegateway unpack digits.pack
   edgegateway unpack --base old/digits.tflite --out digits-2.tflite digits-2.pack`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if out == "" {
+			named := out != ""
+			if !named {
 				out = strings.TrimSuffix(args[0], filepath.Ext(args[0])) + ".tflite"
+			}
+			if err := unpacked(out, args[0], base); err != nil {
+				return err
 			}
 			made, file, err := unpackModel(args[0], base)
 			if err != nil {
 				return err
 			}
-			if err := spares(out, args[0], base); err != nil {
-				return err
+			if old, err := os.ReadFile(out); err == nil && !named && !force && !bytes.Equal(old, file) {
+				return &exitError{exitUsage, fmt.Errorf("%s is there, and is not what %s holds: --out names another file, --force writes over it", out, args[0])}
 			}
 			made.Out = out
 			if err := writeWhole(out, file); err != nil {
@@ -194,6 +199,7 @@ What it builds on, where it was packed with --base, is looked for in its folder.
 	f := cmd.Flags()
 	f.StringVar(&out, "out", "", "the file to write; by default FILE with .tflite in place of "+pack.Ext)
 	f.StringVar(&base, "base", "", "the model that it builds on, where that is not in its folder")
+	f.BoolVar(&force, "force", false, "write over another file that stands where --out is by default")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }

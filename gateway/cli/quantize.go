@@ -191,7 +191,7 @@ inputs are made up, and the ranges that int8 and int16 need are guesses.`,
 			if out == "" {
 				out = strings.TrimSuffix(args[0], filepath.Ext(args[0])) + "-" + cfg.Scheme + ".tflite"
 			}
-			if err := spares(out, args[0]); err != nil {
+			if err := unpacked(out, args[0]); err != nil {
 				return err
 			}
 			var show steps

@@ -123,13 +123,11 @@ func (t *training) run(ctx context.Context) error {
 	if t.cfg.Checkpoint == "" {
 		t.cfg.Checkpoint = t.out + ".checkpoint"
 	}
-	if err := spares(t.out, append([]string{t.head}, t.lesson.teachers()...)...); err != nil {
+	if err := unpacked(t.out, append([]string{t.head}, t.lesson.teachers()...)...); err != nil {
 		return err
 	}
-	for _, path := range []string{t.out, t.cfg.Checkpoint} {
-		if err := regular(path); err != nil {
-			return err
-		}
+	if err := writable("--checkpoint", t.cfg.Checkpoint); err != nil {
+		return err
 	}
 	if _, err := os.Stat(t.cfg.Checkpoint); err == nil && !t.resume {
 		return &exitError{exitUsage, fmt.Errorf("%s is there from a training that was cut short: --resume goes on from it, or remove it", t.cfg.Checkpoint)}
