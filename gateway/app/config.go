@@ -32,7 +32,7 @@ type Config struct {
 	Infer     infer.Config                 `yaml:"infer" desc:"how models are run"`
 	Models    map[string]infer.ModelConfig `yaml:"models" desc:"models by name"`
 	Store     store.Config                 `yaml:"store" desc:"versions of models that are kept"`
-	Rollout   rollout.Config               `yaml:"rollout" desc:"how a version that went live is watched"`
+	Rollout   rollout.Config               `yaml:"rollout" desc:"how a new version is brought in and watched"`
 	Streams   map[string]pipeline.Config   `yaml:"streams" desc:"streams by name"`
 	Alerts    map[string]alert.Config      `yaml:"alerts" desc:"alert rules by name"`
 	Upstream  map[string]upstream.Config   `yaml:"upstream" desc:"links to cloud brokers by name"`
