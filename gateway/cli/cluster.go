@@ -138,6 +138,9 @@ func (c *clustering) run(ctx context.Context, out, say io.Writer) error {
 		if shared, stopped, err = c.train(ctx, file, shared, made, say); err != nil {
 			return c.failed(ctx, err)
 		}
+		if stopped != nil && len(made.Epochs) == 0 {
+			return fmt.Errorf("stopped before the first epoch was whole: %s is not written", c.out)
+		}
 		if stopped != nil { // what was trained is worth its file though the user wants to go
 			samples, ctx = quickly(samples), context.WithoutCancel(ctx)
 			inputs = samples

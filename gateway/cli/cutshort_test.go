@@ -37,6 +37,25 @@ func TestTrainStoppedEarly(t *testing.T) {
 	}
 }
 
+// Ctrl-C before the first epoch of prune or cluster is whole: what is not trained
+// is not written over a model of before.
+func TestTunedStoppedEarly(t *testing.T) {
+	dir := t.TempDir()
+	few := write(t, dir, "few.csv", "a,b,class\n"+strings.Repeat("1,2,x\n2,3,y\n4,1,x\n", 20))
+	model := filepath.Join(dir, "small.tflite")
+	done(t, "", "train", "--data", few, "--target", "class", "--epochs", "1", "--out", model)
+	many := write(t, dir, "many.csv", "a,b,class\n"+strings.Repeat("1,2,x\n2,3,y\n4,1,x\n", 100000))
+	for _, args := range [][]string{{"prune", "--sparsity", "0.9"}, {"prune", "--pattern", "channels", "--macs", "0.5"}, {"cluster"}} {
+		out := write(t, dir, "good.tflite", "a model of before")
+		p := start(t, append(args, "--data", many, "--target", "class", "--epochs", "5", "--batch", "1", "--out", out, model)...)
+		p.Line(`column class`) // it has read the data
+		cut(t, p, "stopped")
+		if strings.Contains(p.Output(), "epoch 1") || read(t, out) != "a model of before" {
+			t.Errorf("%v: the model of before is gone:\n%s", args, p.Output())
+		}
+	}
+}
+
 // Early stopping says that it stopped, and which epoch is kept; a rate that is
 // far too large is no success.
 func TestTrainSays(t *testing.T) {

@@ -165,6 +165,9 @@ func (p *pruning) run(ctx context.Context, out, say io.Writer) error {
 	small, report, err := job.Run(ctx, m)
 	show.end()
 	stopped := err != nil && small != nil && ctx.Err() != nil
+	if err != nil && ctx.Err() != nil && job.Tune != nil && !stopped {
+		return fmt.Errorf("stopped before the first epoch was whole: %s is not written", p.out)
+	}
 	if err != nil && !stopped {
 		return p.failed(ctx, err)
 	}
@@ -370,6 +373,9 @@ func (p *pruned) describe(out io.Writer, cfg compress.PruneConfig) error {
 		fmt.Fprintf(out, ", %.2f times as fast", was/us)
 	}
 	fmt.Fprintln(out)
+	if q := b.Quality; q != nil {
+		fmt.Fprintf(out, "both were judged on %d samples\n", q.Samples)
+	}
 	if p.MadeUp {
 		fmt.Fprintln(out, "both were compared on made up inputs, a guess of what they are on real data: give --data")
 	}

@@ -30,7 +30,7 @@ const look = 512
 // and what stays takes over what they said; other patterns look at weights
 // alone, as Prune does. The report says where inputs were made up. Where ctx ends
 // in a training the model comes as far as it was trained, pruned to the end,
-// beside the error of ctx.
+// beside the error of ctx; before the first epoch is whole there is none.
 func (j PruneJob) Run(ctx context.Context, m *model.Model) (*model.Model, *PruneReport, error) {
 	if j.Progress == nil {
 		j.Progress = func(string, int, int) {}
@@ -45,13 +45,20 @@ func (j PruneJob) Run(ctx context.Context, m *model.Model) (*model.Model, *Prune
 	if err != nil {
 		return nil, nil, err
 	}
+	tune, say, epochs := *j.Tune, j.Tune.Epoch, 0
+	tune.Epoch = func(e train.Epoch) {
+		if epochs++; say != nil {
+			say(e)
+		}
+	}
+	j.Tune = &tune
 	var notes []string
 	if j.Config.Pattern == "channels" {
 		m, notes, err = j.inParts(ctx, was)
 	} else {
 		m, err = j.gradually(ctx, was)
 	}
-	if m == nil {
+	if m == nil || err != nil && epochs == 0 {
 		return nil, nil, err
 	}
 	r, failed := pruneReport(was, m, j.Config)
