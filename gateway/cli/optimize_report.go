@@ -20,7 +20,9 @@ type optimized struct {
 	Out    string            `json:"out"`
 	Budget compress.Budget   `json:"budget"`
 	Fits   bool              `json:"fits"`
-	Over   float64           `json:"over,omitempty"` // by how much, as a share of the bound that is met least
+	Over   float64           `json:"over,omitempty"`       // by how much, as a share of the bound that is met least
+	Bound  string            `json:"over_bound,omitempty"` // that bound: size, latency, memory or drop
+	MadeUp bool              `json:"made_up,omitempty"`    // the inputs that trials were judged on
 	Best   *compress.Trial   `json:"best"`
 	Before *compress.Quality `json:"before,omitempty"` // on the samples that only judge
 	After  *compress.Quality `json:"after,omitempty"`
@@ -37,7 +39,8 @@ func (o *optimizing) write(ctx context.Context, best *compress.Trial, stem strin
 	if err != nil {
 		return nil, err
 	}
-	r := &optimized{Out: o.out, Budget: s.Budget, Over: s.Budget.Over(best), Best: best, Tried: s.Tried(), Front: compress.Front(s.Tried())}
+	r := &optimized{Out: o.out, Budget: s.Budget, MadeUp: s.Choose == nil, Best: best, Tried: s.Tried(), Front: compress.Front(s.Tried())}
+	r.Over, r.Bound = s.Budget.Misses(best)
 	r.Fits = r.Over == 0
 	for _, t := range r.Tried {
 		if t.Recipe.Kinds() == 1 && s.Budget.Over(t) == 0 {
@@ -121,15 +124,22 @@ func (r *optimized) text() string {
 	}
 	switch {
 	case !r.Fits:
-		fmt.Fprintf(&b, "out of reach with %d recipes; the nearest is %.1f %% over one of the bounds:\n", len(r.Tried), 100*r.Over)
+		fmt.Fprintf(&b, "out of reach with %d recipes; the nearest is %.1f %% over --max-%s:\n", len(r.Tried), 100*r.Over, r.Bound)
+	case len(r.Best.Recipe.Steps) == 0:
+		b.WriteString("found; the model fits as it is, and that loses nothing:\n")
+	case r.Best.Recipe.Kinds() < 2:
+		b.WriteString("found; one kind of step alone is enough:\n")
 	case len(r.Alone) > 0:
-		fmt.Fprintf(&b, "found; one kind of step alone is enough: %s\n", r.Alone[0].Recipe)
+		fmt.Fprintf(&b, "found; one kind of step alone fits too (%s), and is not as good:\n", r.Alone[0].Recipe)
 	default:
 		b.WriteString("found; no step alone fits:\n")
 	}
 	line(r.Best)
 	if r.After != nil {
 		fmt.Fprintf(&b, "on %d samples that took no part: %s; before: %s\n", r.After.Samples, qualityLine(r.After), qualityLine(r.Before))
+	}
+	if r.MadeUp {
+		b.WriteString("what is lost was measured on made up inputs, a guess of what it is on real data: give --data\n")
 	}
 	fmt.Fprintf(&b, "%s: %d bytes\n", r.Out, r.Best.Bytes)
 	return b.String()

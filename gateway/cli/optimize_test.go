@@ -60,8 +60,21 @@ func TestOptimize(t *testing.T) {
 	}
 	// The same command again has nothing left to try.
 	twice := run(t, "", append(append([]string{"optimize", "--max-size", "500B", "--trials", "9", "--epochs", "1", "--out", out}, args...), float)...)
-	if twice.code != 1 || !strings.Contains(twice.stdout, "out of reach with 9 recipes; the nearest is") || !strings.Contains(twice.stderr, "none of 9 recipes fits") {
+	if twice.code != 1 || !strings.Contains(twice.stdout, "over --max-size:") || !strings.Contains(twice.stderr, "none of 9 recipes fits") {
 		t.Errorf("%+v", twice)
+	}
+}
+
+// Without data it says what its figures are from, and what is written is what
+// the text is about.
+func TestOptimizeMadeUp(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "sine.tflite")
+	args := []string{"optimize", "--max-size", "60kB", "--trials", "2", "--out", out, testkit.Shared(t, "models/hello_world_float.tflite")}
+	if said := done(t, "", args...); !strings.Contains(said, "the model fits as it is") || !strings.Contains(said, "made up inputs") {
+		t.Error(said)
+	}
+	if said := done(t, "", append(args, "--json")...); !strings.Contains(said, `"made_up": true`) || strings.Contains(said, "max_drop") {
+		t.Error(said)
 	}
 }
 

@@ -2,6 +2,7 @@ package compress
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -37,29 +38,53 @@ func (b Budget) Validate() error {
 // of a point.
 const least = 0.001
 
+// MarshalJSON leaves out bounds that are none; a drop of 0 is one.
+func (b Budget) MarshalJSON() ([]byte, error) {
+	type plain Budget
+	doc := struct {
+		plain
+		Drop *float64 `json:"max_drop,omitempty"`
+	}{plain: plain(b)}
+	if b.Drop >= 0 {
+		doc.Drop = &b.Drop
+	}
+	return json.Marshal(doc)
+}
+
 // Over is by how much a trial is over the bound that it meets least, as a share
 // of the bound: 0 where it meets all, infinite where it came to nothing.
 func (b Budget) Over(t *Trial) float64 {
+	over, _ := b.Misses(t)
+	return over
+}
+
+// Misses is Over, and what the bound is about: size, latency, memory or drop; ""
+// where all are met.
+func (b Budget) Misses(t *Trial) (over float64, bound string) {
 	if t.Why != "" {
-		return math.Inf(1)
+		return math.Inf(1), ""
 	}
-	over := 0.0
-	add := func(is, most float64) {
-		if most > 0 {
-			over = max(over, is/most-1)
+	add := func(by float64, name string) {
+		if by > over {
+			over, bound = by, name
 		}
 	}
-	add(float64(t.Bytes), float64(b.Size))
-	add(float64(t.Peak), float64(b.Peak))
-	add(t.Micros, b.Micros)
+	of := func(is, most float64, name string) {
+		if most > 0 {
+			add(is/most-1, name)
+		}
+	}
+	of(float64(t.Bytes), float64(b.Size), "size")
+	of(float64(t.Peak), float64(b.Peak), "memory")
+	of(t.Micros, b.Micros, "latency")
 	if b.Micros > 0 && t.Micros == 0 { // no delegate runs it
-		return math.Inf(1)
+		add(math.Inf(1), "latency")
 	}
 	// What shares are apart is rounded: 0.9 - 0.89 is a little more than 0.01.
 	if b.Drop >= 0 && t.Drop-b.Drop > 1e-9 {
-		over = max(over, (t.Drop-b.Drop)/max(b.Drop, least))
+		add((t.Drop-b.Drop)/max(b.Drop, least), "drop")
 	}
-	return over
+	return over, bound
 }
 
 // Trial is a recipe and what came of it.

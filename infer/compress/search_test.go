@@ -2,6 +2,7 @@ package compress
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"math"
 	"os"
@@ -43,6 +44,14 @@ func TestBudget(t *testing.T) {
 	exact := &Trial{Bytes: 100, Drop: base - 0.89}
 	if most := (Budget{Drop: 0.01}); exact.Drop <= most.Drop || most.Over(exact) != 0 {
 		t.Errorf("a drop of just 0.01, %v as it is rounded, is over by %v", exact.Drop, most.Over(exact))
+	}
+	if over, bound := (Budget{Size: 150, Micros: 2, Drop: 0.01}).Misses(small); over != 1.5 || bound != "latency" {
+		t.Errorf("over %s by %v", bound, over)
+	}
+	for want, b := range map[string]Budget{`{"max_size":5}`: {Size: 5, Drop: -1}, `{"max_drop":0}`: {}} {
+		if text, err := json.Marshal(b); err != nil || string(text) != want {
+			t.Errorf("%s, %v; want %s", text, err, want)
+		}
 	}
 	if f := Front(all); len(f) != 2 || f[0] != small || f[1] != good {
 		t.Errorf("the front is %v", f)
