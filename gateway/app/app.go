@@ -78,9 +78,13 @@ func New(cfg Config, load func() (Config, error), trial infer.TrialFunc, log zer
 	if _, err = store.ReadKeys(cfg.Store.Keys...); err != nil {
 		return nil, cfg.refused(fmt.Errorf("store.keys: %w", err))
 	}
-	if a.store, err = store.Open(store.Dir(a.data.dir), cfg.Store); err != nil {
+	if a.store, err = store.OpenAnew(store.Dir(a.data.dir), cfg.Store); err != nil {
 		return nil, err
 	}
+	if aside := a.store.Aside(); len(aside) > 0 {
+		log.Error().Strs("kept", aside).Msg(stateDamaged)
+	}
+	a.store.Pin(cfg.Pinned())
 	if a.coming, err = upstream.OpenIncoming(filepath.Join(store.Dir(a.data.dir), "incoming"), cfg.Gateway, versions{a}, part(log, "versions")); err != nil {
 		return nil, err
 	}
@@ -348,6 +352,7 @@ func (a *App) reload() error {
 		errs = append(errs, l.bridge.Reload(cfg))
 	}
 	a.cfg = next
+	a.store.Pin(next.Pinned())
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}

@@ -201,13 +201,6 @@ func (a *App) removeModel(_ context.Context, payload []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for name, s := range a.cfg.Streams {
-		if s.Model == c.Model && s.Version == c.Version {
-			return nil, fmt.Errorf("model %s@%s: the stream %s is pinned to it", c.Model, c.Version, name)
-		}
-	}
 	return map[string]string{"model": c.Model, "removed": c.Version}, a.store.Remove(c.Model, c.Version)
 }
 

@@ -286,3 +286,14 @@ func flatten(err error) []error {
 	}
 	return []error{err}
 }
+
+// Pinned are the versions that streams keep to, NAME@VERSION each.
+func (c Config) Pinned() []string {
+	var refs []string
+	for _, s := range c.Streams {
+		if s.Version != "" {
+			refs = append(refs, s.ModelName())
+		}
+	}
+	return refs
+}

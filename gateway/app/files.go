@@ -79,10 +79,14 @@ func (c Config) CheckFiles() (warning, absent, err error) {
 func (c Config) served() (map[string]infer.ModelConfig, error) {
 	var s *store.Store
 	if _, err := os.Stat(filepath.Join(store.Dir(c.Data), "state.json")); err == nil {
-		if s, err = store.Open(store.Dir(c.Data), c.Store); err != nil {
+		s, err = store.Open(store.Dir(c.Data), c.Store)
+		switch {
+		case errors.Is(err, store.ErrDamaged): // run goes on without, and says so
+		case err != nil:
 			return nil, err
+		default:
+			defer s.Close()
 		}
-		defer s.Close()
 	}
 	set, err := rollout.Resolve(s, c.Models, c.Streams)
 	if set == nil {

@@ -452,7 +452,7 @@ streams:
 	if warning, gone, err := cfg.CheckFiles(); warning != nil || gone != nil || err != nil {
 		t.Errorf("check says %v, %v, %v", warning, gone, err)
 	}
-	if _, err := g.command(t.Context(), "model/rm", []byte(`{"model":"sine@1.0"}`)); err == nil || !strings.Contains(err.Error(), "the stream old is pinned to it") {
+	if _, err := g.command(t.Context(), "model/rm", []byte(`{"model":"sine@1.0"}`)); err == nil || !strings.Contains(err.Error(), "a stream is pinned to it") {
 		t.Error(err)
 	}
 }

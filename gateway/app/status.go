@@ -2,6 +2,7 @@ package app
 
 import (
 	"os"
+	"strings"
 
 	"edgegateway/gateway/alert"
 	"edgegateway/gateway/dashboard"
@@ -63,12 +64,14 @@ func list[T any](l []T) []T { return append([]T{}, l...) }
 func (a *App) Ready() bool { return a.ready.Load() }
 
 // Health lists the parts. A cloud out of reach or a slow delegate is no
-// illness, the gateway is built to go on without; a disk that takes nothing is.
+// illness, the gateway is built to go on without; a disk that takes nothing is,
+// and so is a store of versions that was damaged, until somebody looked at it.
 func (a *App) Health() []dashboard.Health {
 	all := []dashboard.Health{{Part: "broker", OK: a.ready.Load()}}
 	if !all[0].OK {
 		all[0].Detail = "does not accept"
 	}
+	all = append(all, a.storeHealth())
 	for _, m := range a.engine.Models() {
 		detail := m.Delegate + ": " + m.Why
 		if m.Version != "" {
@@ -97,4 +100,21 @@ func (a *App) Health() []dashboard.Health {
 		all = append(all, h)
 	}
 	return all
+}
+
+// stateDamaged says what became of a store whose state file was damaged.
+const stateDamaged = "the state of the versions was damaged: the files that the configuration names serve, and what was live nobody knows; " +
+	"activate again what shall be live, then remove the damaged file that was kept"
+
+// storeHealth says whether the versions are known.
+func (a *App) storeHealth() dashboard.Health {
+	h := dashboard.Health{Part: "versions"}
+	if _, err := a.store.State(); err != nil {
+		h.Detail = "what is live goes on, and nothing else can become it: " + err.Error()
+	} else if aside := a.store.Aside(); len(aside) > 0 {
+		h.Detail = stateDamaged + ": " + strings.Join(aside, ", ")
+	} else {
+		h.OK = true
+	}
+	return h
 }

@@ -79,24 +79,6 @@ func modelRollbackCommand() *cobra.Command {
 	return cmd
 }
 
-// wayBack refuses to go back to a version that was found wanting: after a
-// rollback that is the one before.
-func (s *versions) wayBack(name string) error {
-	st, err := s.State()
-	if err != nil {
-		return err
-	}
-	m := st.Models[name]
-	if m == nil {
-		return nil // the store says so
-	}
-	if v := m.Find(m.Previous); v != nil && (v.Stage == store.Withdrawn || v.Stage == store.Failed) {
-		return invalid(fmt.Errorf("the version before is %s@%s, which %s (%s); if it is to be that one: model activate %s@%s",
-			name, v.Version, map[store.Stage]string{store.Withdrawn: "was withdrawn", store.Failed: "failed"}[v.Stage], v.Why, name, v.Version))
-	}
-	return nil
-}
-
 // wish writes down what is wanted, and waits for the gateway that does it, or
 // does it where none runs.
 func (f *wishFlags) wish(cmd *cobra.Command, name string, want store.Want) error {
@@ -105,11 +87,6 @@ func (f *wishFlags) wish(cmd *cobra.Command, name string, want store.Want) error
 		return err
 	}
 	defer s.Close()
-	if want.Do == store.DoRollback {
-		if err := s.wayBack(name); err != nil {
-			return err
-		}
-	}
 	want.By, want.At = "command", time.Now().UTC()
 	if err := s.Want(name, want); err != nil {
 		return ofModel(err)

@@ -47,6 +47,7 @@ func (f *dataFlags) versions() (*versions, error) {
 	if v.Store, err = store.Open(store.Dir(v.data), v.config.Store); err != nil {
 		return nil, invalid(err)
 	}
+	v.Pin(v.config.Pinned())
 	return v, nil
 }
 
@@ -66,7 +67,7 @@ func (f *dataFlags) versionsThere() (*versions, error) {
 // that is not right; others are the disk's.
 func ofModel(err error) error {
 	for _, known := range []error{
-		store.ErrUnknown, store.ErrOld, store.ErrTaken, store.ErrKept, store.ErrFull, store.ErrDamaged,
+		store.ErrUnknown, store.ErrOld, store.ErrTaken, store.ErrKept, store.ErrFull, store.ErrNoWay, store.ErrDamaged,
 		store.ErrUnsigned, store.ErrWrongKey, store.ErrSignature, store.ErrTooLarge, pack.ErrNoBase, fs.ErrNotExist,
 	} {
 		if errors.Is(err, known) {

@@ -330,7 +330,7 @@ func TestWishWaits(t *testing.T) {
 		t.Errorf("exit code %d of one that is withdrawn", code)
 	}
 	ok(s.Mark("hello", "2", store.Withdrawn, "its errors were too many", nil))
-	says(t, 3, "was withdrawn (its errors were too many); if it is to be that one: model activate hello@2", "model", "rollback", "--data", data, "hello")
+	says(t, 3, "hello@2, which was withdrawn (its errors were too many)", "model", "rollback", "--data", data, "hello")
 	if text := done(t, "", "model", "activate", "--no-wait", "--data", data, "hello@2"); !strings.Contains(text, "gateway hall-7 is to activate hello@2") {
 		t.Error(text)
 	}

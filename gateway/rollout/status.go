@@ -76,8 +76,11 @@ func (r *Rollout) announce() {
 	}
 	for name, m := range st.Models {
 		e, ok := last[name]
-		if !ok && m.Live != "" {
-			e, ok = Entry{Step: StepLive, Version: m.Live, Time: time.Now().UTC()}, true
+		switch {
+		case m.Live != "" && (!ok || e.Step == StepLive && e.Version != m.Live): // made live while no gateway ran
+			e, ok = Entry{Step: StepLive, Version: m.Live, Why: m.Find(m.Live).Why, Time: time.Now().UTC()}, true
+		case m.Live == "" && e.Step == StepLive:
+			e.Step, e.Why, e.Time = StepFailed, "the store knows no more that it was live; the configuration's file answers", time.Now().UTC()
 		}
 		if ok {
 			r.g.Say(Topic(name), r.status(name, e))

@@ -19,6 +19,20 @@ func (m *ModelState) busy(v *Version) bool {
 // atWork says whether somebody runs it, beside the live one or for a trial.
 func (v *Version) atWork() bool { return v.Stage == Trying || v.Stage == Shadow || v.Stage == Canary }
 
+// Pin keeps versions, NAME@VERSION each, in place of those that were pinned
+// before: those of streams that do not follow the live one. It holds for this
+// Store, and is not written down.
+func (s *Store) Pin(refs []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pinned = slices.Clone(refs)
+}
+
+// isPinned says whether streams keep to a version; the caller has the lock.
+func (s *Store) isPinned(name, version string) bool {
+	return slices.Contains(s.pinned, name+"@"+version)
+}
+
 // makeRoom takes versions out of st until v fits: of its model while there are
 // Keep, of all models while they have more than KeepBytes. Those that failed or
 // were withdrawn go first, then the oldest.
@@ -29,7 +43,7 @@ func (s *Store) makeRoom(st State, name string, v Version) error {
 		for _, n := range names {
 			m := st.Models[n]
 			for i := range m.Versions {
-				if o := &m.Versions[i]; !m.busy(o) && (at < 0 || sooner(o, &from.Versions[at])) {
+				if o := &m.Versions[i]; !m.busy(o) && !s.isPinned(n, o.Version) && (at < 0 || sooner(o, &from.Versions[at])) {
 					from, at = m, i
 				}
 			}
@@ -42,7 +56,7 @@ func (s *Store) makeRoom(st State, name string, v Version) error {
 	}
 	for m := st.Models[name]; m != nil && len(m.Versions) >= s.cfg.Keep; {
 		if !drop(name) {
-			return fmt.Errorf("%w: of model %s keep: %d versions, and all are live, the one before, wanted or at work", ErrFull, name, s.cfg.Keep)
+			return fmt.Errorf("%w: of model %s keep: %d versions, and all are live, the one before, wanted, pinned or at work", ErrFull, name, s.cfg.Keep)
 		}
 	}
 	var all []string
@@ -52,7 +66,7 @@ func (s *Store) makeRoom(st State, name string, v Version) error {
 	slices.Sort(all)
 	for st.bytes()+v.Bytes > s.cfg.KeepBytes {
 		if !drop(all...) {
-			return fmt.Errorf("%w: %d bytes do not fit into keep_bytes: %d beside %d of versions that are live, the one before, wanted or at work",
+			return fmt.Errorf("%w: %d bytes do not fit into keep_bytes: %d beside %d of versions that are live, the one before, wanted, pinned or at work",
 				ErrFull, v.Bytes, s.cfg.KeepBytes, st.bytes())
 		}
 	}
@@ -78,7 +92,7 @@ func (s State) bytes() (n int64) {
 }
 
 // Remove removes a version: never the live one or the one before it, nor one
-// that is at work.
+// that is at work or pinned.
 func (s *Store) Remove(name, version string) error {
 	return wrap(s.locked(func() error {
 		err := s.apply(func(st *State) error {
@@ -89,6 +103,8 @@ func (s *Store) Remove(name, version string) error {
 			switch {
 			case version == m.Live, version == m.Previous:
 				return fmt.Errorf("model %s@%s: it is %w, and stays", name, version, ErrKept)
+			case s.isPinned(name, version):
+				return fmt.Errorf("model %s@%s: a stream is pinned to it (streams.NAME.version), and it stays", name, version)
 			case v.atWork():
 				return fmt.Errorf("model %s@%s: it is at work (%s); withdraw it first", name, version, v.Stage)
 			}
@@ -107,8 +123,12 @@ func (s *Store) Remove(name, version string) error {
 }
 
 // sweep removes the files that no version has. The caller has the lock. Where a
-// manifest cannot be read nobody knows whose files there are: all stay.
+// manifest cannot be read, or the state was damaged, nobody knows whose files
+// there are: all stay.
 func (s *Store) sweep() error {
+	if len(s.Aside()) > 0 {
+		return nil
+	}
 	st, err := s.load()
 	if err != nil {
 		return err

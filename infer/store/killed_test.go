@@ -39,7 +39,7 @@ func program(args []string) int {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {}
 		}
-	}}, args[0], killConfig())
+	}}, args[0], killConfig(), false)
 	if err == nil {
 		err = act(s, args[2:])
 	}
@@ -178,7 +178,7 @@ func TestKilled(t *testing.T) {
 // whole does one thing to a store to its end and gives the steps that it took.
 func whole(t *testing.T, dir string, what []string) (steps []string) {
 	t.Helper()
-	s, err := openOn(disk{step: func(do, path string) { steps = append(steps, do+" "+filepath.Base(path)) }}, dir, killConfig())
+	s, err := openOn(disk{step: func(do, path string) { steps = append(steps, do+" "+filepath.Base(path)) }}, dir, killConfig(), false)
 	do(t, err)
 	do(t, act(s, what))
 	do(t, s.Close())
@@ -189,6 +189,10 @@ func whole(t *testing.T, dir string, what []string) (steps []string) {
 func draw(t *testing.T, r *rand.Rand, m *ModelState, round int) []string {
 	t.Helper()
 	one := m.Versions[r.IntN(len(m.Versions))].Version
+	rollback := []string{"rollback", "door", ""}
+	if m.Find(m.Previous).Stage == Failed { // the way back is refused
+		rollback = []string{"activate", "door", m.Previous}
+	}
 	switch k := r.IntN(10); {
 	case k < 4:
 		version := strconv.Itoa(10 + round)
@@ -197,7 +201,7 @@ func draw(t *testing.T, r *rand.Rand, m *ModelState, round int) []string {
 	case k < 6:
 		return []string{"activate", "door", one}
 	case k < 7:
-		return []string{"rollback", "door", ""}
+		return rollback
 	case k < 8:
 		return []string{"want", "door", one}
 	case k < 9:
@@ -208,7 +212,7 @@ func draw(t *testing.T, r *rand.Rand, m *ModelState, round int) []string {
 			return []string{"remove", "door", v.Version}
 		}
 	}
-	return []string{"rollback", "door", ""}
+	return rollback
 }
 
 // nothingLeft looks for files that nobody needs.
@@ -288,7 +292,7 @@ func TestEachStep(t *testing.T) {
 // before the state names them, and that of the state at the end.
 func TestPowerCut(t *testing.T) {
 	var steps []string
-	s, err := openOn(disk{step: func(do, path string) { steps = append(steps, do+" "+path) }}, filepath.Join(t.TempDir(), "models"), DefaultConfig())
+	s, err := openOn(disk{step: func(do, path string) { steps = append(steps, do+" "+path) }}, filepath.Join(t.TempDir(), "models"), DefaultConfig(), false)
 	do(t, err)
 	defer s.Close()
 	steps = nil

@@ -21,6 +21,7 @@ var (
 	ErrTaken   = errors.New("there with other content")
 	ErrKept    = errors.New("live, or the one before it")
 	ErrFull    = errors.New("the store is full")
+	ErrNoWay   = errors.New("no way back")
 )
 
 // Store is a folder of versions. It is for many goroutines, and several
@@ -36,6 +37,7 @@ type Store struct {
 	read   State
 	stamp  os.FileInfo // of the state file when it was read; nil: never, or it was not there
 	settle bool        // it was not touched for long when it was read
+	pinned []string    // NAME@VERSION that streams keep to
 }
 
 // Dir is where the store of a gateway's data folder is.
@@ -43,9 +45,10 @@ func Dir(data string) string { return filepath.Join(data, "models") }
 
 // Open opens the store in dir, and makes it where it is not there. The error
 // names the section's key where the configuration is to blame.
-func Open(dir string, cfg Config) (*Store, error) { return openOn(disk{}, dir, cfg) }
+func Open(dir string, cfg Config) (*Store, error) { return openOn(disk{}, dir, cfg, false) }
 
-func openOn(d disk, dir string, cfg Config) (*Store, error) {
+// openOn is Open on a disk; anew it begins again where the state is damaged.
+func openOn(d disk, dir string, cfg Config, anew bool) (*Store, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -73,7 +76,11 @@ func openOn(d disk, dir string, cfg Config) (*Store, error) {
 		if err := s.disk.give(s.path("lock")); err != nil {
 			return err
 		}
-		if _, err := s.load(); err != nil {
+		_, err := s.load()
+		if anew && (errors.Is(err, ErrDamaged) || errors.Is(err, ErrTooLarge)) {
+			err = s.beginAnew()
+		}
+		if err != nil {
 			return err
 		}
 		return s.tidy()
@@ -131,7 +138,7 @@ func (s *Store) load() (State, error) {
 	}
 	st, err := parseState(text)
 	if err != nil {
-		return State{}, fmt.Errorf("%s: %w; move it away to begin anew, the files of the versions stay", path, err)
+		return State{}, fmt.Errorf("%s: %w; a gateway that starts keeps it aside and goes on without", path, err)
 	}
 	// Between the two a newer one may have come: then this stamp is older than
 	// what was read, and the next look reads again.
@@ -204,9 +211,10 @@ func (st State) version(name, version string) (*ModelState, *Version, error) {
 }
 
 // Want writes down what somebody wants, in place of what was wanted before. A
-// rollback without a version means the one before the live one. What cannot be
-// done is refused: a version that is not there, one below the minimum, one that
-// is not signed where it must be.
+// rollback without a version means the one before the live one, whatever the
+// minimum is. What cannot be done is refused: a version that is not there, one
+// below the minimum, one that is not signed where it must be, and a rollback to
+// one that failed or was withdrawn.
 func (s *Store) Want(name string, w Want) error {
 	err := s.change(func(st *State) error {
 		if !slices.Contains(wishes, w.Do) {
@@ -223,8 +231,13 @@ func (s *Store) Want(name string, w Want) error {
 		if err != nil {
 			return err
 		}
+		back := w.Do == DoRollback
+		if back && (v.Stage == Failed || v.Stage == Withdrawn) {
+			was := map[Stage]string{Failed: "failed", Withdrawn: "was withdrawn"}[v.Stage]
+			return fmt.Errorf("model %s: %w: the version before is %s@%s, which %s (%s); if it is to be that one, activate it", name, ErrNoWay, name, v.Version, was, v.Why)
+		}
 		if w.Do != DoWithdraw {
-			if err := s.takes(m, v); err != nil {
+			if err := s.takes(m, v, back); err != nil {
 				return fmt.Errorf("model %s@%s: %w", name, v.Version, err)
 			}
 		}
@@ -244,11 +257,21 @@ func wrap(err error) error {
 	return err
 }
 
-// takes says whether a version may become live.
-func (s *Store) takes(m *ModelState, v *Version) error {
-	if m.Minimum != "" && CompareVersions(v.Version, m.Minimum) < 0 {
-		return fmt.Errorf("%w: %s was live and allows none below %s", ErrOld, m.Live, m.Minimum)
+// takes says whether a version may become live. The minimum does not hold for
+// the way back to the version before: else one that does harm, and brought a
+// minimum, could not be taken back.
+func (s *Store) takes(m *ModelState, v *Version, back bool) error {
+	if back && (v.Version == m.Previous || v.Version == m.Live) {
+		return s.trusts(v)
 	}
+	if m.Minimum != "" && CompareVersions(v.Version, m.Minimum) < 0 {
+		return fmt.Errorf("%w: none below %s is taken since one that says so was live", ErrOld, m.Minimum)
+	}
+	return s.trusts(v)
+}
+
+// trusts says whether a version is signed where it must be.
+func (s *Store) trusts(v *Version) error {
 	if !s.cfg.RequireSigned || v.From == FromConfiguration {
 		return nil
 	}
@@ -277,7 +300,8 @@ func (s *Store) Activate(name, version, why string) error {
 			return err
 		}
 		if v.From != FromConfiguration {
-			if err := s.takes(m, v); err != nil {
+			// Whoever wants an old one is refused by Want; it is the way back here.
+			if err := s.takes(m, v, true); err != nil {
 				return fmt.Errorf("model %s@%s: %w", name, version, err)
 			}
 			man, _, err := s.manifest(v)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"io/fs"
 	"os"
@@ -255,7 +256,7 @@ func TestMinimum(t *testing.T) {
 	do(t, err)
 	add(t, s, "door", "2.9", 4) // nobody forbids it before 3 is live
 	do(t, s.Activate("door", "3", ""))
-	for _, w := range []Want{{Version: "2", Do: DoActivate}, {Version: "2", Do: DoRollout, Force: true}, {Do: DoRollback}} {
+	for _, w := range []Want{{Version: "2", Do: DoActivate}, {Version: "2", Do: DoRollout, Force: true}, {Version: "2", Do: DoRollback}} {
 		if err := s.Want("door", w); !errors.Is(err, ErrOld) {
 			t.Errorf("%+v: %v", w, err)
 		}
@@ -272,6 +273,61 @@ func TestMinimum(t *testing.T) {
 	if err := s.Want("door", Want{Version: "2", Do: DoActivate}); !errors.Is(err, ErrOld) {
 		t.Errorf("the minimum is forgotten: %v", err)
 	}
+}
+
+// TestWayBack goes back to the version before one that brought a minimum, to no
+// older one, and to none that was found wanting.
+func TestWayBack(t *testing.T) {
+	ctx := context.Background()
+	s := open(t, t.TempDir(), DefaultConfig())
+	for i, v := range []string{"1", "2"} {
+		add(t, s, "door", v, i)
+		do(t, s.Activate("door", v, ""))
+	}
+	m, parts := aBundle(t, "door", "3", 3)
+	m.Minimum = "3"
+	_, err := s.Add(ctx, "", bundleFile(t, m, parts, nil), "")
+	do(t, err)
+	do(t, s.Activate("door", "3", ""))
+	if err := s.Want("door", Want{Version: "1", Do: DoRollback}); !errors.Is(err, ErrOld) {
+		t.Errorf("further back than the one before: %v", err)
+	}
+	do(t, s.Want("door", Want{Do: DoRollback}))
+	do(t, s.Activate("door", "2", "rolled back by command"))
+	do(t, s.Activate("door", "2", "it was live already"))
+	if st := state(t, s).Models["door"]; st.Live != "2" || st.Previous != "3" || st.Want != nil || st.Minimum != "3" {
+		t.Errorf("%+v", st)
+	}
+	if err := s.Activate("door", "1", ""); !errors.Is(err, ErrOld) {
+		t.Errorf("activate 1: %v", err)
+	}
+	for _, stage := range []Stage{Failed, Withdrawn} {
+		do(t, s.Mark("door", "3", stage, "it saw cats everywhere", nil))
+		if err := s.Want("door", Want{Do: DoRollback}); !errors.Is(err, ErrNoWay) || !strings.Contains(err.Error(), "door@3, which ") || !strings.Contains(err.Error(), "cats everywhere") {
+			t.Errorf("back to one that is %s: %v", stage, err)
+		}
+	}
+	do(t, s.Want("door", Want{Version: "3", Do: DoActivate}))
+}
+
+// TestPinned keeps a version that a stream is pinned to.
+func TestPinned(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Keep = 3
+	s := open(t, t.TempDir(), cfg)
+	add(t, s, "door", "1", 1)
+	s.Pin([]string{"door@1", "gate@2"})
+	for i, v := range []string{"2", "3", "4"} {
+		add(t, s, "door", v, 2+i)
+	}
+	if m := state(t, s).Models["door"]; m.Find("1") == nil || m.Find("2") != nil {
+		t.Errorf("kept are %+v", m.Versions)
+	}
+	if err := s.Remove("door", "1"); err == nil || !strings.Contains(err.Error(), "a stream is pinned to it") {
+		t.Errorf("removed: %v", err)
+	}
+	s.Pin(nil)
+	do(t, s.Remove("door", "1"))
 }
 
 // TestNone says by name what is not there.
@@ -349,6 +405,75 @@ func TestDamagedState(t *testing.T) {
 	do(t, err)
 	if len(after) != len(before) {
 		t.Errorf("of %d files are %d left", len(before), len(after))
+	}
+}
+
+// TestAnew goes on where the state is damaged: it is kept, and so is each file;
+// versions that are whole are found again, with the signatures of known keys.
+func TestAnew(t *testing.T) {
+	key, public := aKey(t)
+	foreign, _ := aKey(t)
+	cfg := DefaultConfig()
+	cfg.Keys = []string{public}
+	dir := t.TempDir()
+	s := open(t, dir, cfg)
+	_, err := s.Add(context.Background(), "door", write(t, "x.tflite", aModel(t, 0)), FromConfiguration)
+	do(t, err)
+	add(t, s, "door", "1", 1)
+	for version, k := range map[string]ed25519.PrivateKey{"2": key, "10": key} {
+		m, parts := aBundle(t, "door", version, len(version))
+		_, err := s.Add(context.Background(), "", bundleFile(t, m, parts, k), "")
+		do(t, err)
+	}
+	m, parts := aBundle(t, "gate", "1", 7)
+	if _, err := s.Add(context.Background(), "", bundleFile(t, m, parts, foreign), ""); !errors.Is(err, ErrWrongKey) {
+		t.Fatal(err)
+	}
+	m, parts = aBundle(t, "gate", "2", 8)
+	_, err = s.Add(context.Background(), "", bundleFile(t, m, parts, nil), "")
+	do(t, err)
+	do(t, s.Activate("door", "2", ""))
+	was := state(t, s)
+	f, err := s.Files("gate", "2")
+	do(t, err)
+	do(t, os.WriteFile(f.Model, []byte("worms"), 0o600)) // this one is damaged too
+	files := func() int {
+		entries, err := os.ReadDir(filepath.Join(dir, "files"))
+		do(t, err)
+		return len(entries)
+	}
+	n := files()
+	for round, text := range []string{`{"format":1,"models":{"door":{"live":"9"`, "", strings.Repeat("\x00", maxState+1)} {
+		do(t, os.WriteFile(filepath.Join(dir, "state.json"), []byte(text), 0o600))
+		s, err := OpenAnew(dir, cfg)
+		do(t, err)
+		st := state(t, s)
+		door := st.Models["door"]
+		if len(st.Models) != 1 || door.Live != "" || len(door.Versions) != 4 || files() != n {
+			t.Fatalf("%+v, and %d files of %d", door, files(), n)
+		}
+		for i, v := range door.Versions {
+			old := was.Models["door"].Versions[i]
+			if v.Version != old.Version || v.Manifest != old.Manifest || v.Signed != old.Signed || v.Bytes != old.Bytes || (v.From == FromConfiguration) != (old.From == FromConfiguration) || v.Stage != Added {
+				t.Errorf("%+v, it was %+v", v, old)
+			}
+			if _, err := s.Files("door", v.Version); err != nil {
+				t.Error(err)
+			}
+		}
+		if aside := s.Aside(); len(aside) != round+1 {
+			t.Errorf("aside are %v", aside)
+		} else if kept, err := os.ReadFile(aside[round]); err != nil || string(kept) != text {
+			t.Errorf("kept are %d bytes of %d, %v", len(kept), len(text), err)
+		}
+		do(t, s.Activate("door", "10", ""))
+		do(t, s.Close())
+	}
+	for _, path := range open(t, dir, cfg).Aside() {
+		do(t, os.Remove(path))
+	}
+	if open(t, dir, cfg); files() >= n {
+		t.Errorf("all %d files are there still", n)
 	}
 }
 
