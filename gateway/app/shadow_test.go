@@ -125,24 +125,7 @@ func TestShadowCanaryLive(t *testing.T) {
 	if st.Version != "1" || st.Previous != "0" || st.Wanted != nil || !strings.Contains(st.Why, "promoted by its rule samples >= 200: ") {
 		t.Errorf("%+v", st)
 	}
-	if _, ok := g.roll.Progress("sine"); ok {
-		t.Error("something is beside it still")
-	}
-	// Until then some sources were answered by the new version and some by the
-	// old one.
-	before := f.versions()
-	canaries := 0
-	for source, by := range before {
-		if by["1"] > 20 {
-			canaries++
-		}
-		if by["1"] == 0 && by[""] == 0 {
-			t.Errorf("source %s: %v", source, by)
-		}
-	}
-	if canaries < 3 || canaries > 17 {
-		t.Errorf("%d canaries: %v", canaries, before)
-	}
+	until(t, "nothing is beside it any more", func() bool { _, ok := g.roll.Progress("sine"); return !ok })
 	var over rollout.Progress
 	in.wait("the counters of the shadow", func(m link.Msg) bool {
 		return m.Topic == "models/sine/rollout" && json.Unmarshal(m.Payload, &over) == nil && over.Stage == store.Shadow
@@ -279,6 +262,36 @@ func TestCanaryAfterRestart(t *testing.T) {
 		}
 		return one > 0 && other > 0
 	})
+	f.versions()
+	by := map[string]map[string]int{}
+	until(t, "all sources are answered", func() bool {
+		for source, versions := range f.versions() {
+			if by[source] == nil {
+				by[source] = map[string]int{}
+			}
+			for v, n := range versions {
+				by[source][v] += n
+			}
+		}
+		for _, versions := range by {
+			if versions["1"]+versions[""] < 10 {
+				return false
+			}
+		}
+		return len(by) == 20
+	})
+	canaries := 0
+	for source, versions := range by {
+		if len(versions) != 1 {
+			t.Errorf("source %s is answered by %v", source, versions)
+		}
+		if versions["1"] > 0 {
+			canaries++
+		}
+	}
+	if canaries < 3 || canaries > 17 {
+		t.Errorf("%d canaries: %v", canaries, by)
+	}
 }
 
 // Labels that arrive later decide by accuracy: a version that is right less often
