@@ -33,6 +33,7 @@ type lesson struct {
 	files   [][]byte
 	sums    []string
 	labels  []string // of the first teacher
+	width   int      // values in its answer
 	ends    bool     // it ends in a softmax or sigmoid: it tells classes apart
 	values  bool     // values are learned, not classes
 	layers  []int    // of the student, that hints are about
@@ -119,8 +120,11 @@ func (l *lesson) read() (train.Shape, error) {
 			return nil, err
 		}
 		g := m.Main()
-		if len(g.Inputs) != 1 || len(g.Outputs) == 0 {
+		if len(g.Inputs) != 1 {
 			return nil, invalid(fmt.Errorf("%s takes %d inputs; a teacher takes one", path, len(g.Inputs)))
+		}
+		if n := len(g.Outputs); n != 1 {
+			return nil, invalid(fmt.Errorf("%s gives %d outputs; a student learns one, so a teacher gives one", path, n))
 		}
 		l.files = append(l.files, file)
 		l.sums = append(l.sums, fmt.Sprintf("%x", sha256.Sum256(file)))
@@ -134,8 +138,38 @@ func (l *lesson) read() (train.Shape, error) {
 			l.labels = nil
 		}
 		l.ends = compress.TellsClasses(m)
+		out := g.Tensors[g.Outputs[0]].Shape
+		l.width = product(out[min(1, max(len(out)-1, 0)):])
 	}
 	return shape, nil
+}
+
+// fits refuses, before data is read, what cannot be learned of a teacher that
+// takes pictures of a shape.
+func (l *lesson) fits(t *training, shape train.Shape) error {
+	if t.data.size != "" && len(shape) == 3 && shape[0] > 0 && shape[1] > 0 {
+		size, err := pictureSize(t.data.size)
+		if err != nil {
+			return &exitError{exitUsage, err}
+		}
+		if !slices.Equal(size, shape) {
+			return &exitError{exitUsage, fmt.Errorf("--size %s: the teacher takes %v, and so does a student of it; leave --size out", t.data.size, []int(shape))}
+		}
+	}
+	spec := t.spec
+	if spec == nil {
+		preset, err := train.Preset(t.network, shape, max(l.width, 2))
+		if err != nil {
+			return nil // said where the data is known
+		}
+		spec = &preset
+	}
+	for _, i := range l.layers {
+		if i >= len(spec.Layers) {
+			return &exitError{exitUsage, fmt.Errorf("--hint %d=...: layer %d is none of the network's %d, which are counted from 0", i, i, len(spec.Layers))}
+		}
+	}
+	return nil
 }
 
 // order numbers the classes as the teacher's labels are.
@@ -145,11 +179,27 @@ func (l *lesson) order(d *train.Dataset) {
 	}
 }
 
+// judges says whether a set's labels say something of the teacher's answers:
+// more than one class, and those that it tells apart.
+func (l *lesson) judges(d *train.Dataset) bool {
+	if !l.ends || d.Labels == nil || slices.Min(d.Labels) == slices.Max(d.Labels) {
+		return false
+	}
+	if len(l.labels) > 0 {
+		return slices.Equal(d.Classes, l.labels) // order found each of them
+	}
+	n := len(d.Classes)
+	return n == l.width || n == 2 && l.width == 1
+}
+
 // unlabel takes labels and targets from what is learned, and from what judges
-// where they tell no classes apart.
+// where they are not about what the teacher says.
 func (l *lesson) unlabel(t *training) {
+	if d := t.off; d.Labels != nil && len(d.Classes) > 1 && l.ends && !l.judges(d) {
+		fmt.Fprintf(t.say, "the classes of %s are not those of the teacher: the student is judged by what its teacher says alone\n", d.Name)
+	}
 	for _, d := range []*train.Dataset{t.learn, t.hold, t.off} {
-		if d == nil || d == t.off && l.ends && d.Labels != nil && slices.Min(d.Labels) != slices.Max(d.Labels) {
+		if d == nil || d == t.off && l.judges(d) {
 			continue
 		}
 		d.Labels, d.Targets, d.Width = nil, nil, 0

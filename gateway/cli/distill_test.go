@@ -100,6 +100,20 @@ func TestDistill(t *testing.T) {
 	if said := done(t, "", "model", "inspect", filepath.Join(dir, "d.tflite")); !strings.Contains(said, "[1 3]") && !strings.Contains(said, "1x3") {
 		t.Error(said)
 	}
+	// Pictures whose classes are not the teacher's: they judge nothing.
+	for i, class := range []string{"left", "right"} {
+		var b bytes.Buffer
+		if err := errors.Join(png.Encode(&b, bars(r, i, 12, 12)), os.MkdirAll(filepath.Join(dir, "sides", class), 0o700)); err != nil {
+			t.Fatal(err)
+		}
+		for k := range 10 {
+			write(t, dir, fmt.Sprintf("sides/%s/%d.png", class, k), b.String())
+		}
+	}
+	said = done(t, "", "distill", "--data", filepath.Join(dir, "sides"), "--teacher", teacher, "--unlabelled", "--network", small, "--epochs", "1", "--out", filepath.Join(dir, "e.tflite"))
+	if !strings.Contains(said, "are not those of the teacher") || strings.Contains(said, "% right") {
+		t.Error(said)
+	}
 	// A tensor inside.
 	no := run(t, "", "distill", "--teacher", teacher, "--data", learn, "--network", small, "--hint", "1=gone", "--out", filepath.Join(dir, "c.tflite"))
 	_, names, ok := strings.Cut(no.stderr, `there are "`)
@@ -119,7 +133,9 @@ func TestDistill(t *testing.T) {
 		{nil, 2, "--teacher is missing"},
 		{[]string{"--teacher", teacher, "--alpha", "2"}, 2, "alpha: 2 is outside"},
 		{[]string{"--teacher", teacher, "--hint", "first"}, 2, "is not LAYER=TENSOR"},
-		{[]string{"--teacher", teacher, "--hint", "9=" + parts[3]}, 3, "layer 9 is none of the network's 3"},
+		{[]string{"--teacher", teacher, "--hint", "9=" + parts[3]}, 2, "layer 9 is none of the network's 3"},
+		{[]string{"--teacher", teacher, "--size", "9x9x1"}, 2, "the teacher takes [12 12 1]"},
+		{[]string{"--teacher", testkit.Shared(t, "models/detect.tflite")}, 3, "gives 4 outputs"},
 		{[]string{"--teacher", teacher, "--pixels", "1..0"}, 2, "is no range"},
 		{[]string{"--teacher", testkit.Shared(t, "models/vww_96_float.tflite")}, 3, "the teacher tells 2 classes apart"},
 	} {

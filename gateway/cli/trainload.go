@@ -53,6 +53,9 @@ func (t *training) load(ctx context.Context) error {
 		if shape, err = t.lesson.read(); err != nil {
 			return err
 		}
+		if err := t.lesson.fits(t, shape); err != nil {
+			return err
+		}
 	}
 	t.data.loose = t.lesson.blind() || t.network == "autoencoder"
 	d, err := t.data.load(ctx, shape, t.say)
