@@ -62,7 +62,9 @@ func TestTriedWithoutGateway(t *testing.T) {
 	config := write(t, dir, "hall.yaml", fmt.Sprintf(`data: %s
 infer: {delegate: builtin}
 models: {sine: {file: %s, output: regression}}
-streams: {s: {topics: [x/+], input: {json: [x]}, model: sine}}
+streams:
+  s: {topics: [x/+], input: {json: [x]}, model: sine}
+  pinned: {topics: [y/+], input: {json: [x]}, model: sine, version: 5}
 rollout: {preflight: {calls: 20}}
 `, data, testkit.Shared(t, "models/hello_world_float.tflite")))
 	for version, says := range map[string]float32{"2": 0.842, "3": -0.5} {
@@ -114,6 +116,10 @@ rollout: {preflight: {calls: 20}}
 	}
 	if m := state(); m.Live != "3" || m.Previous != "0" {
 		t.Errorf("%+v", m)
+	}
+	done(t, "", "model", "add", "--config", config, "--name", "sine@5", testkit.Shared(t, "models/hello_world_int8.tflite"))
+	if got := run(t, "", "model", "rm", "--config", config, "sine@5"); got.code == 0 || !strings.Contains(got.stderr, "a stream is pinned to it") {
+		t.Errorf("what a stream is pinned to is removed: %+v", got)
 	}
 }
 
