@@ -3,7 +3,6 @@ package app
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"maps"
 	"net/url"
@@ -56,29 +55,16 @@ func (d *drifts) Bundled(model, version string) (*drift.Reference, error) {
 	if err != nil || files.Reference == "" {
 		return nil, err
 	}
-	return readReference(files.Reference)
+	return drift.ReadFile(files.Reference)
 }
 
 // Learned reads what Keep wrote.
 func (d *drifts) Learned(stream string) (*drift.Reference, error) {
-	r, err := readReference(d.file(stream))
+	r, err := drift.ReadFile(d.file(stream))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	return r, err
-}
-
-func readReference(path string) (*drift.Reference, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	r, err := drift.Read(f)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return r, nil
 }
 
 // Keep keeps what a stream learned over restarts: what it drifts to meanwhile

@@ -3,7 +3,6 @@ package pipeline
 import (
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"edgegateway/infer/drift"
@@ -130,18 +129,4 @@ type DriftStatus struct {
 	Features []drift.Seen `json:"features,omitempty"`
 	Since    time.Time    `json:"since,omitzero"` // of the oldest sample in the window, about
 	Time     time.Time    `json:"time,omitzero"`  // of the newest
-}
-
-// readReference reads the file that the configuration names.
-func readReference(path string) (*drift.Reference, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	r, err := drift.Read(f)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return r, nil
 }

@@ -70,7 +70,7 @@ func newWatch(stream string, cfg Config, rec Recorder, out Watcher, log zerolog.
 	switch {
 	case d.Reference != "":
 		w.from = "file"
-		if ref, err = readReference(d.Reference); err != nil {
+		if ref, err = drift.ReadFile(d.Reference); err != nil {
 			return nil, fmt.Errorf("drift.reference: %w", err)
 		}
 	case out != nil:

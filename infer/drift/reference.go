@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"os"
 	"slices"
 )
 
@@ -91,6 +92,20 @@ func (f *Feature) far(v float64) float64 {
 		return d
 	}
 	return 1e6 // and where it is no number
+}
+
+// ReadFile is Read of a file; the error names it.
+func ReadFile(path string) (*Reference, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	r, err := Read(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return r, nil
 }
 
 // Read reads a reference as Write wrote it, of at most MaxBytes, and checks
