@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -58,6 +59,9 @@ type demo struct {
 
 	results, alerts atomic.Int64  // that the cloud received
 	first           chan struct{} // closed with the first result
+	scanned         int           // results of digits
+	answered        chan struct{} // closed with the first of them
+	trying          string        // the version in its pre-flight
 }
 
 func (d *demo) say(who, format string, args ...any) {
@@ -94,14 +98,19 @@ func (d *demo) run(ctx context.Context) (err error) {
 	}
 	defer os.RemoveAll(data)
 	d.died, d.first = make(chan error, 8), make(chan struct{})
+	d.answered = make(chan struct{})
 	defer d.stop()
-	// The gateway's configuration is its own: a model is to be added to it.
+	// The gateway's configuration is its own: the key that it trusts is made for
+	// it, and a model is to be added.
 	text, err := os.ReadFile(filepath.Join(d.configs, "demo.yaml"))
 	if err != nil {
 		return err
 	}
 	config := filepath.Join(data, "demo.yaml")
-	if err := os.WriteFile(config, text, 0o600); err != nil {
+	if err := demoKeys(data); err != nil {
+		return err
+	}
+	if err := os.WriteFile(config, bytes.ReplaceAll(text, []byte(atOnce), nil), 0o600); err != nil {
 		return err
 	}
 
@@ -117,7 +126,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 		"EDGEGATEWAY_DEMO_DATA=" + filepath.Join(data, "gateway"),
 		"EDGEGATEWAY_CLOUD_DATA=" + filepath.Join(data, "cloud"),
 		"EDGEGATEWAY_DEMO_MODEL=" + model,
-		"EDGEGATEWAY_DEMO_DIGITS=" + filepath.Join(data, digitsInt8),
+		"EDGEGATEWAY_DEMO_DIGITS=" + filepath.Join(data, digitsFloat),
 		"EDGEGATEWAY_DEMO_BROKER=" + local,
 		"EDGEGATEWAY_DEMO_HTTP=" + web,
 		"EDGEGATEWAY_DEMO_CLOUD=tcp://" + cloud,
@@ -167,7 +176,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 		select {
 		case <-learning.Done():
 		case <-d.first:
-			(&digits{demo: d, mnist: mnist, data: data, config: config, env: env, broker: local}).run(learning)
+			(&digits{demo: d, mnist: mnist, data: data, config: config, env: env, broker: local, cloud: cloud}).run(learning)
 		}
 	})
 	select {
@@ -193,7 +202,12 @@ func (d *demo) command() string {
 
 // start runs this program with arguments until the demonstration ends.
 func (d *demo) start(name string, env []string, args ...string) error {
-	c, err := startChild(d.exe, env, func(line string) { d.say(name, "%s", line) }, args...)
+	c, err := startChild(d.exe, env, func(line string) {
+		// That a version is refused comes as a status too.
+		if name != "gateway" || !strings.Contains(line, refusedLine) {
+			d.say(name, "%s", line)
+		}
+	}, args...)
 	if err != nil {
 		return fmt.Errorf("demo: %s: %w", name, err)
 	}
@@ -275,9 +289,15 @@ func (d *demo) received(m link.Msg) {
 	case strings.HasSuffix(topic, "/picture"):
 		d.say("cloud", "%-14s a picture of it, %d kB", "", len(m.Payload)/1000)
 		return
+	case kind == "models":
+		d.version(name, m.Payload)
+		return
 	case kind == "results":
 		if d.results.Add(1) == 1 {
 			close(d.first)
+		}
+		if strings.HasPrefix(name, "digits/") && !d.shows() {
+			return
 		}
 	case kind == "alerts":
 		d.alerts.Add(1)
@@ -293,6 +313,14 @@ func (d *demo) received(m link.Msg) {
 	}
 	text := summary(m.Payload, d.width-len("15:04:05  gateway  somebody/front "))
 	d.say("cloud", "%-14s %s%s%s", name, before, text, after)
+}
+
+// shows says whether a result of digits is shown: one in so many.
+func (d *demo) shows() bool {
+	if d.scanned++; d.scanned == 1 {
+		close(d.answered)
+	}
+	return d.scanned%digitsShown == 1
 }
 
 // models says which delegate each model runs on, and why, when it is known
@@ -312,6 +340,9 @@ func (d *demo) models(ctx context.Context, web string) {
 			continue // the gateway starts or stops
 		}
 		for _, m := range status.Models {
+			if m.Version != "" { // its pre-flight said so
+				continue
+			}
 			if text := fmt.Sprintf("%s runs on %s: %s", m.Name, m.Delegate, m.Why); last[m.Name] != text {
 				last[m.Name] = text
 				who := "model"

@@ -55,14 +55,15 @@ func TestMakeRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	t.Cleanup(conn.Close)
 	arrived := map[string]bool{}
 	msgs := newInbox(t, conn, "gateways/#")
-	for _, want := range []string{"results/porch", "results/host", "alerts/somebody raised", "alerts/somebody cleared", "results/digits right"} {
+	for _, want := range []string{"results/porch", "results/host", "alerts/somebody raised", "alerts/somebody cleared", "results/digits right", "results/digits by version 2"} {
 		for !arrived[want] {
 			arrived[demoKind(t, msgs.next())] = true
 		}
 	}
+	conn.Close() // what is not read any more would fill the cloud's queue
 
 	// The model that answered was made meanwhile, and shown.
 	if !train {
@@ -78,6 +79,18 @@ func TestMakeRun(t *testing.T) {
 	}
 	p.Line(`deploy +gateway demo, process \d+, reloaded its configuration$`)
 	p.Line(`cloud +digits/\d +\d `)
+
+	// Its int8 version went to the gateway through the cloud, and a broken one.
+	p.Line(`push +digits-2.bundle to the cloud: `)
+	p.Line(`tried +digits@2: p50 [\d.]+ [µm]s, live [\d.]+ [µm]s; [\d.]+ MB; golden: 5 right$`)
+	agree := p.Line(`shadow +digits@2 agrees with the live one on ([\d.]+) % of \d{3,} digits$`)[1]
+	if percent, err := strconv.ParseFloat(agree, 64); err != nil || percent <= 95 {
+		t.Errorf("promoted with an agreement of %s %%", agree)
+	}
+	p.Line(`live +digits@2, promoted: samples >= 100 && agreement > 0.95$`)
+	p.Line(`push +digits-3.bundle, `)
+	p.Line(`refused +digits@3: golden answers: \d+ steps off; digits@2 serves$`)
+	p.Line(`cloud +digits/\d +\d [\d.]+ version 2 `)
 
 	sub := exec.Command("sh", "-c", "exec "+look)
 	sub.Dir = root
@@ -120,12 +133,12 @@ func TestMakeRun(t *testing.T) {
 func demoKind(t *testing.T, m link.Msg) string {
 	t.Helper()
 	topic := strings.TrimPrefix(m.Topic, "gateways/demo/")
-	if topic == "status" || strings.HasSuffix(topic, "/picture") {
+	if topic == "status" || strings.HasPrefix(topic, "models/") || strings.HasSuffix(topic, "/picture") {
 		return topic
 	}
 	var body struct {
-		ID, Stream, Source, Alert, State, Label string
-		Features                                map[string]float64
+		ID, Stream, Source, Alert, State, Label, Version string
+		Features                                         map[string]float64
 	}
 	if err := json.Unmarshal(m.Payload, &body); err != nil || body.ID == "" {
 		t.Fatalf("%s: %s: %v", topic, m.Payload, err)
@@ -133,6 +146,8 @@ func demoKind(t *testing.T, m link.Msg) string {
 	switch {
 	case body.Alert != "":
 		return "alerts/" + body.Alert + " " + body.State
+	case body.Stream == "digits" && body.Version != "":
+		return "results/digits by version " + body.Version
 	case body.Stream == "digits" && body.Label == body.Source:
 		return "results/digits right"
 	case body.Stream == "host" && body.Features["cpu.max"] < body.Features["cpu.mean"]:

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -32,26 +33,33 @@ const (
 )
 
 // digits is the part of the demonstration that makes its own model: train,
-// quantize, evaluate, deploy, each by the command that a user would type, and
-// then handwritten digits by MQTT.
+// quantize, evaluate, deploy, each by the command that a user would type, then
+// handwritten digits by MQTT, and while they come another version of the model.
 type digits struct {
 	demo   *demo
 	mnist  string // folder with the IDX files
 	data   string // folder to write to
 	config string // of the gateway
 	env    []string
-	broker string
+	broker string // of the gateway
+	cloud  string // the broker there
 }
 
 // run ends with ctx, or says what went wrong and lets the rest go on.
 func (s *digits) run(ctx context.Context) {
-	err := s.make(ctx)
-	if err == nil {
-		err = s.publish(ctx)
+	say := func(err error) {
+		if err != nil && ctx.Err() == nil {
+			s.demo.say("digits", "not shown: %v", err)
+		}
 	}
-	if err != nil && ctx.Err() == nil {
-		s.demo.say("digits", "not shown: %v", err)
+	if err := s.make(ctx); err != nil {
+		say(err)
+		return
 	}
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	beside.Go(func() { say(s.rollout(ctx)) })
+	say(s.publish(ctx))
 }
 
 func (s *digits) make(ctx context.Context) error {
@@ -141,6 +149,13 @@ func (s *digits) command(ctx context.Context, who string, args ...string) ([]byt
 	return out.Bytes(), nil
 }
 
+// How many digits a second are published, and which part of them is shown: a
+// line each other second.
+const (
+	digitsRate  = 10
+	digitsShown = 20
+)
+
 // publish sends digits that the model was not trained on, as PNG, each to a
 // topic that ends in what it is.
 func (s *digits) publish(ctx context.Context) error {
@@ -153,10 +168,10 @@ func (s *digits) publish(ctx context.Context) error {
 		return err
 	}
 	defer conn.Close()
-	s.demo.say("scanner", "a handwritten digit every other second to scanner/desk/N,")
-	s.demo.say("", "where N is what was written; the answer is behind digits/N")
+	s.demo.say("scanner", "%d handwritten digits a second to scanner/desk/N, where N is", digitsRate)
+	s.demo.say("", "what was written; one answer in %d is shown, behind digits/N", digitsShown)
 	h, w := d.Shape[0], d.Shape[1]
-	tick := time.NewTicker(2 * time.Second)
+	tick := time.NewTicker(time.Second / digitsRate)
 	defer tick.Stop()
 	for i := 0; ; i = (i + 1) % d.Len() {
 		var file bytes.Buffer

@@ -37,7 +37,8 @@ type said struct {
 		Label string   `json:"label"`
 		Score *float64 `json:"score"`
 	} `json:"objects"`
-	TookUs int64 `json:"took_us"`
+	Version string `json:"version"`
+	TookUs  int64  `json:"took_us"`
 }
 
 // summary is a payload in one line of about so many characters: what a result
@@ -129,6 +130,9 @@ func (s said) line(width int) string {
 		took = fmt.Sprintf(" (%.1f ms)", float64(s.TookUs)/1000)
 	case s.TookUs > 0:
 		took = fmt.Sprintf(" (%d µs)", s.TookUs)
+	}
+	if s.Version != "" {
+		took = " version " + shorten(s.Version, 20) + took
 	}
 	text := s.found()
 	var numbers []string

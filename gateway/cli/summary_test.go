@@ -21,6 +21,7 @@ func TestSummary(t *testing.T) {
 		{`{"id":"a","score":0,"objects":[],"took_us":900}`, 80, "nothing found (0.9 ms)"},
 		{`{"id":"a","label":"person","score":0.996,"top":[],"took_us":0}`, 80, "person 1.00"},
 		{`{"id":"a","score":311.0384,"took_us":50}`, 80, "score 311 (50 µs)"},
+		{`{"id":"a","label":"person","score":0.9,"version":"1.4","took_us":50}`, 80, "person 0.90 version 1.4 (50 µs)"},
 		{`{"id":"a","score":0,"values":[0.99561,null,-2]}`, 80, "0.9956 - -2"},
 		{`{"id":"a","features":{"b":1,"a.mean":0.25,"c":null}}`, 80, "a.mean=0.25 b=1 c=-"},
 		{`{"id":"a","features":{"cpu.max":0.33,"cpu.mean":0.0942,"disk.max":0.14,"disk.mean":0.14}}`, 48, "cpu.max=0.33 cpu.mean=0.0942 ... 2 more"},
