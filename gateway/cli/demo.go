@@ -31,7 +31,9 @@ func demoCommand() *cobra.Command {
 		Example: "  edgegateway demo --configs configs",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			// A terminal that is closed must not leave children behind, nor a pipe.
+			// Who asks twice must not leave children behind: make hands a signal on
+			// that its group had. Nor a terminal that is closed, nor a pipe.
+			signal.Notify(make(chan os.Signal, 1), os.Interrupt, syscall.SIGTERM)
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGHUP, syscall.SIGPIPE)
 			defer stop()
 			d := demo{configs: configs, cache: cache, out: cmd.OutOrStdout(), width: lineWidth(80)}
@@ -223,8 +225,6 @@ func (d *demo) start(name string, env []string, args ...string) error {
 // gateway, the cloud, so that each has what the one before it handed over.
 // What is left after a while is killed. It may be called twice.
 func (d *demo) stop() {
-	// A second Ctrl-C must not leave children behind.
-	signal.Ignore(os.Interrupt)
 	late := time.After(1800 * time.Millisecond)
 	for len(d.children) > 0 {
 		group := d.children[min(2, len(d.children)-1):]

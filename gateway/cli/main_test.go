@@ -21,6 +21,7 @@ func TestMain(m *testing.M) {
 			return recorder(args[1:])
 		}
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		context.AfterFunc(ctx, stop) // as main does
 		defer stop()
 		return cli.Run(ctx, "v0-test", args)
 	})
