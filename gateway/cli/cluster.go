@@ -38,6 +38,7 @@ type clustered struct {
 	Quality   [2]*compress.Quality   `json:"quality,omitempty"` // likewise, with labelled data
 	Agreement compress.Agreement     `json:"agreement"`
 	MadeUp    bool                   `json:"made_up,omitempty"` // the inputs that they agree on
+	Doubt     *compress.Doubt        `json:"doubt,omitempty"`   // of these
 }
 
 func clusterCommand() *cobra.Command {
@@ -106,7 +107,7 @@ func (c *clustering) run(ctx context.Context, out, say io.Writer) error {
 	if c.out, err = madeOf(c.model, c.out, "clustered"); err != nil {
 		return err
 	}
-	low, high, err := c.data.levels()
+	_, _, err = c.data.levels()
 	if err != nil {
 		return err
 	}
@@ -119,7 +120,8 @@ func (c *clustering) run(ctx context.Context, out, say io.Writer) error {
 	}
 	made := &clustered{Out: c.out}
 	var samples *compress.Samples
-	var inputs compress.Inputs = madeUp(m, 50, 1, low, high)
+	guess := c.data.madeUp(m, 50, 1)
+	var inputs compress.Inputs = guess
 	if c.data.path == "" {
 		made.MadeUp = true
 	} else {
@@ -170,6 +172,11 @@ func (c *clustering) run(ctx context.Context, out, say io.Writer) error {
 	}
 	if made.Agreement, err = compress.Compare(ctx, file, after, [2]string{}, c.data.library, inputs); err != nil {
 		return c.failed(ctx, err)
+	}
+	if made.MadeUp {
+		if made.Doubt, err = compress.Doubted(ctx, file, after, [2]string{}, c.data.library, guess, made.Agreement); err != nil {
+			return c.failed(ctx, err)
+		}
 	}
 	if err := writeWhole(c.out, after); err != nil {
 		return err
@@ -260,6 +267,7 @@ func (c *clustered) describe(out io.Writer) error {
 		fmt.Fprintf(out, "before: %s\nafter:  %s\n", qualityLine(c.Quality[0]), qualityLine(c.Quality[1]))
 	}
 	fmt.Fprintln(out, c.Agreement)
+	doubted(out, c.Doubt)
 	for _, n := range c.Notes {
 		fmt.Fprintf(out, "note: %s\n", n)
 	}

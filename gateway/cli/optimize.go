@@ -34,6 +34,7 @@ type fitting struct {
 	given, file      []byte // as it was given, and float
 	learn, hold, off *train.Dataset
 	samples          *compress.Samples // all of them
+	low, high        float64           // what pictures are by the model itself; both 0: it does not say
 }
 
 func (f *fitting) add(cmd *cobra.Command) {
@@ -69,6 +70,10 @@ func (f *fitting) load(ctx context.Context, path string, say io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if _, _, err := f.data.levels(); err != nil {
+		return err
+	}
+	f.low, f.high, _ = compress.PictureRange(m)
 	wide, changed, err := compress.Widen(m)
 	if err != nil {
 		return invalid(fmt.Errorf("%s: %w", path, err))
@@ -79,11 +84,7 @@ func (f *fitting) load(ctx context.Context, path string, say io.Writer) error {
 			return invalid(fmt.Errorf("%s: %w", path, err))
 		}
 		// Where it makes no numbers of inputs, no step could be judged by them.
-		low, high, err := f.data.levels()
-		if err != nil {
-			return err
-		}
-		if _, err := compress.Compare(ctx, file, f.file, [2]string{}, f.data.library, madeUp(wide, 2, 1, low, high)); err != nil {
+		if _, err := compress.Compare(ctx, file, f.file, [2]string{}, f.data.library, f.data.madeUp(wide, 2, 1)); err != nil {
 			return invalid(fmt.Errorf("%s: the float model that its integers stand for does not answer as it does (%w); give the float model that it was quantized from; pack takes it as it is", path, err))
 		}
 	}
@@ -117,8 +118,13 @@ func (f *fitting) load(ctx context.Context, path string, say io.Writer) error {
 // ground is what recipes work on.
 func (f *fitting) ground(show *steps) compress.Ground {
 	g := compress.Ground{Learn: f.learn, Val: f.hold, Train: f.cfg, Original: f.file, Library: f.data.library, Progress: show.show}
-	if f.samples != nil {
+	switch {
+	case f.samples != nil:
 		g.Low, g.High, g.Task = f.samples.Low, f.samples.High, f.kind()
+	case f.data.pixelsSaid():
+		g.Low, g.High, _ = f.data.levels()
+	default:
+		g.Low, g.High = f.low, f.high
 	}
 	return g
 }

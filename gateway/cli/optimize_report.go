@@ -11,6 +11,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"edgegateway/infer/compress"
+	"edgegateway/infer/model"
 	"edgegateway/infer/model/pack"
 	"edgegateway/internal/chart"
 )
@@ -26,6 +27,10 @@ type optimized struct {
 	Best   *compress.Trial   `json:"best"`
 	Before *compress.Quality `json:"before,omitempty"` // on the samples that only judge
 	After  *compress.Quality `json:"after,omitempty"`
+	// Agreement is with the model as it was, on the made up inputs that judged where
+	// there is no data; Doubt of these.
+	Agreement *compress.Agreement `json:"agreement,omitempty"`
+	Doubt     *compress.Doubt     `json:"doubt,omitempty"`
 	// Alone are the trials of one kind of step that fit.
 	Alone []*compress.Trial `json:"one_step_alone,omitempty"`
 	Front []*compress.Trial `json:"front"`
@@ -58,6 +63,11 @@ func (o *optimizing) write(ctx context.Context, best *compress.Trial, stem strin
 			}
 		}
 	}
+	if r.MadeUp {
+		if err := o.doubt(ctx, r, file); err != nil {
+			return nil, err
+		}
+	}
 	deployed := file
 	if s.Packed {
 		if deployed, err = pack.Pack(file, nil); err != nil {
@@ -76,6 +86,25 @@ func (o *optimizing) write(ctx context.Context, best *compress.Trial, stem strin
 		return nil, err
 	}
 	return r, o.draw(r, stem)
+}
+
+// doubt says on what made up inputs the search judged, and whether others would
+// say otherwise.
+func (o *optimizing) doubt(ctx context.Context, r *optimized, file []byte) error {
+	m, err := model.Read(o.given)
+	if err != nil {
+		return err
+	}
+	guess := compress.MadeUp(m, 100, 2)
+	ground := o.search.Ground
+	guess.Low, guess.High = ground.Low, ground.High
+	a, err := compress.Compare(ctx, o.given, file, [2]string{}, o.data.library, guess)
+	if err != nil {
+		return err
+	}
+	r.Agreement = &a
+	r.Doubt, err = compress.Doubted(ctx, o.given, file, [2]string{}, o.data.library, guess, a)
+	return err
 }
 
 // draw writes quality over size and over time of all that was tried, and the
@@ -139,7 +168,8 @@ func (r *optimized) text() string {
 		fmt.Fprintf(&b, "on %d samples that took no part: %s; before: %s\n", r.After.Samples, qualityLine(r.After), qualityLine(r.Before))
 	}
 	if r.MadeUp {
-		b.WriteString("what is lost was measured on made up inputs, a guess of what it is on real data: give --data\n")
+		fmt.Fprintf(&b, "what is lost was measured on %d made up inputs (%s), a guess of what it is on real data: give --data\n", r.Agreement.Samples, r.Agreement.Assumed)
+		doubted(&b, r.Doubt)
 	}
 	fmt.Fprintf(&b, "%s: %d bytes\n", r.Out, r.Best.Bytes)
 	return b.String()

@@ -153,3 +153,12 @@ func TestSparesItsInput(t *testing.T) {
 		t.Errorf("the model is another now: %v", err)
 	}
 }
+
+// Without data a search says on what it judged.
+func TestOptimizeWithoutData(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "small.tflite")
+	said := done(t, "", "optimize", testkit.Shared(t, "models/hello_world_float.tflite"), "--max-size", "2900B", "--trials", "2", "--out", out)
+	if !strings.Contains(said, "made up inputs (numbers of deviation 1 about 0)") {
+		t.Error(said)
+	}
+}

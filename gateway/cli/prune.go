@@ -38,6 +38,7 @@ type pruned struct {
 	*compress.PruneReport
 	Models []compress.Evaluation `json:"models"` // before and after
 	MadeUp bool                  `json:"made_up,omitempty"`
+	Doubt  *compress.Doubt       `json:"doubt,omitempty"` // of what was made up
 }
 
 func pruneCommand() *cobra.Command {
@@ -119,7 +120,7 @@ func (p *pruning) run(ctx context.Context, out, say io.Writer) error {
 	if p.unlabelled && p.tune.Config.Epochs == 0 {
 		return &exitError{exitUsage, errors.New("--unlabelled says what --epochs learn, and there are none")}
 	}
-	low, high, err := p.data.levels()
+	_, _, err := p.data.levels()
 	if err != nil {
 		return err
 	}
@@ -147,7 +148,7 @@ func (p *pruning) run(ctx context.Context, out, say io.Writer) error {
 	var show steps
 	defer show.end()
 	made := &pruned{Out: p.out, MadeUp: p.data.path == ""}
-	job := compress.PruneJob{Config: p.cfg, Library: p.data.library, Progress: show.show, Samples: madeUp(m, 512, 1, low, high)}
+	job := compress.PruneJob{Config: p.cfg, Library: p.data.library, Progress: show.show, Samples: p.data.madeUp(m, 512, 1)}
 	var judged *compress.Samples
 	if !made.MadeUp {
 		var learn *compress.Samples
@@ -180,7 +181,7 @@ func (p *pruning) run(ctx context.Context, out, say io.Writer) error {
 	if err != nil {
 		return invalid(err)
 	}
-	made.Models, err = p.judge(ctx, file, after, judged, madeUp(m, 50, 2, low, high))
+	made.Models, made.Doubt, err = p.judge(ctx, file, after, judged, p.data.madeUp(m, 50, 2))
 	if err != nil && (ctx.Err() == nil || job.Tune == nil) {
 		return p.failed(ctx, err)
 	}
@@ -253,7 +254,7 @@ func (p *pruning) samples(ctx context.Context, m *model.Model, say io.Writer) (l
 
 // judge says what both models are worth; without data they are compared on made
 // up inputs.
-func (p *pruning) judge(ctx context.Context, before, after []byte, judged *compress.Samples, madeUp compress.Inputs) (list []compress.Evaluation, err error) {
+func (p *pruning) judge(ctx context.Context, before, after []byte, judged *compress.Samples, madeUp compress.Structured) (list []compress.Evaluation, doubt *compress.Doubt, err error) {
 	// XNNPACK serves nearly all float models, and is quick.
 	on := [2]string{"xnnpack:0", "xnnpack:0"}
 	for k, file := range [][]byte{before, after} {
@@ -269,27 +270,33 @@ func (p *pruning) judge(ctx context.Context, before, after []byte, judged *compr
 		e := compress.Evaluation{Name: strings.TrimSuffix(filepath.Base(path), ".tflite"), File: path}
 		cost, err := costOf(file, false)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		e.Cost = *cost
 		if judged != nil {
 			b := newBar("judging " + e.Name)
 			e.Quality, err = compress.Judge(ctx, file, on[k], p.data.library, p.data.taskOf(p.task, judged.Set), judged, b.step)
 			if b.end(); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
-			madeUp = judged
 		}
 		if k == 1 {
-			a, err := compress.Compare(ctx, before, after, on, p.data.library, madeUp)
+			var inputs compress.Inputs = madeUp
+			if judged != nil {
+				inputs = judged
+			}
+			a, err := compress.Compare(ctx, before, after, on, p.data.library, inputs)
+			if err == nil && judged == nil {
+				doubt, err = compress.Doubted(ctx, before, after, on, p.data.library, madeUp, a)
+			}
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			e.Agreement = &a
 		}
 		list = append(list, e)
 	}
-	return list, nil
+	return list, doubt, nil
 }
 
 // rounds is how often delegates are tried with both files, in turns: what else
@@ -377,7 +384,8 @@ func (p *pruned) describe(out io.Writer, cfg compress.PruneConfig) error {
 		fmt.Fprintf(out, "both were judged on %d samples\n", q.Samples)
 	}
 	if p.MadeUp {
-		fmt.Fprintln(out, "both were compared on made up inputs, a guess of what they are on real data: give --data")
+		fmt.Fprintf(out, "compared on %d made up inputs alone (%s): real data may be answered quite otherwise; give --data\n", b.Agreement.Samples, b.Agreement.Assumed)
+		doubted(out, p.Doubt)
 	}
 	for _, n := range p.Notes {
 		fmt.Fprintf(out, "note: %s\n", n)
@@ -385,9 +393,14 @@ func (p *pruned) describe(out io.Writer, cfg compress.PruneConfig) error {
 	return nil
 }
 
-// madeUp are inputs for a model without data, pictures between low and high.
-func madeUp(m *model.Model, n int, seed uint64, low, high float64) compress.Structured {
-	s := compress.MadeUp(m, n, seed)
-	s.Low, s.High = low, high
-	return s
+// doubted warns where a comparison hangs on how inputs were made up.
+func doubted(out io.Writer, d *compress.Doubt) {
+	if d == nil {
+		return
+	}
+	how := "--data decides"
+	if strings.Contains(d.Assumed, "pictures") {
+		how = "--pixels says what pictures are for the model, and --data decides"
+	}
+	fmt.Fprintf(out, "warning: %v; %s\n", d, how)
 }

@@ -89,3 +89,28 @@ func TestPrune(t *testing.T) {
 		}
 	}
 }
+
+// Without data it is said how inputs were made up, and where other inputs would
+// say otherwise: ResNet8 takes pictures of 0..255.
+func TestPruneWithoutData(t *testing.T) {
+	float, out := testkit.Shared(t, "models/pretrainedResnet.tflite"), filepath.Join(t.TempDir(), "small.tflite")
+	args := []string{"prune", float, "--pattern", "channels", "--macs", "0.85", "--no-latency", "--out", out}
+	for _, c := range []struct {
+		more []string
+		said string
+		warn bool
+	}{
+		{nil, "pictures between -1 and 1)", true},
+		{[]string{"--pixels", "0..255"}, "pictures between 0 and 255)", false},
+		{[]string{"--pixels", "-1..1"}, "pictures between -1 and 1)", false},
+	} {
+		said := done(t, "", append(args, c.more...)...)
+		if !strings.Contains(said, c.said) || c.warn != strings.Contains(said, "warning: that inputs are pictures between -1 and 1 is assumed; where they are pictures between 0 and 255") {
+			t.Errorf("%s: want %q, a warning %v:\n%s", c.more, c.said, c.warn, said)
+		}
+	}
+	said := done(t, "", "cluster", testkit.Shared(t, "models/vww_96_float.tflite"), "--clusters", "64", "--out", out)
+	if !strings.Contains(said, "50 made up inputs (pictures between -1 and 1)") {
+		t.Error(said)
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"edgegateway/infer/compress"
 	"edgegateway/infer/model"
@@ -23,6 +24,7 @@ type judgedData struct {
 	dataSource
 	pixels  string
 	library string
+	flags   *pflag.FlagSet // of the command
 }
 
 // usualPixels is what --pixels is where nobody says it.
@@ -30,6 +32,7 @@ const usualPixels = "-1..1"
 
 func (s *judgedData) add(cmd *cobra.Command, what string) {
 	s.dataSource.add(cmd, what)
+	s.flags = cmd.Flags()
 	cmd.Flags().StringVar(&s.pixels, "pixels", usualPixels, "of pictures: the real numbers that the bytes 0 and 255 are for the model, such as 0..1 or 0..255")
 	cmd.Flags().StringVar(&s.library, "library", "", "the TensorFlow Lite library; the one in the program where it is empty")
 	completeWords(cmd, "pixels", usualPixels, "0..1", "0..255")
@@ -42,6 +45,21 @@ func (s *judgedData) samples(ctx context.Context, m *model.Model, say io.Writer)
 
 // levels are what the bytes 0 and 255 of a picture stand for.
 func (s *judgedData) levels() (a, b float64, err error) { return pixelRange(s.pixels) }
+
+// madeUp are inputs for a model without data. What pictures are is what --pixels
+// says, else what the model does, else -1..1.
+func (s *judgedData) madeUp(m *model.Model, n int, seed uint64) compress.Structured {
+	made := compress.MadeUp(m, n, seed)
+	if s.pixelsSaid() {
+		made.Low, made.High, _ = s.levels()
+	}
+	return made
+}
+
+// pixelsSaid says whether --pixels was given.
+func (s *judgedData) pixelsSaid() bool {
+	return s.pixels != usualPixels || s.flags != nil && s.flags.Changed("pixels")
+}
 
 // pixelRange reads what --pixels says.
 func pixelRange(text string) (a, b float64, err error) {
@@ -194,6 +212,9 @@ inputs are made up, and the ranges that int8 and int16 need are guesses.`,
 			if err := unpacked(out, args[0]); err != nil {
 				return err
 			}
+			if _, _, err := data.levels(); err != nil {
+				return err
+			}
 			var show steps
 			defer show.end()
 			job := compress.Job{File: file, Config: cfg, Library: data.library, Progress: show.show}
@@ -216,6 +237,8 @@ inputs are made up, and the ranges that int8 and int16 need are guesses.`,
 					return err
 				}
 				job.Calibration, job.Judged = halves(s)
+			} else {
+				job.Calibration = data.madeUp(m, 64, 1)
 			}
 			made, err := compress.Shorten(cmd.Context(), job)
 			show.end()

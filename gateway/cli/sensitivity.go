@@ -67,6 +67,10 @@ is best kept float can then be named: quantize --keep-float.`,
 				kind = data.taskOf(task, s.Set)
 				job.Calibration, job.Judged = s, s
 			} else {
+				if _, _, err := data.levels(); err != nil {
+					return err
+				}
+				job.Calibration = data.madeUp(m, 64, 1)
 				fmt.Fprintln(cmd.ErrOrStderr(), "without --data the inputs are made up: the order of layers is a guess")
 			}
 			before, layers, err := compress.Sensitivity(cmd.Context(), job, kind, ways)

@@ -27,6 +27,8 @@ type Agreement struct {
 	Kappa float64 `json:"kappa,omitempty"`
 	// MadeUp says that the inputs were no data.
 	MadeUp bool `json:"made_up_inputs,omitempty"`
+	// Assumed is how made up inputs lay, such as "pictures between -1 and 1".
+	Assumed string `json:"assumed,omitempty"`
 	// More are the other outputs, in their order; they have no Top1.
 	More []Agreement `json:"more_outputs,omitempty"`
 }
@@ -114,7 +116,9 @@ func compareEach(ctx context.Context, a, b []byte, delegates [2]string, library 
 		}
 	}
 	all[0].Classes = givesClasses(a, s[0].Out[0].Len(), data)
-	all[0].MadeUp = isMadeUp(data)
+	if made, ok := structured(data); ok {
+		all[0].MadeUp, all[0].Assumed = true, made.assumed()
+	}
 	all[0].More = all[1:]
 	return all[0], nil
 }
@@ -157,12 +161,13 @@ func (o *outputSum) take(v, w []float64) error {
 	return nil
 }
 
-func isMadeUp(data Inputs) bool {
+// structured are the made up inputs that data is, false where it is none.
+func structured(data Inputs) (Structured, bool) {
 	if s, ok := data.(sparse); ok {
 		data = s.Inputs
 	}
-	_, made := data.(Structured)
-	return made
+	made, ok := data.(Structured)
+	return made, ok
 }
 
 func above(chance float64) int {

@@ -147,7 +147,7 @@ func (s Step) String() string {
 // Ground is what a recipe works on beside the model.
 type Ground struct {
 	Learn, Val *train.Dataset // nil: the steps do without data
-	Low, High  float64        // of pictures, as Samples has it
+	Low, High  float64        // of pictures, as Samples has it, and as Structured has it without data
 	Train      train.Config   // of what learns; steps say epochs and rate
 	Task       Task           // what is learned; "": by what Learn has
 	Original   []byte         // whose answers are learned where Learn has neither labels nor targets
@@ -168,7 +168,7 @@ func (s Step) Apply(ctx context.Context, g Ground, file []byte) ([]byte, error) 
 		if s.Sparsity == 0 && s.MACs == 0 {
 			cfg.Sparsity = DefaultPrune().Sparsity
 		}
-		j := PruneJob{Config: cfg, Samples: g.some(), Library: g.Library, Progress: g.Progress, Parts: 1}
+		j := PruneJob{Config: cfg, Samples: g.some(m), Library: g.Library, Progress: g.Progress, Parts: 1}
 		if s.Epochs > 0 {
 			if j.Tune, err = s.tuning(g); err != nil {
 				return nil, err
@@ -185,7 +185,7 @@ func (s Step) Apply(ctx context.Context, g Ground, file []byte) ([]byte, error) 
 			return nil, err
 		}
 	case "quantize":
-		return s.quantize(ctx, g, file)
+		return s.quantize(ctx, g, m, file)
 	}
 	if s.Epochs > 0 {
 		t, err := s.tuning(g)
@@ -204,10 +204,21 @@ func (s Step) Apply(ctx context.Context, g Ground, file []byte) ([]byte, error) 
 // judges it too.
 const mostLooked, mostCompared = 300, 50
 
-// some are samples to look at, nil without data.
-func (g Ground) some() Inputs {
+// Seeds of made up inputs: those that a step chooses by, and those that judge
+// what came of it.
+const chooses, judges = 1, 2
+
+// madeUp are inputs for m where there is no data.
+func (g Ground) madeUp(m *model.Model, n int, seed uint64) Structured {
+	s := MadeUp(m, n, seed)
+	s.Low, s.High = g.Low, g.High
+	return s
+}
+
+// some are samples to look at, made up for m where there is no data.
+func (g Ground) some(m *model.Model) Inputs {
 	if g.Learn == nil {
-		return nil
+		return g.madeUp(m, look, chooses)
 	}
 	n := g.Learn.Len()
 	var at []int
@@ -217,11 +228,14 @@ func (g Ground) some() Inputs {
 	return &Samples{Set: g.Learn.Subset(at), Low: g.Low, High: g.High}
 }
 
-func (s Step) quantize(ctx context.Context, g Ground, file []byte) ([]byte, error) {
-	j := Job{File: file, Config: DefaultConfig(), Calibration: g.some(), Library: g.Library, Progress: g.Progress}
+func (s Step) quantize(ctx context.Context, g Ground, m *model.Model, file []byte) ([]byte, error) {
+	j := Job{File: file, Config: DefaultConfig(), Library: g.Library, Progress: g.Progress}
 	j.Config.Scheme, j.Config.Method, j.Config.Sparse = cmp.Or(s.Scheme, j.Config.Scheme), cmp.Or(s.Method, j.Config.Method), s.Sparse
-	if j.Calibration != nil {
+	if g.Learn != nil {
+		j.Calibration = g.some(m)
 		j.Judged = sparse{j.Calibration, mostCompared}
+	} else {
+		j.Calibration = g.madeUp(m, madeUp, chooses)
 	}
 	made, err := Shorten(ctx, j)
 	if err != nil {

@@ -265,6 +265,9 @@ func (a Agreement) String() string {
 	on := fmt.Sprintf("%d samples", a.Samples)
 	if a.MadeUp {
 		on = fmt.Sprintf("%d made up inputs, a guess of what it is on real data", a.Samples)
+		if a.Assumed != "" {
+			on = fmt.Sprintf("%d made up inputs (%s), a guess of what it is on real data", a.Samples, a.Assumed)
+		}
 	}
 	if a.Classes {
 		return fmt.Sprintf("same first class in %.2f %% of %s; outputs differ by %.3g on average, %.2f %% of the range", 100*a.Top1, on, a.MeanAbs, 100*a.Relative())

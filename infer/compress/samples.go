@@ -91,8 +91,12 @@ type Structured struct {
 	N         int
 	Seed      uint64
 	Low, High float64 // of pictures; both 0: as the model has it, or -1 and 1
+	// Times makes numbers of which the model does not say how large they are so
+	// many times as large; below 1: 1.
+	Times float64
 
 	mean, dev [][]float64 // by input and place in its last dimension; nil: 0 and 1
+	pictured  []bool      // by input; nil: MadeUp did not make them
 }
 
 // Len is N.
@@ -113,7 +117,7 @@ func (s Structured) Fill(in []infer.Tensor, i int) error {
 			for j := range v {
 				v[j] = float64(r.IntN(10))
 			}
-		case len(sh) == 4 && (sh[3] == 1 || sh[3] == 3) && sh[1] > 8 && sh[2] > 8:
+		case pictured(sh):
 			picture(v, sh[1], sh[2], sh[3], r)
 			for j := range v {
 				v[j] = low + (high-low)*min(max(v[j], 0), 1)
@@ -130,6 +134,11 @@ func (s Structured) Fill(in []infer.Tensor, i int) error {
 		}
 	}
 	return nil
+}
+
+// pictured says whether what has this shape is drawn as a picture.
+func pictured(shape []int) bool {
+	return len(shape) == 4 && (shape[3] == 1 || shape[3] == 3) && shape[1] > 8 && shape[2] > 8
 }
 
 // picture draws values of about 0..1.

@@ -110,6 +110,9 @@ func (s *Search) begin() error {
 	fmt.Fprintf(h, "%q %v %v %v %v %+v", s.Task, s.Packed, s.Time != nil, s.Ground.Low, s.Ground.High, s.Ground.Train)
 	// What a step does that its recipe does not say.
 	fmt.Fprintf(h, "%+v %+v %+v", DefaultPrune(), DefaultCluster(), DefaultConfig())
+	if s.Choose == nil {
+		fmt.Fprintf(h, "made up, %d", judges)
+	}
 	sets := []*train.Dataset{s.Ground.Learn, s.Ground.Val}
 	if l, ok := s.Choose.(Labelled); ok {
 		sets = append(sets, l.Data())
@@ -255,7 +258,11 @@ func (s *Search) judge(ctx context.Context, t *Trial, file []byte) error {
 func (s *Search) quality(ctx context.Context, file []byte, first bool) (is, drop float64, err error) {
 	data := s.Choose
 	if data == nil {
-		data = Structured{N: 100, Seed: 1, Low: s.Ground.Low, High: s.Ground.High}
+		m, err := model.Read(s.given())
+		if err != nil {
+			return 0, 0, err
+		}
+		data = s.Ground.madeUp(m, 100, judges)
 	}
 	if l, ok := data.(Labelled); ok && s.Task != "" {
 		q, err := Judge(ctx, file, "", s.Ground.Library, s.Task, l, nil)

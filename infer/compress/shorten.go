@@ -32,7 +32,7 @@ type Job struct {
 	File        []byte // a float .tflite
 	Config      Config
 	Calibration Inputs // nil: made up inputs, said in Made.Calibrated
-	Judged      Inputs // what both models are compared on; nil: Calibration
+	Judged      Inputs // what both models are compared on; nil: Calibration, or others that are made up
 	// Fixed are ranges by the name of a tensor that go before what calibration
 	// sees, as quantization-aware training learns them.
 	Fixed   map[string][2]float64
@@ -105,7 +105,12 @@ func (j *Job) prepared(ctx context.Context) (m *model.Model, stats map[int]*Stat
 		j.Progress = func(string, int, int) {}
 	}
 	if j.Calibration == nil {
-		j.Calibration, j.guessed = MadeUp(m, madeUp, 1), true
+		j.Calibration = MadeUp(m, madeUp, 1)
+	}
+	made, guessed := structured(j.Calibration)
+	if j.guessed = guessed; guessed && j.Judged == nil {
+		made.Seed++ // what chose the ranges does not judge them
+		j.Judged = made
 	}
 	if j.Judged == nil {
 		j.Judged = j.Calibration
