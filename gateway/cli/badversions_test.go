@@ -283,19 +283,8 @@ upstream: {cloud: {url: "tcp://%s", retry_min: 20ms, retry_max: 100ms}}
 		m.Minimum = "2"
 	}))
 	done(t, "", "model", "activate", "--config", config, "double@3")
-	s, err := store.Open(store.Dir(data), store.DefaultConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	state := func() *store.ModelState {
-		t.Helper()
-		st, err := s.State()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return st.Models["double"]
-	}
+	s := openStore(t, data)
+	state := func() *store.ModelState { return stateOf(t, s, "double") }
 
 	random := make([]byte, 5000)
 	for i := range random {

@@ -71,19 +71,8 @@ rollout: {preflight: {calls: 20}}
 		done(t, "", "model", "add", "--config", config, golden(t, dir, version, "hello_world_float", says))
 	}
 	done(t, "", "model", "add", "--config", config, "--name", "sine@4", testkit.Shared(t, "models/vww_96_int8.tflite"))
-	state := func() *store.ModelState {
-		t.Helper()
-		s, err := store.Open(store.Dir(data), store.DefaultConfig())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer s.Close()
-		st, err := s.State()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return st.Models["sine"]
-	}
+	s := openStore(t, data)
+	state := func() *store.ModelState { return stateOf(t, s, "sine") }
 	shown := func(version string) (v struct {
 		Stage, Why string
 		Trial      struct {

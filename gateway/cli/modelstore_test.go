@@ -215,11 +215,7 @@ func TestGolden(t *testing.T) {
 // test decides when a wish is done and how it ends.
 func held(t *testing.T, data string) *store.Store {
 	t.Helper()
-	s, err := store.Open(store.Dir(data), store.DefaultConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
+	s := openStore(t, data)
 	lock, err := os.Create(filepath.Join(data, "lock"))
 	if err != nil {
 		t.Fatal(err)

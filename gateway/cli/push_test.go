@@ -38,19 +38,11 @@ upstream: {cloud: {url: "tcp://%s", retry_min: 20ms, retry_max: 100ms}}
 // versionsIn looks into a store as nobody who runs a gateway does.
 func versionsIn(t *testing.T, data, name string) []store.Version {
 	t.Helper()
-	s, err := store.Open(store.Dir(data), store.DefaultConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	st, err := s.State()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if st.Models[name] == nil {
+	m := stateOf(t, openStore(t, data), name)
+	if m == nil {
 		return nil
 	}
-	return st.Models[name].Versions
+	return m.Versions
 }
 
 func fileSum(t *testing.T, path string) string {
@@ -312,11 +304,7 @@ func TestPushActivate(t *testing.T) {
 	if !strings.Contains(said, "hall-7: live") {
 		t.Error(said)
 	}
-	s, err := store.Open(store.Dir(data), store.DefaultConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := openStore(t, data)
 	if st, err := s.State(); err != nil || st.Models["sine"] == nil || st.Models["sine"].Live != "2" || st.Models["sine"].Previous != "0" {
 		t.Errorf("%+v, %v", st.Models["sine"], err)
 	}

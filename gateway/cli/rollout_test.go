@@ -14,7 +14,6 @@ import (
 
 	"edgegateway/infer"
 	"edgegateway/infer/store"
-	"edgegateway/internal/link"
 	"edgegateway/internal/testkit"
 )
 
@@ -56,42 +55,18 @@ models: {sine: {file: %q, output: regression}}
 streams: {s: {topics: [x/+], input: {json: [x], seq: n}, model: sine}}
 dashboard: {listen: ""}
 `, data, local, testkit.Shared(t, "models/hello_world_float.tflite")))
-	s, err := store.Open(store.Dir(data), store.DefaultConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := openStore(t, data)
 	p := start(t, "run", "--config", config)
 	p.Line(` ready `)
-	conn, err := link.Connect(t.Context(), link.Config{URL: "tcp://" + local, ClientID: "watcher"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(conn.Close)
-	msgs := newInbox(t, conn, "results/#")
-	seq := 0
-	answer := func() string {
-		t.Helper()
-		seq++
-		if err := conn.Publish(t.Context(), link.Msg{Topic: "x/a", Payload: fmt.Appendf(nil, `{"x":1,"n":%d}`, seq), QoS: 1}); err != nil {
-			t.Fatal(err)
-		}
-		var r struct {
-			Seq     int
-			Version string
-		}
-		if m := msgs.next(); json.Unmarshal(m.Payload, &r) != nil || r.Seq != seq {
-			t.Fatalf("%s is not the result of message %d", m.Payload, seq)
-		}
-		return r.Version
-	}
+	ask := &asker{t: t}
+	ask.connect(local)
 	tried := func(version string) *store.Version {
 		t.Helper()
 		if err := s.Want("sine", store.Want{Version: version, Do: store.DoActivate, By: "test"}); err != nil {
 			t.Fatal(err)
 		}
 		for deadline := time.Now().Add(2 * time.Minute); ; {
-			answer() // the stream goes on
+			ask.version() // the stream goes on
 			st, err := s.State()
 			if err != nil || time.Now().After(deadline) {
 				t.Fatalf("%+v, %v", st.Models["sine"], err)
@@ -121,14 +96,14 @@ dashboard: {listen: ""}
 	if r := report(good); good.Stage != store.Live || !r.OK || r.P50 <= 0 || r.Calls < 1000 || len(r.Candidates) < 2 {
 		t.Fatalf("%+v with %+v", good, r)
 	}
-	if v := answer(); v != "2" {
+	if v := ask.version(); v != "2" {
 		t.Errorf("version %q answers", v)
 	}
 	bad := tried("3")
 	if r := report(bad); bad.Stage != store.Failed || r.OK || !strings.Contains(bad.Why, infer.CheckGolden) || bad.Why != r.Why {
 		t.Errorf("%+v with %+v", bad, r)
 	}
-	if v := answer(); v != "2" {
+	if v := ask.version(); v != "2" {
 		t.Errorf("version %q answers", v)
 	}
 }

@@ -29,19 +29,8 @@ rollout: {models: {sine: {shadow: {promote: ""}}}}
 `, data, broker, testkit.Shared(t, "models/hello_world_float.tflite")))
 	done(t, "", "model", "add", "--config", config, "--name", "sine@1", testkit.Shared(t, "models/hello_world_int8.tflite"))
 	done(t, "", "model", "activate", "--rollout", "--config", config, "sine@1") // for the next gateway
-	s, err := store.Open(store.Dir(data), store.DefaultConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	state := func() *store.ModelState {
-		t.Helper()
-		st, err := s.State()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return st.Models["sine"]
-	}
+	s := openStore(t, data)
+	state := func() *store.ModelState { return stateOf(t, s, "sine") }
 	for times := 1; times <= 3; times++ {
 		p := start(t, "run", "--config", config)
 		p.Line(` shadow model=sine part=rollout version=1`)

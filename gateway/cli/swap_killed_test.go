@@ -1,7 +1,6 @@
 package cli_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,7 +8,6 @@ import (
 	"time"
 
 	"edgegateway/infer/store"
-	"edgegateway/internal/link"
 	"edgegateway/internal/testkit"
 )
 
@@ -34,61 +32,29 @@ streams: {s: {topics: [x/+], input: {json: [x], seq: n}, model: sine}}
 rollout: {watch: 0s}
 dashboard: {listen: ""}
 `, data, local))
-	s, err := store.Open(store.Dir(data), store.DefaultConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := openStore(t, data)
 	if _, err := s.Add(t.Context(), "sine@1", testkit.Shared(t, "models/hello_world_int8.tflite"), "test"); err != nil {
 		t.Fatal(err)
 	}
-	state := func() *store.ModelState {
-		t.Helper()
-		st, err := s.State()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return st.Models["sine"]
-	}
-	seq := 0
-	var conn *link.Conn
-	var msgs *inbox
-	answer := func() string {
-		t.Helper()
-		seq++
-		if err := conn.Publish(t.Context(), link.Msg{Topic: "x/a", Payload: fmt.Appendf(nil, `{"x":1,"n":%d}`, seq), QoS: 1}); err != nil {
-			t.Fatal(err)
-		}
-		var r struct {
-			Seq     int
-			Version string
-		}
-		if m := msgs.next(); json.Unmarshal(m.Payload, &r) != nil || r.Seq != seq {
-			t.Fatalf("%s is not the result of message %d", m.Payload, seq)
-		}
-		return r.Version
-	}
+	state := func() *store.ModelState { return stateOf(t, s, "sine") }
+	ask := &asker{t: t}
 	begin := func() *testkit.Process {
 		t.Helper()
 		p := start(t, "run", "--config", config)
 		p.Line(` ready `)
-		if conn, err = link.Connect(t.Context(), link.Config{URL: "tcp://" + local, ClientID: "watcher"}); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(conn.Close)
-		msgs = newInbox(t, conn, "results/#")
+		ask.connect(local)
 		return p
 	}
 	settled := func(want string) {
 		t.Helper()
-		for deadline := time.Now().Add(time.Minute); state().Want != nil || answer() != want; {
+		for deadline := time.Now().Add(time.Minute); state().Want != nil || ask.version() != want; {
 			if time.Now().After(deadline) {
 				t.Fatalf("version %s does not go live: %+v", want, state())
 			}
 		}
 	}
 	p := begin()
-	if v := answer(); v != "" {
+	if v := ask.version(); v != "" {
 		t.Errorf("version %q answers before there is one", v)
 	}
 	if err := s.Want("sine", store.Want{Version: "1", Do: store.DoActivate, Force: true, By: "test"}); err != nil {
@@ -103,7 +69,7 @@ dashboard: {listen: ""}
 		}
 		switch round % 3 {
 		case 1:
-			for answer() != wanted {
+			for ask.version() != wanted {
 			}
 		case 2:
 			settled(wanted)
@@ -113,7 +79,7 @@ dashboard: {listen: ""}
 			t.Fatalf("after the kill %+v", m)
 		}
 		p = begin()
-		if v := answer(); v != "0" && v != "1" {
+		if v := ask.version(); v != "0" && v != "1" {
 			t.Errorf("after the kill version %q answers", v)
 		}
 		settled(wanted)
