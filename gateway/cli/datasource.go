@@ -92,7 +92,7 @@ func (s *dataSource) load(ctx context.Context, shape train.Shape, say io.Writer)
 func (s *dataSource) against(d *train.Dataset) error {
 	at := slices.Index(d.Classes, s.class)
 	if d.Labels == nil || at < 0 {
-		return &exitError{exitUsage, fmt.Errorf("--class %q is none of the classes %q", s.class, d.Classes)}
+		return &exitError{exitUsage, fmt.Errorf("--class %q is none of the classes %s", s.class, strings.Join(d.Classes, ", "))}
 	}
 	for i, l := range d.Labels {
 		d.Labels[i] = 0

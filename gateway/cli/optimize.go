@@ -226,8 +226,14 @@ func (o *optimizing) budget() (b compress.Budget, err error) {
 			b.Drop /= 100
 		}
 	}
+	if o.size == "" && o.memory == "" && o.latency == 0 && o.drop == "" {
+		return b, &exitError{exitUsage, errors.New("there is no bound: --max-size, --max-latency, --max-memory and --max-drop say the most that the model may take or lose")}
+	}
+	if b.Drop >= 1 {
+		return b, &exitError{exitUsage, fmt.Errorf("--max-drop %s: all is lost by 100%%; a drop is below that, such as 1%% or 0.01", o.drop)}
+	}
 	if err := b.Validate(); err != nil {
-		return b, &exitError{exitUsage, fmt.Errorf("%w: --max-size, --max-latency, --max-memory, --max-drop", err)}
+		return b, &exitError{exitUsage, err}
 	}
 	return b, nil
 }

@@ -105,6 +105,8 @@ func TestOptimizeRefuses(t *testing.T) {
 		{"there is no bound", []string{model}},
 		{"--max-size", []string{"--max-size", "big", model}},
 		{"--max-drop", []string{"--max-drop", "x", model}},
+		{"--max-drop 2: all is lost by 100%; a drop is below that, such as 1% or 0.01\n", []string{"--max-drop", "2", model}},
+		{"a bound is above 0", []string{"--max-latency", "-1us", model}},
 		{"1 or more", []string{"--trials", "0", "--max-size", "1kB", model}},
 		{"no such file", []string{"--max-size", "1kB", filepath.Join(dir, "none.tflite")}},
 		{"takes MODEL", []string{"--max-size", "1kB"}},

@@ -104,6 +104,9 @@ func (p *pruning) idle(cmd *cobra.Command) error {
 	if epochs := p.tune.Config.Epochs; given("parts") && epochs > 0 && p.parts > epochs {
 		return usage(cmd, fmt.Errorf("--parts %d: channels go in no more parts than there are epochs, %d", p.parts, epochs))
 	}
+	if given("macs") && !(p.cfg.MACs > 0 && p.cfg.MACs < 1) {
+		return usage(cmd, fmt.Errorf("--macs %v: a share of the multiply-adds is between 0 and 1", p.cfg.MACs))
+	}
 	return noneIdle(cmd,
 		idle{p.cfg.Pattern == "2:4", "--pattern 2:4 takes two of each four weights, everywhere", []string{"sparsity", "scope"}},
 		idle{given("macs"), "--macs says how much goes", []string{"sparsity"}},
@@ -356,7 +359,7 @@ func (p *pruned) describe(out io.Writer, cfg compress.PruneConfig) error {
 	if cfg.Pattern == "channels" {
 		fmt.Fprintln(w, "OP\tKIND\tLAYER\tCHANNELS\tBEFORE\tWEIGHTS")
 	} else {
-		fmt.Fprintln(w, "OP\tKIND\tLAYER\tWEIGHTS\tZEROS\tSHARE\tWHOLE")
+		fmt.Fprintln(w, "OP\tKIND\tLAYER\tWEIGHTS\tZEROS\tSHARE\tWHY NOT")
 	}
 	for _, l := range p.Layers {
 		if cfg.Pattern == "channels" {

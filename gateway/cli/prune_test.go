@@ -77,6 +77,8 @@ func TestPrune(t *testing.T) {
 		{"prune " + float + " --sparsity 1.5", "a sparsity of 1.5 is outside", 2},
 		{"prune " + float + " --pattern channels --data " + data + " --epochs 2 --parts 3", "no more parts than there are epochs, 2", 2},
 		{"prune " + float + " --pattern half", `"half" is none of`, 2},
+		{"prune " + float + " --pattern channels --macs 0", "--macs 0: a share of the multiply-adds", 2},
+		{"prune " + float + " --macs 0", "--macs 0: a share of the multiply-adds", 2},
 		{"prune " + float + " --macs 0.5", "goes with pattern channels", 2},
 		{"prune " + float + " --pixels 1..0", "is no range", 2},
 		{"prune " + float + " --out " + float, "is the model itself", 2},

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -99,17 +100,19 @@ is best kept float can then be named: quantize --keep-float.`,
 				}{before, layers})
 			}
 			w := tabwriter.NewWriter(cmd.OutOrStdout(), 2, 4, 2, ' ', 0)
-			lost := "LOST"
+			lost, figure := "LOST", func(v float64) string { return fmt.Sprintf("%.4g", v) }
 			if before != nil && len(before.Figures()) > 0 {
 				f := before.Figures()[0]
-				fmt.Fprintf(cmd.OutOrStdout(), "float model: %s %.4g\n", f.Name, f.Value)
-				lost = "LOST " + f.Name
+				if lost = "LOST " + f.Name; f.Share {
+					figure = func(v float64) string { return fmt.Sprintf("%.2f %%", math.Round(1e4*v)/100+0) }
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "float model: %s %s\n", f.Name, figure(f.Value))
 			}
 			fmt.Fprintf(w, "BY\tOP\tKIND\tLAYER\tWEIGHTS\tDIFFERENCE\tSAME TOP1\t%s\n", lost)
 			for _, l := range layers {
 				loss := "-"
 				if before != nil {
-					loss = fmt.Sprintf("%.4g", l.Lost)
+					loss = figure(l.Lost)
 				}
 				same := "-"
 				if l.Classes {

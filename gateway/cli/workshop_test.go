@@ -46,7 +46,7 @@ func TestQuantizeAndJudge(t *testing.T) {
 		}
 	}
 	r = run(t, "", "sensitivity", "--data", data, "--pixels", "0..255", "--samples", "20", "--by", "int8,pruned-90", float)
-	if r.code != 0 || strings.Count(r.stdout, "CONV_2D") != 18 || strings.Count(r.stdout, "pruned-90") != 10 || !strings.Contains(r.stdout, "LOST top1") {
+	if r.code != 0 || strings.Count(r.stdout, "CONV_2D") != 18 || strings.Count(r.stdout, "pruned-90") != 10 || !strings.Contains(r.stdout, "LOST top1") || strings.Count(r.stdout, " %\n") != 21 {
 		t.Errorf("%+v", r)
 	}
 	if r = run(t, "", "model", "diff", float, out); r.code != 0 || !strings.Contains(r.stdout, "int8") {

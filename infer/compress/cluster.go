@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"sort"
+	"strings"
 
 	"edgegateway/infer/model"
 )
@@ -35,7 +36,7 @@ func (c ClusterConfig) Validate() error {
 		return fmt.Errorf("clusters: %d is outside 2..4096", c.Clusters)
 	}
 	if !slices.Contains(ClusterMethods, c.Method) {
-		return fmt.Errorf("method: %q is none of %q", c.Method, ClusterMethods)
+		return fmt.Errorf("method: %q is none of %s", c.Method, strings.Join(ClusterMethods, ", "))
 	}
 	return nil
 }

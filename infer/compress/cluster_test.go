@@ -261,7 +261,7 @@ func TestClusterRefuses(t *testing.T) {
 		want string
 	}{
 		{float, ClusterConfig{Clusters: 1, Method: "linear"}, "outside 2..4096"},
-		{float, ClusterConfig{Clusters: 16, Method: "best"}, "is none of"},
+		{float, ClusterConfig{Clusters: 16, Method: "best"}, `"best" is none of linear, optimal`},
 		{int8s, DefaultCluster(), "give the float model"},
 		{none, DefaultCluster(), "nothing to share"},
 	} {

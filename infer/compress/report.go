@@ -124,7 +124,7 @@ func Table(list []Evaluation, markdown bool) string {
 	if packed {
 		rows[0] = append(rows[0], "PACKED")
 	}
-	rows[0] = append(rows[0], "WEIGHTS", "MULTIPLY-ADDS", "PEAK VALUES", "BEST TIME", "ON")
+	rows[0] = append(rows[0], "WEIGHT BYTES", "MULTIPLY-ADDS", "PEAK VALUES", "BEST TIME", "ON")
 	for i := range list {
 		e := &list[i]
 		row := []string{e.Name}

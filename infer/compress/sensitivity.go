@@ -3,6 +3,7 @@ package compress
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -112,10 +113,14 @@ func lost(before, after *Quality) float64 {
 	if len(b) == 0 || len(c) == 0 {
 		return 0
 	}
-	if b[0].Name == "mae" {
-		return c[0].Value - b[0].Value
+	was, is := b[0].Value, c[0].Value
+	if math.Abs(was-is) < 1e-12*math.Abs(was) { // sums of the same in another order
+		return 0
 	}
-	return b[0].Value - c[0].Value
+	if b[0].Name == "mae" {
+		return is - was
+	}
+	return was - is
 }
 
 // int8Alone is m with the operator at i alone quantized.

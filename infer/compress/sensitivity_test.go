@@ -57,3 +57,20 @@ func TestSensitivityWays(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What is added in another order loses nothing.
+func TestLost(t *testing.T) {
+	sum := func(list ...float64) (s float64) {
+		for _, v := range list {
+			s += v
+		}
+		return s
+	}
+	a, b := &Quality{Task: Classes, Top1: sum(0.1, 0.2, 0.3)}, &Quality{Task: Classes, Top1: sum(0.3, 0.2, 0.1)}
+	if a.Top1 == b.Top1 || lost(a, b) != 0 || lost(b, a) != 0 {
+		t.Errorf("%v and %v: %v is lost", a.Top1, b.Top1, lost(a, b))
+	}
+	if got := lost(a, &Quality{Task: Classes, Top1: 0.5}); got < 0.099 || got > 0.101 {
+		t.Errorf("%v is lost of 0.1", got)
+	}
+}
