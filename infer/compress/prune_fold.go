@@ -3,6 +3,7 @@ package compress
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 
@@ -141,7 +142,7 @@ func (m *moments) take(v []float64, r *rand.Rand) error {
 
 // centre makes mean and covariance of the sums. Its diagonal is made a little
 // larger, the more so the fewer samples there are: what they show by chance is
-// not built upon.
+// not built upon. A channel that is constant but for rounding goes with no other.
 func (m *moments) centre() {
 	n := len(m.mean)
 	for c := range m.mean {
@@ -154,8 +155,61 @@ func (m *moments) centre() {
 	}
 	ridge := 1 + 1e-3 + 0.1*min(float64(n)/m.n, 1)
 	for a := range n {
-		m.cov.SetSym(a, a, max(m.cov.At(a, a), 0)*ridge+1e-12)
+		v := m.cov.At(a, a)
+		// Sums of squares that nearly cancel leave this much by chance.
+		if floor := 1e-10 * m.mean[a] * m.mean[a]; v <= floor {
+			for b := range n {
+				m.cov.SetSym(a, b, 0)
+			}
+			v = floor
+		}
+		m.cov.SetSym(a, a, v*ridge+1e-30)
 	}
+}
+
+// factored gives the Cholesky factors of the covariance of some channels, all
+// scaled to a variance of 1, and what each was multiplied by. However far apart
+// their variances are, with the ridge of centre its condition is bounded, by some
+// thousand times their number; its eigenvalues are at least a thousandth.
+func (m *moments) factored(of []int) (*mat.Cholesky, []float64, error) {
+	scale := make([]float64, len(of))
+	for i, c := range of {
+		scale[i] = 1 / math.Sqrt(m.cov.At(c, c))
+	}
+	r := mat.NewSymDense(len(of), nil)
+	for i, c := range of {
+		for j := i; j < len(of); j++ {
+			r.SetSym(i, j, m.cov.At(c, of[j])*scale[i]*scale[j])
+		}
+	}
+	var chol mat.Cholesky
+	if !chol.Factorize(r) {
+		return nil, nil, fmt.Errorf("the covariance of %d channels cannot be inverted", len(of))
+	}
+	return &chol, scale, nil
+}
+
+// inverse is that of the whole covariance.
+func (m *moments) inverse() (*mat.SymDense, error) {
+	n := len(m.mean)
+	all := make([]int, n)
+	for c := range all {
+		all[c] = c
+	}
+	chol, scale, err := m.factored(all)
+	if err != nil {
+		return nil, err
+	}
+	inv := mat.NewSymDense(n, nil)
+	if err := chol.InverseTo(inv); err != nil {
+		return nil, err
+	}
+	for a := range n {
+		for b := a; b < n; b++ {
+			inv.SetSym(a, b, inv.At(a, b)*scale[a]*scale[b])
+		}
+	}
+	return inv, nil
 }
 
 // line is what the channels that go are by those that stay.
@@ -168,22 +222,23 @@ func (m *moments) line(stay, gone []int) (a *mat.Dense, b []float64, err error) 
 	if len(stay) == 0 {
 		return a, b, nil
 	}
-	kk := mat.NewSymDense(len(stay), nil)
+	chol, scale, err := m.factored(stay)
+	if err != nil {
+		return nil, nil, err
+	}
 	kr := mat.NewDense(len(stay), len(gone), nil)
 	for i, c := range stay {
-		for j := i; j < len(stay); j++ {
-			kk.SetSym(i, j, m.cov.At(c, stay[j]))
-		}
 		for r, d := range gone {
-			kr.Set(i, r, m.cov.At(c, d))
+			kr.Set(i, r, m.cov.At(c, d)*scale[i])
 		}
-	}
-	var chol mat.Cholesky
-	if !chol.Factorize(kk) {
-		return nil, nil, fmt.Errorf("the covariance of %d channels cannot be inverted", len(stay))
 	}
 	if err := chol.SolveTo(a, kr); err != nil {
 		return nil, nil, err
+	}
+	for i := range stay {
+		for r := range gone {
+			a.Set(i, r, a.At(i, r)*scale[i])
+		}
 	}
 	for r := range gone {
 		for i, c := range stay {

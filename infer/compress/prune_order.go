@@ -33,14 +33,11 @@ func (u *units) takers(seen map[int]*moments) (list []*taker, err error) {
 			continue
 		}
 		n := len(m.mean)
-		var chol mat.Cholesky
-		if !chol.Factorize(m.cov) {
-			return nil, fmt.Errorf("op %d %s: the covariance of its %d inputs cannot be inverted", i, op.Code, n)
+		inv, err := m.inverse()
+		if err != nil {
+			return nil, fmt.Errorf("op %d %s: %w", i, op.Code, err)
 		}
-		t := &taker{units: slices.Clone(u.of[op.Inputs[0]][:n]), inv: mat.NewSymDense(n, nil), square: make([]float64, n)}
-		if err := chol.InverseTo(t.inv); err != nil {
-			return nil, fmt.Errorf("op %d %s: the covariance of its %d inputs: %w", i, op.Code, n, err)
-		}
+		t := &taker{units: slices.Clone(u.of[op.Inputs[0]][:n]), inv: inv, square: make([]float64, n)}
 		w, err := u.g.Tensors[op.Inputs[1]].Floats()
 		if err != nil {
 			return nil, err
