@@ -241,12 +241,19 @@ func (c *clustering) failed(ctx context.Context, err error) error {
 	return invalid(fmt.Errorf("%s: %w", c.model, err))
 }
 
-// packedText says how large a model is packed, where that is known.
-func packedText(c *compress.Cost) string {
-	if c.Packed == 0 {
-		return ""
+// sizesText says what both models take: as they are, zipped, and packed where
+// that is known.
+func sizesText(before, after *compress.Cost) string {
+	text := fmt.Sprintf("%d bytes, before %d", after.Bytes, before.Bytes)
+	for _, z := range []struct {
+		how     string
+		was, is int
+	}{{"zipped", before.Zipped, after.Zipped}, {"packed", before.Packed, after.Packed}} {
+		if z.was > 0 && z.is > 0 {
+			text += fmt.Sprintf("; %s %d, before %d (%.1f times)", z.how, z.is, z.was, float64(z.was)/float64(z.is))
+		}
 	}
-	return fmt.Sprintf(", packed %d", c.Packed)
+	return text
 }
 
 func (c *clustered) describe(out io.Writer) error {
@@ -262,7 +269,7 @@ func (c *clustered) describe(out io.Writer) error {
 		fmt.Fprintf(out, "%d biases have %d values, before %d\n", r.Biases, r.Values, r.Before)
 	}
 	a, b := c.Cost[0], c.Cost[1]
-	fmt.Fprintf(out, "%s: %d bytes, zipped %d%s; before %d, zipped %d%s (%.1f times)\n", c.Out, b.Bytes, b.Zipped, packedText(b), a.Bytes, a.Zipped, packedText(a), float64(a.Zipped)/float64(b.Zipped))
+	fmt.Fprintf(out, "%s: %s\n", c.Out, sizesText(a, b))
 	if c.Quality[0] != nil {
 		fmt.Fprintf(out, "before: %s\nafter:  %s\n", qualityLine(c.Quality[0]), qualityLine(c.Quality[1]))
 	}

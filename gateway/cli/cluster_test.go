@@ -2,6 +2,8 @@ package cli_test
 
 import (
 	"encoding/json"
+	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,6 +25,13 @@ func TestCluster(t *testing.T) {
 		if !strings.Contains(said, want) {
 			t.Errorf("%q is not said:\n%s", want, said)
 		}
+	}
+	var size, was, zipped, zippedWas, packed, packedWas int
+	var zips, packs float64
+	_, last, _ := strings.Cut(said, out+": ")
+	if n, err := fmt.Sscanf(last, "%d bytes, before %d; zipped %d, before %d (%f times); packed %d, before %d (%f times)", &size, &was, &zipped, &zippedWas, &zips, &packed, &packedWas, &packs); n != 8 ||
+		math.Abs(zips-float64(zippedWas)/float64(zipped)) > 0.051 || math.Abs(packs-float64(packedWas)/float64(packed)) > 0.051 {
+		t.Errorf("%v: %s", err, last)
 	}
 	file, err := os.ReadFile(out)
 	if err != nil {
