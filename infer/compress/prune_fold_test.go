@@ -3,10 +3,14 @@ package compress
 import (
 	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"gonum.org/v1/gonum/mat"
 	"pgregory.net/rapid"
+
+	"edgegateway/infer/model"
+	"edgegateway/infer/train"
 )
 
 // However far apart the sizes of channels are, whichever are constant and
@@ -104,4 +108,53 @@ func TestPrunedThoughChannelsAreFarApart(t *testing.T) {
 	if err != nil || a.Top1 < 0.9 {
 		t.Errorf("%v, %v", a, err)
 	}
+}
+
+// Zeros and shared values do not outlive channels that go after them, and it is
+// said; where channels go first there is nothing to say.
+func TestChannelsGoFirst(t *testing.T) {
+	set := digitsLike(200)
+	m := learned(t, set, 2, train.LayerSpec{Type: "dense", Units: 48, Activation: "relu"}, train.LayerSpec{Type: "dense", Units: 32, Activation: "relu"}, train.LayerSpec{Type: "dense", Activation: "softmax"})
+	cut := func(m *model.Model) (*model.Model, string) {
+		cfg := DefaultPrune()
+		cfg.Pattern, cfg.MACs = "channels", 0.7
+		small, report, err := PruneJob{Config: cfg, Samples: &Samples{Set: set}}.Run(t.Context(), m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return small, strings.Join(report.Notes, "\n")
+	}
+	cfg := DefaultPrune()
+	cfg.Sparsity = 0.95
+	thin, _, err := Prune(m, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	few, _, err := Cluster(m, DefaultCluster())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const first = "take channels out first"
+	if _, notes := cut(thin); !strings.Contains(notes, "of the weights were 0") || !strings.Contains(notes, first) {
+		t.Errorf("of zeros: %q", notes)
+	}
+	if _, notes := cut(few); !strings.Contains(notes, "shared values") || !strings.Contains(notes, first) {
+		t.Errorf("of shared values: %q", notes)
+	}
+	if _, notes := cut(m); strings.Contains(notes, first) {
+		t.Errorf("of a model that has neither: %q", notes)
+	}
+}
+
+// digitsLike are numbers of two classes, and of many features that go together.
+func digitsLike(n int) *train.Dataset {
+	r := rand.New(rand.NewPCG(1, 2))
+	d := &train.Dataset{Name: "set", Shape: train.Shape{20}, Classes: []string{"a", "b"}}
+	for i := range n {
+		d.Labels = append(d.Labels, int32(i%2))
+		for k := range 20 {
+			d.Values = append(d.Values, float32(r.NormFloat64())+float32(i%2*(k%3)))
+		}
+	}
+	return d
 }

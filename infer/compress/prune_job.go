@@ -36,7 +36,11 @@ func (j PruneJob) Run(ctx context.Context, m *model.Model) (*model.Model, *Prune
 		j.Progress = func(string, int, int) {}
 	}
 	if j.Tune == nil {
-		return j.once(ctx, m)
+		small, report, err := j.once(ctx, m)
+		if err == nil {
+			report.Notes = append(report.Notes, undone(m, small)...)
+		}
+		return small, report, err
 	}
 	if err := j.Config.Validate(); err != nil {
 		return nil, nil, err
@@ -65,7 +69,7 @@ func (j PruneJob) Run(ctx context.Context, m *model.Model) (*model.Model, *Prune
 	if failed != nil {
 		return nil, nil, failed
 	}
-	r.Notes = append(r.Notes, notes...)
+	r.Notes = append(append(r.Notes, notes...), undone(was, m)...)
 	return m, r, err
 }
 
@@ -82,6 +86,46 @@ func (j PruneJob) once(ctx context.Context, m *model.Model) (*model.Model, *Prun
 		report.Notes = append(report.Notes, note)
 	}
 	return small, report, err
+}
+
+// undone says what zeros and shared values a model had that a smaller one has
+// no more, for what channels said that went is written into the weights that stay.
+func undone(was, now *model.Model) (notes []string) {
+	const order = ": take channels out first, then prune weights and share values"
+	zeros, shared := spared(was)
+	left, still := spared(now)
+	if left < zeros-0.01 {
+		notes = append(notes, fmt.Sprintf("%.2f %% of the weights were 0, and %.2f %% are: those that stay took over what channels said that went, zeros too%s", 100*zeros, 100*left, order))
+	}
+	if still < shared {
+		notes = append(notes, fmt.Sprintf("the weights of %d layers shared values, and of %d do: those that stay took over what channels said that went, each its own%s", shared, still, order))
+	}
+	return notes
+}
+
+// spared is the share of weights that are 0, and the number of layers whose weights
+// share values.
+func spared(m *model.Model) (zeros float64, shared int) {
+	g, all := m.Main(), 0
+	for i := range g.Ops {
+		if op := &g.Ops[i]; weighted(g, op) {
+			t := &g.Tensors[op.Inputs[1]]
+			w, err := t.Floats()
+			if err != nil {
+				continue
+			}
+			for _, v := range w {
+				if v == 0 {
+					zeros++
+				}
+			}
+			all += len(w)
+			if Shared(w, t.Shape, 0) != nil {
+				shared++
+			}
+		}
+	}
+	return zeros / float64(max(all, 1)), shared
 }
 
 // Gradual is how much is pruned at a step of a training (Zhu and Gupta,
