@@ -65,7 +65,7 @@ models: {sine: {file: %s, output: regression}}
 streams:
   s: {topics: [x/+], input: {json: [x]}, model: sine}
   pinned: {topics: [y/+], input: {json: [x]}, model: sine, version: 5}
-rollout: {preflight: {calls: 20}}
+rollout: {preflight: {calls: 20, eager: true}}
 `, data, testkit.Shared(t, "models/hello_world_float.tflite")))
 	for version, says := range map[string]float32{"2": 0.842, "3": -0.5} {
 		done(t, "", "model", "add", "--config", config, golden(t, dir, version, "hello_world_float", says))

@@ -32,6 +32,7 @@ data: %s
 broker: {listeners: [{tcp: "127.0.0.1:0"}]}
 dashboard: {listen: ""}
 upstream: {cloud: {url: "tcp://%s", retry_min: 20ms, retry_max: 100ms}}
+rollout: {preflight: {eager: true}} # a busy machine lets nothing idle run
 %s`, name, data, cloud, more)), data
 }
 

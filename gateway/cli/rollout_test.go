@@ -53,6 +53,7 @@ data: %s
 broker: {listeners: [{tcp: "%s"}]}
 models: {sine: {file: %q, output: regression}}
 streams: {s: {topics: [x/+], input: {json: [x], seq: n}, model: sine}}
+rollout: {preflight: {eager: true}} # a busy machine lets nothing idle run
 dashboard: {listen: ""}
 `, data, local, testkit.Shared(t, "models/hello_world_float.tflite")))
 	s := openStore(t, data)

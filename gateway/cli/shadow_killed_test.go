@@ -25,7 +25,7 @@ dashboard: {listen: ""}
 infer: {delegate: builtin}
 models: {sine: {file: %q, output: regression}}
 streams: {s: {topics: [x/+], input: {json: [x]}, model: sine}}
-rollout: {models: {sine: {shadow: {promote: ""}}}}
+rollout: {preflight: {eager: true}, models: {sine: {shadow: {promote: ""}}}}
 `, data, broker, testkit.Shared(t, "models/hello_world_float.tflite")))
 	done(t, "", "model", "add", "--config", config, "--name", "sine@1", testkit.Shared(t, "models/hello_world_int8.tflite"))
 	done(t, "", "model", "activate", "--rollout", "--config", config, "sine@1") // for the next gateway

@@ -267,6 +267,7 @@ models:
 streams:
   look: {topics: [camera/+], input: {image: auto}, model: digits}
 rollout:
+  preflight: {eager: true} # a busy machine lets nothing idle run
   models:
     digits:
       shadow:
