@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -114,5 +115,30 @@ func TestPruneWithoutData(t *testing.T) {
 	said := done(t, "", "cluster", testkit.Shared(t, "models/vww_96_float.tflite"), "--clusters", "64", "--out", out)
 	if !strings.Contains(said, "50 made up inputs (pictures between -1 and 1)") {
 		t.Error(said)
+	}
+}
+
+// Data of other classes than the model's is said to be such.
+func TestDataOfOtherClasses(t *testing.T) {
+	dir := t.TempDir()
+	float := filepath.Join(dir, "room.tflite")
+	done(t, "", "train", "--data", testkit.Shared(t, "data/occupancy_train.csv"), "--target", "Occupancy", "--samples", "300", "--epochs", "1", "--out", float)
+	other := filepath.Join(dir, "other.csv")
+	text := "Temperature,Humidity,Light,CO2,HumidityRatio,kind\n"
+	for i := range 30 {
+		text += fmt.Sprintf("%d,%d,%d,%d,0.%d,%s\n", 20+i%3, 30+i%5, i*10, 400+i, i%7, []string{"red", "green", "blue"}[i%3])
+	}
+	if err := os.WriteFile(other, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, what := range [][]string{{"evaluate", "--no-latency"}, {"prune", "--no-latency", "--out", dir + "/a.tflite"}, {"cluster", "--out", dir + "/b.tflite"}} {
+		r := run(t, "", append(what, "--data", other, "--target", "kind", float)...)
+		if !strings.Contains(r.stderr, "warning: "+other+": its 3 classes are not the model's 2") {
+			t.Errorf("%s: code %d: %s%s", what, r.code, r.stdout, r.stderr)
+		}
+	}
+	r := run(t, "", "evaluate", "--no-latency", "--data", testkit.Shared(t, "data/occupancy_test.csv"), "--target", "Occupancy", "--samples", "50", float)
+	if r.code != 0 || strings.Contains(r.stderr, "warning") {
+		t.Errorf("code %d: %s", r.code, r.stderr)
 	}
 }

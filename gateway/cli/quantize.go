@@ -40,7 +40,37 @@ func (s *judgedData) add(cmd *cobra.Command, what string) {
 
 // samples loads the data for a model, with classes in the order of its labels.
 func (s *judgedData) samples(ctx context.Context, m *model.Model, say io.Writer) (*compress.Samples, error) {
-	return s.made(m, func(shape train.Shape) (*train.Dataset, error) { return s.load(ctx, shape, say) })
+	made, err := s.made(m, func(shape train.Shape) (*train.Dataset, error) { return s.load(ctx, shape, say) })
+	if err == nil {
+		if text := otherClasses(m, made.Set); text != "" {
+			fmt.Fprintf(say, "warning: %s: %s; what is right by labels, and what is learned from them, means nothing\n", s.path, text)
+		}
+	}
+	return made, err
+}
+
+// otherClasses says how the classes of data cannot be those of a model, "" where
+// they can: as many in their order, or some of its labels.
+func otherClasses(m *model.Model, d *train.Dataset) string {
+	if d.Labels == nil {
+		return ""
+	}
+	if labels, err := m.Labels(); err == nil && len(labels) > 1 {
+		for _, c := range d.Classes {
+			if len(labels) != len(d.Classes) && !slices.ContainsFunc(labels, func(l string) bool { return strings.EqualFold(l, c) }) {
+				return fmt.Sprintf("its %d classes are not the model's %d: %q is none of its labels", len(d.Classes), len(labels), c)
+			}
+		}
+		return ""
+	}
+	g := m.Main()
+	shape := g.Tensors[g.Outputs[0]].Shape
+	if n := len(shape); n > 0 && compress.TellsClasses(m) {
+		if width := shape[n-1]; width != len(d.Classes) && !(width == 1 && len(d.Classes) == 2) {
+			return fmt.Sprintf("it has %d classes, the model answers %d", len(d.Classes), width)
+		}
+	}
+	return ""
 }
 
 // levels are what the bytes 0 and 255 of a picture stand for.
