@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 
 	"edgegateway/configs"
 	"edgegateway/infer/compress"
+	"edgegateway/infer/model"
 )
 
 // compressing is what the command was told.
@@ -89,6 +91,9 @@ func (c *compressing) run(cmd *cobra.Command, path string, out, say io.Writer) e
 		}
 		show.end()
 		fmt.Fprintf(say, "%s: %d bytes\n", s, len(made))
+		if s.Sparse && dense(made) {
+			fmt.Fprintln(say, "  no weights stand in sparse rows: the file would not have a fifth less")
+		}
 	}
 	list := []compress.Evaluation{{Name: "before", File: path}, {Name: "after", File: c.out}}
 	trial, err := childTrial()
@@ -112,12 +117,48 @@ func (c *compressing) run(cmd *cobra.Command, path string, out, say io.Writer) e
 			return err
 		}
 	}
+	doubt, err := c.agreement(ctx, made, &list[1])
+	if err != nil {
+		return invalid(err)
+	}
 	if err := writeWhole(c.out, made); err != nil {
 		return err
 	}
 	if c.asJSON {
 		return printJSON(out, list)
 	}
-	_, err = io.WriteString(out, compress.Table(list, false))
-	return err
+	fmt.Fprintf(out, "%s\n%v\n", compress.Table(list, false), list[1].Agreement)
+	doubted(out, doubt)
+	return nil
+}
+
+// agreement is how what was made answers as the model did, on the samples that
+// judge, or on made up ones, which can be doubted.
+func (c *compressing) agreement(ctx context.Context, made []byte, e *compress.Evaluation) (*compress.Doubt, error) {
+	inputs := c.part(c.off)
+	var guess compress.Structured
+	if inputs == nil {
+		m, err := model.Read(c.given)
+		if err != nil {
+			return nil, err
+		}
+		ground := c.ground(&steps{})
+		guess = compress.MadeUp(m, 100, 2)
+		guess.Low, guess.High = ground.Low, ground.High
+		inputs = guess
+	}
+	a, err := compress.Compare(ctx, c.given, made, [2]string{}, c.data.library, inputs)
+	if err != nil {
+		return nil, err
+	}
+	if e.Agreement = &a; !a.MadeUp {
+		return nil, nil
+	}
+	return compress.Doubted(ctx, c.given, made, [2]string{}, c.data.library, guess, a)
+}
+
+// dense says that a model has no weights in sparse rows.
+func dense(file []byte) bool {
+	m, err := model.Read(file)
+	return err == nil && !slices.ContainsFunc(m.Main().Ops, func(op model.Op) bool { return op.Code == "DENSIFY" })
 }
