@@ -26,7 +26,8 @@ type packing struct {
 	Packed  int         `json:"packed"`
 	Content string      `json:"sha256"` // of the .tflite
 	Base    string      `json:"base_sha256,omitempty"`
-	Parts   []pack.Part `json:"parts,omitempty"` // of pack
+	Alone   bool        `json:"base_saves_nothing,omitempty"` // and is not needed
+	Parts   []pack.Part `json:"parts,omitempty"`              // of pack
 }
 
 func packCommand() *cobra.Command {
@@ -39,7 +40,8 @@ func packCommand() *cobra.Command {
 .tflite itself. Each tensor is held in the form that is smallest for it: few
 different values as a list and indexes, zeros hardly at all. With --base it holds
 only what changed since an older version of the model, which must then be at hand
-where it is unpacked: in the same folder, whatever its name.`,
+where it is unpacked: in the same folder, whatever its name. Where that is no
+smaller the model is packed without.`,
 		Example: `  edgegateway pack digits.tflite
   edgegateway pack --base digits.tflite --out digits-2.pack digits-2.tflite`,
 		Args: cobra.ExactArgs(1),
@@ -100,6 +102,14 @@ func packModel(ctx context.Context, path, base, out string) (*packing, []byte, e
 	}
 	done := waiting("packing " + filepath.Base(path))
 	packed, parts, err := pack.PackParts(file, old)
+	alone := false
+	if err == nil && old != nil { // a base of something else only costs its name
+		var bare []byte
+		var bareParts []pack.Part
+		if bare, bareParts, err = pack.PackParts(file, nil); err == nil && len(bare) <= len(packed) {
+			packed, parts, old, alone = bare, bareParts, nil, true
+		}
+	}
 	done()
 	if err != nil {
 		return nil, nil, invalid(fmt.Errorf("%s: %w", path, err))
@@ -115,7 +125,7 @@ func packModel(ctx context.Context, path, base, out string) (*packing, []byte, e
 	if err != nil {
 		return nil, nil, err
 	}
-	made := &packing{Out: out, Bytes: len(file), Packed: len(packed), Content: hex.EncodeToString(h.Content[:]), Parts: parts}
+	made := &packing{Out: out, Bytes: len(file), Packed: len(packed), Content: hex.EncodeToString(h.Content[:]), Alone: alone, Parts: parts}
 	if h.Base != nil {
 		made.Base = hex.EncodeToString(h.Base[:])
 	}
@@ -152,6 +162,9 @@ func (p *packing) describe(out io.Writer) error {
 		return err
 	}
 	fmt.Fprintf(out, "%s: %d bytes, 1/%.1f of %d\n", p.Out, p.Packed, float64(p.Bytes)/float64(p.Packed), p.Bytes)
+	if p.Alone {
+		fmt.Fprintln(out, "--base saves nothing: it is packed without, and needs none where it is unpacked")
+	}
 	if p.Base != "" {
 		fmt.Fprintf(out, "unpacking it takes the model with SHA-256 %s\n", p.Base)
 	}

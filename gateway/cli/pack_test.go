@@ -204,3 +204,14 @@ func TestPackedSize(t *testing.T) {
 		t.Errorf("%v, %d", err, r.Packed)
 	}
 }
+
+// A base that has nothing to do with the model is left out, and that is said.
+func TestPackByAnotherBase(t *testing.T) {
+	dir := t.TempDir()
+	out, model := filepath.Join(dir, "a.pack"), testkit.Shared(t, "models/hello_world_float.tflite")
+	said := done(t, "", "pack", "--base", testkit.Shared(t, "models/kws_ref_model.tflite"), "--out", out, model)
+	if !strings.Contains(said, "--base saves nothing") || strings.Contains(said, "SHA-256") {
+		t.Error(said)
+	}
+	done(t, "", "unpack", "--out", filepath.Join(dir, "a.tflite"), out)
+}
