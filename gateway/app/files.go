@@ -126,6 +126,28 @@ func inputsOf(models interface {
 	}
 }
 
+// Activate makes a version the live one where no gateway runs on the data
+// folder, and notes so in its audit log: the next one watches it as it would
+// watch one that it took over itself.
+func Activate(s *store.Store, data, name string, w store.Want) error {
+	st, err := s.State()
+	if err != nil {
+		return err
+	}
+	before := ""
+	if m := st.Models[name]; m != nil {
+		before = m.Live
+	}
+	why := w.Do + " by command, no gateway was running"
+	if err := s.Activate(name, w.Version, why); err != nil {
+		return err
+	}
+	if err := rollout.Activated(store.Dir(data), name, w.Version, before, why, w.By); err != nil {
+		return fmt.Errorf("version %s is live, but the audit log takes nothing: %w", w.Version, err)
+	}
+	return nil
+}
+
 // Try tries a version that is wanted, where no gateway runs, as the next one
 // would before it goes live: by run, beside what the configuration serves, for
 // the streams that it has. What came of it is in the store; an error says why

@@ -135,7 +135,7 @@ func (s *versions) fulfil(ctx context.Context, out io.Writer, name string, want 
 		}
 		return err
 	}
-	if err := s.Activate(name, want.Version, want.Do+" by command, no gateway was running"); err != nil {
+	if err := app.Activate(s.Store, s.data, name, want); err != nil {
 		return ofModel(err)
 	}
 	fmt.Fprintf(out, "%s@%s is live; the next gateway on %s serves it\n", name, want.Version, s.data)

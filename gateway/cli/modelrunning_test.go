@@ -95,6 +95,9 @@ rollout: {preflight: {calls: 20, eager: true}}
 	}
 	says(t, 3, "sine@4 failed: streams.s.model: ", "model", "activate", "--config", config, "sine@4")
 	done(t, "", "model", "activate", "--config", config, "sine@2")
+	if log, err := os.ReadFile(filepath.Join(store.Dir(data), "audit.jsonl")); err != nil || !strings.Contains(string(log), `"step":"activated","model":"sine","version":"2","before":"0"`) {
+		t.Errorf("the audit log holds %s, %v", log, err)
+	}
 	if v := shown("2"); v.Stage != "live" || !v.Trial.OK || v.Trial.Calls != 20 {
 		t.Errorf("%+v", v)
 	}

@@ -39,6 +39,12 @@ type Audit struct {
 
 func openAudit(dir string) *Audit { return &Audit{dir: dir, most: maxAudit} }
 
+// Activated notes in the store at dir that a version became the live one while no
+// gateway ran: by is who asked for it.
+func Activated(dir, model, version, before, why, by string) error {
+	return openAudit(dir).add(Entry{Time: time.Now().UTC(), Step: StepActivated, Model: model, Version: version, Before: before, Why: why, By: by})
+}
+
 func (a *Audit) path() string { return filepath.Join(a.dir, "audit.jsonl") }
 
 // add appends a line; it is on the disk when add returns.

@@ -49,16 +49,20 @@ const deaths = 3
 // live, while it was watched.
 func (c Config) deadly(log []Entry, model, version string) (ends int) {
 	var since time.Time
-	running := false
+	running, awaited := false, false
 	for _, e := range log {
 		switch {
+		case e.Model == model && e.Step == StepActivated: // it is at work from the next start on
+			since, ends, running, awaited = time.Time{}, 0, false, e.Version == version
 		case e.Model == model && (e.Step == StepLive || e.Step == StepRolledBack):
-			since, ends, running = time.Time{}, 0, true
+			since, ends, running, awaited = time.Time{}, 0, true, false
 			if e.Version == version && e.Step == StepLive {
 				since = e.Time
 			}
 		case e.Step == StepStop:
 			running = false
+		case e.Step == StepStart && awaited:
+			since, running, awaited = e.Time, true, false
 		case e.Step == StepStart:
 			if running && !since.IsZero() && e.Time.Sub(since) < c.Watch {
 				ends++

@@ -65,6 +65,10 @@ func TestDeadly(t *testing.T) {
 		"start live=2 start back=2 start start": 0,
 		"start live=2 hour start start":         0,
 		"live=2 start start hour start":         2,
+		"start stop set=2 hour start start":     1,
+		"start set=2 start stop start start":    1,
+		"set=2 start start set=3 start start":   0,
+		"set=2 start hour start":                0,
 	} {
 		now := time.Unix(0, 0)
 		var entries []Entry
@@ -76,6 +80,8 @@ func TestDeadly(t *testing.T) {
 				now = now.Add(time.Hour)
 			case "live":
 				entries = append(entries, Entry{Time: now, Step: StepLive, Model: "m", Version: version})
+			case "set":
+				entries = append(entries, Entry{Time: now, Step: StepActivated, Model: "m", Version: version})
 			case "back":
 				entries = append(entries, Entry{Time: now, Step: StepRolledBack, Model: "m", Version: version})
 			default:

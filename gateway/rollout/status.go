@@ -13,6 +13,7 @@ const (
 	StepPassed     = "passed"      // its pre-flight
 	StepFailed     = "failed"      // it is not live, and why
 	StepLive       = "live"        // it answers from now on
+	StepActivated  = "activated"   // it is live by command, no gateway was running
 	StepRolledBack = "rolled_back" // it was live; the one before answers again
 	StepShadow     = "shadow"      // it is asked too, beside the live one
 	StepCanary     = "canary"      // it answers for some of the sources
@@ -76,6 +77,9 @@ func (r *Rollout) announce() {
 	}
 	for name, m := range st.Models {
 		e, ok := last[name]
+		if e.Step == StepActivated {
+			e.Step = StepLive
+		}
 		switch {
 		case m.Live != "" && (!ok || e.Step == StepLive && e.Version != m.Live): // made live while no gateway ran
 			e, ok = Entry{Step: StepLive, Version: m.Live, Why: m.Find(m.Live).Why, Time: time.Now().UTC()}, true
