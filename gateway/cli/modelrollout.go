@@ -30,7 +30,10 @@ func modelWithdrawCommand() *cobra.Command {
 	var f wishFlags
 	cmd := &cobra.Command{
 		Use:   "withdraw NAME[@VERSION]",
-		Short: "End the shadow or canary of a version; the live one answers as before",
+		Short: "End the trial, shadow or canary of a version; the live one answers as before",
+		Long: `End what a version that is not live is about: the trial that it is in or waits for,
+its shadow, its canary. The live version answers as before, and the one that was
+withdrawn can be removed.`,
 		Example: `  edgegateway model withdraw --config hall.yaml digits
   edgegateway model withdraw --data /var/lib/edgegateway digits@3`,
 		Args: cobra.ExactArgs(1),
@@ -57,7 +60,11 @@ func (f *wishFlags) decide(cmd *cobra.Command, ref, do string) error {
 	if err != nil {
 		return err
 	}
-	if version, err = st.Beside(name, version); err != nil {
+	of := st.Beside
+	if do == store.DoWithdraw {
+		of = st.Withdrawable
+	}
+	if version, err = of(name, version); err != nil {
 		return invalid(err)
 	}
 	return f.wish(cmd, name, store.Want{Do: do, Version: version})

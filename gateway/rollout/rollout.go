@@ -348,6 +348,10 @@ func (r *Rollout) reap(ctx context.Context) {
 	}
 	s := r.job.staged
 	r.job = nil
+	// It may have begun its trial when something else was wanted already.
+	if err := r.g.Store.GiveUp(); err != nil {
+		r.log.Error().Err(err).Msg("the store takes nothing")
+	}
 	if s == nil || ctx.Err() != nil {
 		return
 	}

@@ -5,6 +5,18 @@ import (
 	"strings"
 )
 
+// Withdrawable is Beside for who withdraws: a version that is wanted to be live
+// and not tried yet, or under trial, is taken back too.
+func (s State) Withdrawable(name, version string) (string, error) {
+	if m := s.Models[name]; m != nil && m.Want != nil && m.Want.Version != m.Live {
+		w := m.Want
+		if (w.Do == DoActivate || w.Do == DoRollout) && (version == "" || version == w.Version) {
+			return w.Version, nil
+		}
+	}
+	return s.Beside(name, version)
+}
+
 // Beside is the version of a model that is beside the live one, in the shadow or
 // as a canary; where version is not "" it must be that one.
 func (s State) Beside(name, version string) (string, error) {

@@ -83,6 +83,7 @@ func openOn(d disk, dir string, cfg Config, anew bool) (*Store, error) {
 		if err != nil {
 			return err
 		}
+		_ = s.apply(giveUp) // a disk that takes nothing now is left to the next one
 		return s.tidy()
 	})
 	if err == nil {
@@ -245,6 +246,7 @@ func (s *Store) Want(name string, w Want) error {
 			w.At = time.Now().UTC()
 		}
 		m.Want = &w
+		m.giveUp()
 		return nil
 	})
 	return wrap(err)
