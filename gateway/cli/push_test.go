@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,6 +19,7 @@ import (
 	"edgegateway/infer/model"
 	"edgegateway/infer/store"
 	"edgegateway/internal/link"
+	"edgegateway/internal/offer"
 	"edgegateway/internal/testkit"
 )
 
@@ -68,27 +70,34 @@ func pushed(t *testing.T, code int, args ...string) string {
 
 // retained are the topics at a broker that hold something, without states of
 // gateways.
-func retained(t *testing.T, addr string) (topics []string) {
+func retained(t *testing.T, addr string) []string {
+	t.Helper()
+	return slices.Sorted(maps.Keys(retainedAll(t, addr)))
+}
+
+// retainedAll is retained with what they hold.
+func retainedAll(t *testing.T, addr string) map[string][]byte {
 	t.Helper()
 	c, err := link.Connect(t.Context(), link.Config{URL: addr, ClientID: "retained"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	came := make(chan string, 10000)
-	if err := c.Subscribe(t.Context(), []string{"#"}, 1, func(m link.Msg) { came <- m.Topic }); err != nil {
+	came := make(chan link.Msg, 10000)
+	if err := c.Subscribe(t.Context(), []string{"#"}, 1, func(m link.Msg) { came <- m }); err != nil {
 		t.Fatal(err)
 	}
 	// What a broker retains comes before what is published now.
 	if err := c.Publish(t.Context(), link.Msg{Topic: "end", QoS: 1}); err != nil {
 		t.Fatal(err)
 	}
-	for topic := range came {
-		if topic == "end" {
-			return topics
+	all := map[string][]byte{}
+	for m := range came {
+		if m.Topic == "end" {
+			return all
 		}
-		if !strings.HasSuffix(topic, "/status") {
-			topics = append(topics, topic)
+		if !strings.HasSuffix(m.Topic, "/status") {
+			all[m.Topic] = m.Payload
 		}
 	}
 	return nil
@@ -186,6 +195,76 @@ func TestPushToWhoIsAway(t *testing.T) {
 	}
 	if said := pushed(t, 1, "--broker", addr, "--clear", "person"); !strings.Contains(said, "nothing of person is offered at gateways/+/models/offers/person") {
 		t.Error(said)
+	}
+}
+
+// Who offers another version in the place of one that waits leaves nothing of
+// the older one at the broker, but what other gateways still need; nor is what
+// waited until a date that has passed left there.
+func TestPushInPlace(t *testing.T) {
+	addr := testkit.Mosquitto(t, "")
+	older, newer := testkit.Shared(t, "models/vww_96_int8.tflite"), testkit.Shared(t, "models/hello_world_float.tflite")
+	push := func(args ...string) { pushed(t, 0, append([]string{"-b", addr, "--detach"}, args...)...) }
+	of := func(gateways ...string) (n int) { // chunks, of offers for these and no other
+		t.Helper()
+		all := retainedAll(t, addr)
+		offers, chunks := 0, map[string]bool{}
+		for topic, payload := range all {
+			if !strings.Contains(topic, offer.OffersAt) {
+				continue
+			}
+			o, err := offer.Parse(payload)
+			if err != nil || !slices.Contains(gateways, strings.Split(topic, "/")[1]) {
+				t.Errorf("%s: %s, %v", topic, payload, err)
+				continue
+			}
+			offers++
+			for chunk := range o.Chunks() {
+				if chunks[chunk] = true; len(all[chunk]) == 0 {
+					t.Errorf("%s is not there", chunk)
+				}
+			}
+		}
+		if left := len(all) - offers - len(chunks); offers != len(gateways) || left > 0 {
+			t.Errorf("%d offers, not %d, and %d that no offer names", offers, len(gateways), left)
+		}
+		return len(chunks)
+	}
+	push("-g", "a", "-g", "b", "--name", "leak", "--version", "1", older)
+	both := of("a", "b")
+	push("-g", "a", "--name", "leak", "--version", "2", newer) // b keeps the older one
+	if n := of("a", "b"); n <= both {
+		t.Errorf("%d chunks of two versions, %d of one", n, both)
+	}
+	push("-g", "b", "--name", "leak", "--version", "2", newer)
+	if n := of("a", "b"); n >= both {
+		t.Errorf("%d chunks of the newer one, %d of the older", n, both)
+	}
+	// One whose date has passed since, as a push would have left it.
+	sum := strings.Repeat("0a", 32)
+	over := offer.Offer{ID: "1", Name: "short", Model: sum, Until: time.Now().Add(-time.Second),
+		Files: []offer.File{{SHA256: sum, Bytes: 5000, Topic: "models/" + sum, Chunks: []int{4096}}}}
+	c, err := link.Connect(t.Context(), link.Config{URL: addr, ClientID: "over"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for topic := range over.Chunks() {
+		if err := c.Publish(t.Context(), link.Msg{Topic: topic, Payload: []byte("chunk"), QoS: 1, Retain: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.Publish(t.Context(), link.Msg{Topic: "gateways/c/models/offers/short", Payload: offer.Encode(over), QoS: 1, Retain: true}); err != nil {
+		t.Fatal(err)
+	}
+	of("a", "b", "c")
+	push("-g", "d", "--name", "other", newer)
+	of("a", "b", "d")
+	pushed(t, 0, "-b", addr, "--clear", "leak")
+	of("d")
+	pushed(t, 0, "-b", addr, "--clear", "other")
+	if left := retained(t, addr); len(left) > 0 {
+		t.Errorf("left at the broker: %v", left)
 	}
 }
 

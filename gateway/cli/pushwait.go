@@ -84,8 +84,13 @@ func (w *pusher) publish(ctx context.Context, msgs []link.Msg, moved func(n int)
 	return nil
 }
 
-// leave publishes the chunks and then, when all of them are there, the offers.
+// leave publishes the chunks and then, when all of them are there, the offers;
+// last it clears what those left that were there before.
 func (w *pusher) leave(ctx context.Context, o *offer.Offer, files []parcel) error {
+	before, err := w.offered(ctx)
+	if err != nil && !errors.Is(err, link.ErrRefused) { // who may not look clears nothing
+		return err
+	}
 	var msgs []link.Msg
 	bytes := int64(0)
 	for i := range files {
@@ -99,7 +104,7 @@ func (w *pusher) leave(ctx context.Context, o *offer.Offer, files []parcel) erro
 		bytes += f.Bytes
 	}
 	bar := progress(len(msgs), "leaving chunks at the broker", w.asJSON)
-	err := w.publish(ctx, msgs, func(n int) { _ = bar.Add(n) })
+	err = w.publish(ctx, msgs, func(n int) { _ = bar.Add(n) })
 	_ = bar.Finish()
 	if ctx.Err() != nil {
 		return errors.New("stopped before all was at the broker: nothing is offered; the same command again goes on")
@@ -113,6 +118,9 @@ func (w *pusher) leave(ctx context.Context, o *offer.Offer, files []parcel) erro
 	}
 	if err := w.publish(ctx, offers, func(int) {}); err != nil {
 		return err
+	}
+	if err := w.takePlace(ctx, o, before); err != nil {
+		return fmt.Errorf("%s is offered, but what older offers left at the broker is not cleared: %w", ref(o), err)
 	}
 	if w.asJSON {
 		return nil
@@ -280,7 +288,8 @@ func (w *pusher) clearAll(ctx context.Context, name string) error {
 }
 
 // takeAway clears offers and reports of a model for some gateways, or for all,
-// and the chunks that no other offer needs. It gives the number of offers.
+// those of any model whose date has passed, and the chunks that no other offer
+// needs. It gives the number of offers of the model.
 func (w *pusher) takeAway(ctx context.Context, name string, gateways []string) (int, error) {
 	all, err := w.offered(ctx)
 	if err != nil {
@@ -290,36 +299,83 @@ func (w *pusher) takeAway(ctx context.Context, name string, gateways []string) (
 	for _, g := range gateways {
 		mine[w.topic(g, offer.OffersAt, name)] = true
 	}
-	needed, gone := map[string]bool{}, map[string]*offer.File{}
-	var msgs []link.Msg
-	for _, topic := range slices.Sorted(maps.Keys(all)) {
-		o := all[topic]
-		take := strings.HasSuffix(topic, offer.OffersAt+name) && (len(mine) == 0 || mine[topic])
-		if take {
-			report := strings.TrimSuffix(topic, offer.OffersAt+name) + offer.ReportsAt + name
-			msgs = append(msgs, link.Msg{Topic: topic, QoS: 1, Retain: true}, link.Msg{Topic: report, QoS: 1, Retain: true})
+	n := 0
+	gone := map[string]*offer.Offer{}
+	for topic, o := range all {
+		named := strings.HasSuffix(topic, offer.OffersAt+name) && (len(mine) == 0 || mine[topic])
+		if named {
+			n++
 		}
-		for i := range o.Files {
-			if take {
-				gone[o.Files[i].Topic] = &o.Files[i]
-			} else {
-				needed[o.Files[i].Topic] = true
-			}
+		if named || o.Over(time.Now()) {
+			gone[topic] = o
+			delete(all, topic)
 		}
 	}
-	n := len(msgs) / 2
-	for _, topic := range slices.Sorted(maps.Keys(gone)) {
-		if f := gone[topic]; !needed[topic] {
-			for _, size := range f.Chunks {
-				for i := range f.Count(size) {
-					msgs = append(msgs, link.Msg{Topic: f.ChunkTopic(size, i), QoS: 1, Retain: true})
-				}
-			}
+	return n, w.clearOffers(ctx, gone, all, nil)
+}
+
+// takePlace clears what was offered before and is no more, now that o is
+// offered in its place: the chunks that only the older offers named, and offers
+// whose date has passed.
+func (w *pusher) takePlace(ctx context.Context, o *offer.Offer, before map[string]*offer.Offer) error {
+	gone, replaced := map[string]*offer.Offer{}, []*offer.Offer{}
+	for _, g := range w.gateways {
+		topic := w.topic(g, offer.OffersAt, o.Name)
+		if old := before[topic]; old != nil {
+			replaced = append(replaced, old)
+			delete(before, topic)
 		}
+	}
+	for topic, old := range before {
+		if old.Over(time.Now()) {
+			gone[topic] = old
+		}
+	}
+	if len(gone)+len(replaced) == 0 {
+		return nil
+	}
+	all, err := w.offered(ctx) // somebody else may have offered the same chunks meanwhile
+	if err != nil {
+		return err
+	}
+	for topic, old := range gone {
+		if now := all[topic]; now == nil || now.ID != old.ID {
+			delete(gone, topic)
+			continue
+		}
+		delete(all, topic)
+	}
+	all[""] = o // whatever the broker says
+	return w.clearOffers(ctx, gone, all, replaced)
+}
+
+// clearOffers clears offers by topic with their reports, and the chunks of these
+// and of replaced ones that none which stays needs.
+func (w *pusher) clearOffers(ctx context.Context, gone, stay map[string]*offer.Offer, replaced []*offer.Offer) error {
+	var msgs []link.Msg
+	for _, topic := range slices.Sorted(maps.Keys(gone)) {
+		at := strings.LastIndex(topic, offer.OffersAt)
+		report := topic[:at] + offer.ReportsAt + topic[at+len(offer.OffersAt):]
+		msgs = append(msgs, link.Msg{Topic: topic, QoS: 1, Retain: true}, link.Msg{Topic: report, QoS: 1, Retain: true})
+		replaced = append(replaced, gone[topic])
+	}
+	chunks := map[string]bool{}
+	for _, o := range replaced {
+		for topic := range o.Chunks() {
+			chunks[topic] = true
+		}
+	}
+	for _, o := range stay {
+		for topic := range o.Chunks() {
+			delete(chunks, topic)
+		}
+	}
+	for _, topic := range slices.Sorted(maps.Keys(chunks)) {
+		msgs = append(msgs, link.Msg{Topic: topic, QoS: 1, Retain: true})
 	}
 	bar := progress(len(msgs), "clearing", w.asJSON)
 	defer bar.Finish()
-	return n, w.publish(ctx, msgs, func(n int) { _ = bar.Add(n) })
+	return w.publish(ctx, msgs, func(n int) { _ = bar.Add(n) })
 }
 
 // offered are the offers that the broker retains, by topic. A broker does not
@@ -329,13 +385,14 @@ func (w *pusher) offered(ctx context.Context) (map[string]*offer.Offer, error) {
 	if err != nil {
 		return nil, err
 	}
-	came := make(chan link.Msg)
+	came, read := make(chan link.Msg), make(chan struct{})
+	defer close(read) // what comes later is passed over
 	filter := w.topic("+", offer.OffersAt, "#")
 	err = conn.Subscribe(ctx, []string{filter}, 1, func(m link.Msg) {
 		select {
 		case came <- m:
+		case <-read:
 		case <-conn.Done():
-		case <-ctx.Done():
 		}
 	})
 	if errors.Is(err, link.ErrRefused) {

@@ -192,7 +192,7 @@ func (s *offers) get(ctx context.Context, at *offered, o *offer.Offer) error {
 		s.report(ctx, at, o, s.standing(o, offer.Report{State: d.State, Why: d.Why}))
 		return nil
 	}
-	if !o.Until.IsZero() && time.Now().After(o.Until) {
+	if o.Over(time.Now()) {
 		s.report(ctx, at, o, offer.Report{State: offer.Refused, Why: fmt.Sprintf("it counted until %s", o.Until.UTC().Format(time.RFC3339))})
 		return nil
 	}

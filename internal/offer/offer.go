@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -66,6 +67,25 @@ func (f *File) Length(size, n int) int { return int(min(int64(size), f.Bytes-int
 
 // Unit is the smallest size.
 func (f *File) Unit() int { return f.Chunks[len(f.Chunks)-1] }
+
+// Over says whether an offer counts no more.
+func (o *Offer) Over(now time.Time) bool { return !o.Until.IsZero() && now.After(o.Until) }
+
+// Chunks are the topics of the chunks of all files, each once for a file.
+func (o *Offer) Chunks() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for i := range o.Files {
+			f := &o.Files[i]
+			for _, size := range f.Chunks {
+				for n := range f.Count(size) {
+					if !yield(f.ChunkTopic(size, n)) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
 
 // Parse reads an offer and checks it; what it does not know it passes over.
 func Parse(payload []byte) (*Offer, error) {
