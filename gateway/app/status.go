@@ -65,19 +65,24 @@ func (a *App) Ready() bool { return a.ready.Load() }
 
 // Health lists the parts. A cloud out of reach or a slow delegate is no
 // illness, the gateway is built to go on without; a disk that takes nothing is,
-// and so is a store of versions that was damaged, until somebody looked at it.
+// and so is a store of versions that was damaged, until somebody looked at it,
+// and a model whose live version cannot be served.
 func (a *App) Health() []dashboard.Health {
 	all := []dashboard.Health{{Part: "broker", OK: a.ready.Load()}}
 	if !all[0].OK {
 		all[0].Detail = "does not accept"
 	}
 	all = append(all, a.storeHealth())
+	st, _ := a.store.State() // storeHealth says what is wrong
 	for _, m := range a.engine.Models() {
-		detail := m.Delegate + ": " + m.Why
+		h := dashboard.Health{Part: "model " + m.Name, OK: true, Detail: m.Delegate + ": " + m.Why}
 		if m.Version != "" {
-			detail = "version " + m.Version + ", " + detail
+			h.Detail = "version " + m.Version + ", " + h.Detail
 		}
-		all = append(all, dashboard.Health{Part: "model " + m.Name, OK: true, Detail: detail})
+		if of := st.Models[m.Name]; of != nil && of.Live != "" && of.Find(of.Live).Broken != "" {
+			h.OK, h.Detail = false, "version "+of.Live+" is to be live: "+of.Find(of.Live).Broken
+		}
+		all = append(all, h)
 	}
 	for _, l := range a.out.links {
 		st := l.bridge.Status()

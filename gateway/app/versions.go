@@ -74,6 +74,8 @@ func (v versions) Standing(name, version, sum string) (state, why string) {
 	switch {
 	case is == nil:
 		return "", ""
+	case m.Live == is.Version && is.Broken != "":
+		return offer.Failed, is.Broken
 	case m.Live == is.Version:
 		return offer.Live, is.Why
 	case m.Want != nil && m.Want.Version == is.Version && is.Stage != store.Trying && is.Stage != store.Shadow && is.Stage != store.Canary:
@@ -133,7 +135,7 @@ func (v versions) Receive(ctx context.Context, o *offer.Offer, path string) erro
 	if is == nil {
 		return fmt.Errorf("%w: %s is not in the store any more", upstream.ErrNotNow, o.Name)
 	}
-	if m := st.Models[o.Name]; o.Then == offer.Keep || m != nil && m.Live == is.Version {
+	if m := st.Models[o.Name]; o.Then == offer.Keep || m != nil && m.Live == is.Version && is.Broken == "" {
 		return nil
 	}
 	return notNow(v.store.Want(o.Name, store.Want{Version: is.Version, Do: o.Then, By: fromCloud, At: time.Now().UTC()}))

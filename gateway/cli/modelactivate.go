@@ -205,6 +205,8 @@ func (s *versions) await(ctx context.Context, out io.Writer, g *app.Running, nam
 		switch {
 		case v == nil:
 			return invalid(fmt.Errorf("%s was removed meanwhile", ref))
+		case m.Want == nil && m.Live == want.Version && v.Broken != "":
+			return invalid(fmt.Errorf("%s is to be live, and cannot be served: %s", ref, v.Broken))
 		case m.Want == nil && m.Live == want.Version:
 			done()
 			done = func() {}

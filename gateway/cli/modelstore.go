@@ -199,6 +199,8 @@ func printVersions(out io.Writer, list []listed, width int) error {
 		switch {
 		case l.Want != nil:
 			stage += ", wanted: " + l.Want.Do
+		case l.Live && l.Broken != "":
+			stage += ", not served"
 		case l.Previous:
 			stage += ", previous"
 		}
@@ -302,6 +304,9 @@ func (v *shown) describe(out io.Writer) error {
 		fmt.Fprintf(out, ", %s", v.Why)
 	}
 	fmt.Fprintln(out)
+	if v.Broken != "" && v.Broken != v.Why {
+		line("not served", "%s", v.Broken)
+	}
 	if v.Want != nil {
 		line("wanted", "%s, by %s, %s", v.Want.Do, orNobody(v.Want.By), timeText(v.Want.At))
 	}

@@ -270,6 +270,19 @@ func TestWishWaits(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 
+	// The live one is wanted again, and cannot be served.
+	p = start(t, "model", "activate", "--data", data, "hello@2")
+	wanted("2")
+	ok(s.Mark("hello", "2", store.Failed, "damaged; version 1 answers", nil))
+	p.Line("hello@2 is to be live, and cannot be served: damaged; version 1 answers")
+	if code := p.Exit(); code != 3 {
+		t.Errorf("exit code %d of a live one that cannot be served", code)
+	}
+	if text := done(t, "", "model", "list", "--data", data); !strings.Contains(text, "live, not served") {
+		t.Error(text)
+	}
+	ok(s.Mark("hello", "2", store.Passed, "", nil))
+
 	p = start(t, "model", "activate", "--data", data, "hello@3")
 	wanted("3")
 	ok(s.Mark("hello", "3", store.Failed, "golden input 0 is off by 40 steps", nil))

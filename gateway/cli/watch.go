@@ -153,9 +153,13 @@ func printStatus(out io.Writer, s app.Status, now time.Time, last map[string]uin
 		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\t%d\t%s\n", st.Stream, st.Model, st.In, st.Results, rate, st.Queued, strings.Join(drops, ", "))
 	}
 	if len(s.Models) > 0 {
-		fmt.Fprintln(w, "\nMODEL\tRUNS ON\tWHY")
+		fmt.Fprintln(w, "\nMODEL\tVERSION\tRUNS ON\tWHY")
 		for _, m := range s.Models {
-			fmt.Fprintf(w, "%s\t%s\t%s\n", m.Name, m.Delegate, m.Why)
+			version := m.Version
+			if version == "" {
+				version = "-" // the configuration's file
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", m.Name, version, m.Delegate, m.Why)
 		}
 	}
 	if len(s.Links) > 0 {

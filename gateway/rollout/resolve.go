@@ -22,7 +22,8 @@ type Set struct {
 	// Damaged are live versions that cannot be served, for which another one is,
 	// and files that cannot be kept.
 	Damaged []error
-	spoke   []string // models whose file in the configuration was changed
+	broken  map[string]string // by model, why its live version is not served, and what is
+	spoke   []string          // models whose file in the configuration was changed
 	keep    func(name, file string) (version string, err error)
 }
 
@@ -43,7 +44,7 @@ func resolve(s *store.Store, models map[string]infer.ModelConfig, streams map[st
 			return nil, err
 		}
 	}
-	set := &Set{Models: map[string]infer.ModelConfig{}, keep: keep}
+	set := &Set{Models: map[string]infer.ModelConfig{}, broken: map[string]string{}, keep: keep}
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(models)) {
 		cfg, err := set.one(s, name, models[name], st.Models[name])
@@ -83,7 +84,8 @@ func (set *Set) one(s *store.Store, name string, cfg infer.ModelConfig, m *store
 			if set.keep != nil {
 				if cfg.Version, err = set.keep(name, cfg.File); err != nil {
 					// It serves all the same: the next start tries again.
-					set.Damaged = append(set.Damaged, fmt.Errorf("model %s: its file was changed and cannot be kept as a version: %w", name, err))
+					err = fmt.Errorf("model %s: its file was changed and cannot be kept as a version: %w", name, err)
+					set.instead(name, err, "")
 					return cfg, nil
 				}
 			}
@@ -91,21 +93,37 @@ func (set *Set) one(s *store.Store, name string, cfg infer.ModelConfig, m *store
 			return cfg, nil
 		}
 	}
-	var err error
-	for _, v := range []string{m.Live, m.Previous} {
-		if v == "" {
-			continue
-		}
-		var of infer.ModelConfig
-		if of, err = version(s, name, v, cfg, m); err == nil {
+	of, err := version(s, name, m.Live, cfg, m)
+	if err == nil {
+		return of, nil
+	}
+	if m.Previous != "" {
+		of, wrong := version(s, name, m.Previous, cfg, m)
+		if wrong == nil {
+			set.instead(name, err, m.Previous)
 			return of, nil
 		}
-		set.Damaged = append(set.Damaged, err)
+		set.Damaged = append(set.Damaged, wrong)
 	}
 	if cfg.File != "" {
+		set.instead(name, err, "")
 		return cfg, nil
 	}
 	return cfg, fmt.Errorf("file: is missing, and %w", err)
+}
+
+// instead notes why not the live version of a model is served, but another one.
+func (set *Set) instead(name string, why error, version string) {
+	set.Damaged = append(set.Damaged, why)
+	set.broken[name] = why.Error() + "; " + whoAnswers(version)
+}
+
+// whoAnswers says which version of a model does.
+func whoAnswers(version string) string {
+	if version == "" {
+		return "the file that the configuration names answers"
+	}
+	return "version " + version + " answers"
 }
 
 // version is a model as one of its versions is served.

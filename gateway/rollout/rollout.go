@@ -190,6 +190,7 @@ func (r *Rollout) Served(set *Set, configured map[string]infer.ModelConfig) {
 		r.step(Entry{Step: StepLive, Model: name, Version: v, Before: before, Why: why, By: store.FromConfiguration})
 	}
 	for name, cfg := range configured {
+		r.noteBroken(name, set.broken[name])
 		for _, step := range counted { // a first one is a rise that a rule over the metrics sees
 			r.steps.WithLabelValues(name, step)
 		}
@@ -197,6 +198,28 @@ func (r *Rollout) Served(set *Set, configured map[string]infer.ModelConfig) {
 			missed(name, r.keepBase(context.Background(), name, cfg.File))
 		}
 	}
+}
+
+// noteBroken notes why the live version of a model is not served, "" where it
+// is, if that is not known yet.
+func (r *Rollout) noteBroken(name, why string) {
+	st, err := r.g.Store.State()
+	if err != nil {
+		return // look says it
+	}
+	m := st.Models[name]
+	if m == nil || m.Live == "" || m.Find(m.Live).Broken == why {
+		return
+	}
+	e := Entry{Step: StepFailed, Model: name, Version: m.Live, Before: m.Previous, Why: why}
+	stage := store.Failed
+	if why == "" {
+		stage, e.Step, e.Why = store.Passed, StepLive, "it is served again"
+	}
+	if err := r.g.Store.Mark(name, m.Live, stage, e.Why, nil); err != nil {
+		r.log.Error().Err(err).Str("model", name).Msg("the store takes nothing")
+	}
+	r.step(e)
 }
 
 // Begin gives r what it works on, before Run.
@@ -373,6 +396,9 @@ func (r *Rollout) status(name string, e Entry) []byte {
 	if st, err := r.g.Store.State(); err == nil && st.Models[name] != nil {
 		m := st.Models[name]
 		s.Version, s.Previous, s.Wanted = m.Live, m.Previous, m.Want
+		if v := m.Find(m.Live); v != nil && v.Broken != "" {
+			s.Version, s.Broken = r.answering(name), v.Broken
+		}
 	}
 	b, err := json.Marshal(s)
 	if err != nil { // it holds texts and times

@@ -28,7 +28,8 @@ var counted = []string{StepAdded, StepTrying, StepPassed, StepFailed, StepLive, 
 // Status is the message that stays on models/NAME/status.
 type Status struct {
 	Model    string      `json:"model"`
-	Version  string      `json:"version,omitempty"`  // the one that is live; "": the configuration's file
+	Version  string      `json:"version,omitempty"`  // the one that answers; "": the configuration's file
+	Broken   string      `json:"broken,omitempty"`   // why that is not the one that is to be live
 	Previous string      `json:"previous,omitempty"` // the one before it
 	Wanted   *store.Want `json:"wanted,omitempty"`   // what is not done yet
 	Step     string      `json:"step"`               // the last one
@@ -81,6 +82,10 @@ func (r *Rollout) announce() {
 			e.Step = StepLive
 		}
 		switch {
+		case m.Live != "" && m.Find(m.Live).Broken != "":
+			if e.Step != StepFailed || e.Version != m.Live {
+				e, ok = Entry{Step: StepFailed, Version: m.Live, Why: m.Find(m.Live).Broken, Time: time.Now().UTC()}, true
+			}
 		case m.Live != "" && (!ok || e.Step == StepLive && e.Version != m.Live): // made live while no gateway ran
 			e, ok = Entry{Step: StepLive, Version: m.Live, Why: m.Find(m.Live).Why, Time: time.Now().UTC()}, true
 		case m.Live == "" && e.Step == StepLive:

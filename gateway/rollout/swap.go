@@ -17,6 +17,19 @@ func (r *Rollout) live(name string) string {
 	return ""
 }
 
+// answering is the version of a model that answers now; "": the configuration's
+// file.
+func (r *Rollout) answering(name string) string {
+	if r.g.Engine == nil { // nobody answers yet
+		return ""
+	}
+	m, err := r.g.Engine.Model(name)
+	if err != nil {
+		return ""
+	}
+	return m.Version()
+}
+
 // serves says whether a version of a model answers now, or none does.
 func (r *Rollout) serves(name, version string) bool {
 	m, err := r.g.Engine.Model(name)
@@ -33,7 +46,11 @@ func (r *Rollout) do(ctx context.Context, name string, w store.Want) *staged {
 		r.withdraw(ctx, name, w, e)
 		return nil
 	case w.Version == before && r.serves(name, before):
-		if err := r.g.Store.Activate(name, w.Version, "it was live already"); err != nil {
+		_, err := r.g.Store.Files(name, w.Version) // it answers, and the next start needs them
+		if err == nil {
+			err = r.g.Store.Activate(name, w.Version, "it was live already")
+		}
+		if err != nil {
 			r.fail(e, err, nil)
 		}
 		return nil
@@ -86,6 +103,9 @@ func (r *Rollout) goLive(ctx context.Context, c Candidate, e Entry, why string, 
 // fail notes that a version did not become the live one.
 func (r *Rollout) fail(e Entry, err error, report []byte) {
 	e.Step, e.Why = StepFailed, err.Error()
+	if r.live(e.Model) == e.Version { // wanted again, for it does not answer
+		e.Why += "; " + whoAnswers(r.answering(e.Model))
+	}
 	if err := r.g.Store.Mark(e.Model, e.Version, store.Failed, e.Why, report); err != nil {
 		r.log.Error().Err(err).Str("model", e.Model).Msg("the store takes nothing")
 	}

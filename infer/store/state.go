@@ -54,6 +54,7 @@ type Version struct {
 	From      string    `json:"from,omitempty"` // where it came from
 	Stage     Stage     `json:"stage"`
 	Why       string    `json:"why,omitempty"`    // of its stage
+	Broken    string    `json:"broken,omitempty"` // of the live one: why it does not answer, and what does; "": it does
 	Report    string    `json:"report,omitempty"` // of its trial, a file in the store's folder reports
 }
 

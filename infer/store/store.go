@@ -318,12 +318,12 @@ func (s *Store) Activate(name, version, why string) error {
 		}
 		if m.Live != version {
 			if old := m.Find(m.Live); old != nil {
-				old.Stage, old.Why = Retired, "version "+version+" took its place"
+				old.Stage, old.Why, old.Broken = Retired, "version "+version+" took its place", ""
 				m.Previous = m.Live
 			}
 			m.Live = version
 		}
-		v.Stage, v.Why = Live, cut(why)
+		v.Stage, v.Why, v.Broken = Live, cut(why), ""
 		m.done(version)
 		return nil
 	}))
@@ -338,7 +338,8 @@ func (m *ModelState) done(version string) {
 
 // Mark says how far a version has come and why, with the report of its trial
 // (JSON; nil keeps the one before). A version that failed or is withdrawn is not
-// wanted any more. The live version stays at Live whatever is said of it.
+// wanted any more. The live version stays at Live whatever is said of it; Failed
+// makes it Broken, and Passed whole again.
 func (s *Store) Mark(name, version string, stage Stage, why string, report []byte) error {
 	if !slices.Contains(stages, stage) || stage == Live {
 		return fmt.Errorf("store: %q is no stage to mark", stage)
@@ -361,8 +362,13 @@ func (s *Store) Mark(name, version string, stage Stage, why string, report []byt
 				gone, v.Report = v.Report, file
 			}
 		}
-		if m.Live != version {
+		switch {
+		case m.Live != version:
 			v.Stage = stage
+		case stage == Failed:
+			v.Broken = cut(why)
+		case stage == Passed:
+			v.Broken = ""
 		}
 		v.Why = cut(why)
 		if stage == Failed || stage == Withdrawn {
