@@ -26,7 +26,7 @@ var house = []struct {
 	{"gateway/pipeline", []string{"broker", "sensors", "infer", "infer/drift", "internal/spool"}, "a stream joins broker, sensors and infer and knows no later room"},
 	{"gateway/alert", []string{"gateway/pipeline"}, "rules see results and nothing else"},
 	{"gateway/dataset", []string{"gateway/pipeline", "broker", "sensors", "infer/train"}, "a data set is made of results and samples, or of messages that a stream takes"},
-	{"gateway/rollout", []string{"gateway/pipeline", "broker", "sensors", "infer", "infer/model/...", "infer/store"}, "a version goes from the store under the streams; nothing of it is known to them"},
+	{"gateway/rollout", []string{"gateway/pipeline", "broker", "sensors", "infer", "infer/drift", "infer/model/...", "infer/store"}, "a version goes from the store under the streams, its reference read before; nothing of it is known to them"},
 	{"gateway/upstream", []string{"internal/spool", "internal/link", "internal/offer"}, "the way up is a queue and a link, and what is offered comes down it"},
 	{"fl", []string{"infer/model", "infer/train", "infer/compress", "fl/aggregate", "fl/secagg", "fl/privacy"}, "federated learning knows no transport"},
 	{"infer", []string{"infer/tflite", "infer/model/..."}, "models at work know neither broker nor streams"},

@@ -16,6 +16,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"edgegateway/infer"
+	"edgegateway/infer/drift"
 	"edgegateway/infer/model"
 	"edgegateway/infer/model/pack"
 	"edgegateway/infer/store"
@@ -133,6 +135,9 @@ func (b *bundling) run(ctx context.Context, path string, out, say io.Writer) err
 	if err != nil {
 		return err
 	}
+	if err := checkBeside(infer.ModelConfig{File: path, Labels: b.labels, Output: man.Settings.Output, Threshold: man.Settings.Threshold, Top: man.Settings.Top}, b.reference); err != nil {
+		return invalid(err)
+	}
 	if b.golden > 0 {
 		if err := b.addGolden(ctx, file, m, parts, say); err != nil {
 			return err
@@ -197,6 +202,26 @@ func (b *bundling) parts(file []byte) (map[string][]byte, error) {
 		}
 	}
 	return parts, nil
+}
+
+// checkBeside holds what a version brings beside its model against it: labels
+// that name every class, settings that its outputs take, and a reference for
+// drift, a file or none, that can be read. What fails here would be at work
+// without a word.
+func checkBeside(c infer.ModelConfig, reference string) error {
+	_, warning, err := infer.Inspect(c)
+	switch {
+	case err != nil:
+		return err
+	case c.Labels != "" && warning != "":
+		return errors.New(warning)
+	case reference == "":
+		return nil
+	}
+	if _, err := drift.ReadFile(reference); err != nil {
+		return fmt.Errorf("reference: %w; model reference makes one", err)
+	}
+	return nil
 }
 
 // pack gives the model as it travels, proven to come back.

@@ -25,6 +25,52 @@ func says(t *testing.T, code int, words string, args ...string) {
 	}
 }
 
+// What a version brings beside its model has to fit it: where it is made, where
+// a bundle of another maker is checked, and where it is tried.
+func TestBundleOfRubbish(t *testing.T) {
+	dir := t.TempDir()
+	file := testkit.Shared(t, "models/kws_ref_model.tflite")
+	model, two := read(t, file), write(t, dir, "two.txt", "a\nb\n")
+	three := 3.0
+	for _, tt := range []struct {
+		want     string
+		flags    []string
+		labels   string
+		ref      string
+		settings store.Settings
+	}{
+		{"names 2 of the 12 classes", []string{"--labels", two}, "a\nb\n", "", store.Settings{}},
+		{"13 labels, and output", []string{"--labels", write(t, dir, "many.txt", strings.Repeat("w\n", 13))}, strings.Repeat("w\n", 13), "", store.Settings{}},
+		{"drift reference: ", []string{"--reference", two}, "", "a\nb\n", store.Settings{}},
+		{"threshold: 3 is not in 0..1", []string{"--threshold", "3"}, "", "", store.Settings{Threshold: &three}},
+		{"output: ", []string{"--output", "blazeface"}, "", "", store.Settings{Output: "blazeface"}},
+	} {
+		out := filepath.Join(dir, "no.bundle")
+		says(t, 3, tt.want, append([]string{"model", "bundle", "--version", "1", "--out", out, file}, tt.flags...)...)
+		if _, err := os.Stat(out); err == nil {
+			t.Fatal("a bundle is written")
+		}
+		parts := map[string][]byte{"model.tflite": []byte(model)}
+		m := store.Manifest{Format: store.Format, Name: "kws", Version: "1", Model: "model.tflite", Settings: tt.settings, Files: map[string]store.Part{}}
+		if tt.labels != "" {
+			m.Labels, parts["labels.txt"] = "labels.txt", []byte(tt.labels)
+		}
+		if tt.ref != "" {
+			m.Reference, parts["reference.json"] = "reference.json", []byte(tt.ref)
+		}
+		for name, data := range parts {
+			m.Files[name] = store.PartOf(data)
+		}
+		var bad bytes.Buffer
+		if err := store.WriteBundle(&bad, m, parts, nil); err != nil {
+			t.Fatal(err)
+		}
+		path := write(t, dir, "kws-1.bundle", bad.String())
+		says(t, 3, tt.want, "model", "verify", path)
+		says(t, 3, tt.want, "model", "preflight", path)
+	}
+}
+
 // TestVersionsByCommand takes a model through the commands where no gateway
 // runs: keys, bundles, signatures, the store, and what is refused.
 func TestVersionsByCommand(t *testing.T) {

@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"edgegateway/infer"
 	"edgegateway/infer/model"
 	"edgegateway/infer/store"
 )
@@ -30,8 +33,8 @@ func modelVerifyCommand() *cobra.Command {
 		Use:   "verify BUNDLE",
 		Short: "Check a bundle: its signature, every file against its hash, its model",
 		Long: `Check a bundle as a gateway does before it takes it: its signature by the public
-keys that --key names, every file against the hash in the manifest, and its model
-as far as that can be read without running it. Without --key an unsigned bundle, or
+keys that --key names, every file against the hash in the manifest, and its model,
+labels, settings and reference as far as that can be told without running it. Without --key an unsigned bundle, or
 one that somebody signed, passes, and it is said. A bundle that holds what changed
 since an older version of the model needs that one: --base.`,
 		Example: "  edgegateway model verify --key factory.pub digits-2.bundle",
@@ -92,9 +95,21 @@ func verify(b *store.Bundle, keys []store.Key, base string) (*verified, error) {
 		data, _, err := readModel(base)
 		return data, err
 	}
-	for _, name := range slices.Sorted(maps.Keys(b.Manifest.Files)) {
+	dir, err := os.MkdirTemp("", "edgegateway-verify-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	man := &b.Manifest
+	as := map[string]string{man.Model: "model.tflite", man.Labels: "labels.txt", man.Reference: "reference.json"}
+	files := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(man.Files)) {
 		data, err := b.Part(name, old)
-		if err == nil && name == b.Manifest.Model {
+		if err == nil && as[name] != "" {
+			files[name] = filepath.Join(dir, as[name])
+			err = os.WriteFile(files[name], data, 0o600)
+		}
+		if err == nil && name == man.Model {
 			var m *model.Model
 			if m, err = model.Read(data); err == nil {
 				_, _, _, err = m.Adapted(data)
@@ -103,6 +118,10 @@ func verify(b *store.Bundle, keys []store.Key, base string) (*verified, error) {
 		if err != nil {
 			return nil, invalid(err)
 		}
+	}
+	err = checkBeside(infer.ModelConfig{File: files[man.Model], Labels: files[man.Labels], Output: man.Settings.Output, Threshold: man.Settings.Threshold, Top: man.Settings.Top}, files[man.Reference])
+	if err != nil {
+		return nil, invalid(errors.New(strings.ReplaceAll(err.Error(), dir+string(filepath.Separator), "")))
 	}
 	return v, nil
 }

@@ -239,5 +239,9 @@ func (p *preflightRun) bundle(path, dir string) error {
 	if p.req.Limits.MemoryBytes == 0 {
 		p.req.Limits.MemoryBytes = m.Limits.MemoryBytes
 	}
-	return errors.Join(errs...)
+	reference := take(m.Reference)
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return checkBeside(*c, reference)
 }

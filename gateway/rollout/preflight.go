@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"edgegateway/infer"
+	"edgegateway/infer/drift"
 	"edgegateway/infer/store"
 )
 
@@ -39,6 +40,9 @@ func (c PreflightConfig) Validate() error {
 // all models have in common now.
 func Preflight(run infer.PreflightFunc, shared func() (infer.Config, PreflightConfig)) Trial {
 	return func(ctx context.Context, c Candidate, gate func() bool) (Verdict, error) {
+		if err := beside(c); err != nil {
+			return Verdict{Why: err.Error()}, nil
+		}
 		cfg, how := shared()
 		req := infer.PreflightRequest{
 			Library: cfg.Library, Sysfs: cfg.Sysfs, Model: c.Model, Live: c.Live, Limits: infer.Limits(c.Files.Manifest.Limits),
@@ -57,6 +61,23 @@ func Preflight(run infer.PreflightFunc, shared func() (infer.Config, PreflightCo
 		report, err := json.Marshal(r)
 		return Verdict{OK: r.OK, Why: r.Why, Report: report, Tried: r.Candidates}, err
 	}
+}
+
+// beside says what is wrong with what a version brings for others than the
+// runtime: labels that leave classes out, a reference for drift that cannot be
+// read. What is wrong with the model is for the child to say.
+func beside(c Candidate) error {
+	if c.Files.Labels != "" {
+		if _, warning, err := infer.Inspect(c.Model); err == nil && warning != "" {
+			return errors.New(warning)
+		}
+	}
+	if c.Files.Reference != "" {
+		if _, err := drift.ReadFile(c.Files.Reference); err != nil {
+			return fmt.Errorf("reference: %w", err)
+		}
+	}
+	return nil
 }
 
 // tries says whether a version needs its pre-flight: not one that was at work
