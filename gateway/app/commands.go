@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -28,8 +29,8 @@ var commands = map[string]func(a *App, ctx context.Context, payload []byte) (any
 	"model/activate": want(store.DoActivate),
 	"model/rollout":  want(store.DoRollout),
 	"model/rollback": want(store.DoRollback),
-	"model/withdraw": want(store.DoWithdraw),
-	"model/promote":  (*App).promoteModel,
+	"model/withdraw": ofBeside(store.DoWithdraw),
+	"model/promote":  ofBeside(store.DoActivate),
 	"model/rm":       (*App).removeModel,
 	"model/diff":     (*App).diffModels,
 	"dataset/list":   func(a *App, _ context.Context, _ []byte) (any, error) { return list(a.sets.Status()), nil },
@@ -68,7 +69,11 @@ func ParseModelCommand(payload []byte) (c ModelCommand, err error) {
 	}
 	dec := json.NewDecoder(bytes.NewReader(payload))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(&c); err != nil {
+	err = dec.Decode(&c)
+	if wrong := new(json.UnmarshalTypeError); errors.As(err, &wrong) && wrong.Field != "" {
+		err = fmt.Errorf("%q is a JSON %s, and has to be a %s, such as \"3\"", wrong.Field, wrong.Value, wrong.Type)
+	}
+	if err != nil {
 		return c, fmt.Errorf(`the command is {"model": NAME, "version": VERSION}: %w`, err)
 	}
 	name, version, err := store.ParseRef(c.Model)
@@ -176,24 +181,33 @@ func want(do string) func(*App, context.Context, []byte) (any, error) {
 	}
 }
 
-// promoteModel makes the version live that is beside the live one, whatever its
-// rules say of it yet.
-func (a *App) promoteModel(ctx context.Context, payload []byte) (any, error) {
-	c, err := ParseModelCommand(payload)
-	if err != nil {
-		return nil, err
+// ofBeside is the command that wishes something of the version that is beside
+// the live one, where none is named: that it is live (DoActivate), whatever its
+// rules say of it yet, or that it goes (DoWithdraw).
+func ofBeside(do string) func(*App, context.Context, []byte) (any, error) {
+	return func(a *App, ctx context.Context, payload []byte) (any, error) {
+		c, err := ParseModelCommand(payload)
+		if err != nil {
+			return nil, err
+		}
+		st, err := a.store.State()
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case do != store.DoWithdraw:
+			c.Version, err = st.Beside(c.Model, c.Version)
+		case c.Version == "": // one that is named may be the live one too
+			c.Version, err = st.Withdrawable(c.Model, "")
+		}
+		if err != nil {
+			return nil, err
+		}
+		if payload, err = json.Marshal(c); err != nil {
+			return nil, err
+		}
+		return want(do)(a, ctx, payload)
 	}
-	st, err := a.store.State()
-	if err != nil {
-		return nil, err
-	}
-	if c.Version, err = st.Beside(c.Model, c.Version); err != nil {
-		return nil, err
-	}
-	if payload, err = json.Marshal(c); err != nil {
-		return nil, err
-	}
-	return want(store.DoActivate)(a, ctx, payload)
 }
 
 func (a *App) removeModel(_ context.Context, payload []byte) (any, error) {

@@ -182,6 +182,12 @@ rollout:
 		t.Fatal(err)
 	}
 	in.step(rollout.StepWithdrawn, "2")
+	if _, err := g.command(t.Context(), "model/withdraw", []byte(`{"model":"sine"}`)); err == nil || !strings.Contains(err.Error(), "no version is beside the live one") {
+		t.Errorf("of a withdrawal with nothing beside: %v", err)
+	}
+	if _, err := g.command(t.Context(), "model/activate", []byte(`{"model":"sine","version":3}`)); err == nil || !strings.Contains(err.Error(), `"version" is a JSON number, and has to be a string`) {
+		t.Errorf("of a version without quotes: %v", err)
+	}
 	addVersion(t, s, "sine@2.1", "hello_world_int8")
 	wantVersion(t, s, store.DoRollout, "2.1")
 	in.step(rollout.StepShadow, "2.1")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -33,6 +34,9 @@ that are there are never replaced.`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			base := strings.TrimSuffix(args[0], ".pem")
+			if name := filepath.Base(base); base == "" || strings.HasSuffix(base, "/") || name == "." || name == ".." {
+				return usage(cmd, fmt.Errorf("%q is no name of a file", args[0]))
+			}
 			private, public, id, err := store.NewKey()
 			if err != nil {
 				return err

@@ -138,6 +138,10 @@ func (s *versions) fulfil(ctx context.Context, out io.Writer, name string, want 
 	if err := app.Activate(s.Store, s.data, name, want); err != nil {
 		return ofModel(err)
 	}
+	if none := s.unserved(name); none != "" {
+		fmt.Fprintf(out, "%s@%s is live; %s", name, want.Version, none)
+		return nil
+	}
 	fmt.Fprintf(out, "%s@%s is live; the next gateway on %s serves it\n", name, want.Version, s.data)
 	return nil
 }
@@ -163,7 +167,7 @@ func (s *versions) preflight(ctx context.Context, name string, want store.Want) 
 	if st, err := s.State(); err == nil && st.Models[name] != nil {
 		live = st.Models[name].Live
 	}
-	return invalid(fmt.Errorf("%s failed: %w; version %s answers as before", ref, err, orConfigured(live)))
+	return invalid(fmt.Errorf("%s failed: %w; %s answers as before", ref, err, orConfigured(live)))
 }
 
 // keepConfigured keeps the model file that the configuration names as a version,
@@ -210,21 +214,21 @@ func (s *versions) await(ctx context.Context, out io.Writer, g *app.Running, nam
 		case m.Want == nil && m.Live == want.Version:
 			done()
 			done = func() {}
-			fmt.Fprintf(out, "%s is live: %s\n", ref, v.Why)
+			fmt.Fprintf(out, "%s is live: %s\n%s", ref, v.Why, s.unserved(name))
 			return nil
 		case m.Want == nil && want.Do == store.DoWithdraw && v.Stage == store.Withdrawn:
 			done()
 			done = func() {}
-			fmt.Fprintf(out, "%s is withdrawn; version %s answers as before\n", ref, orConfigured(m.Live))
+			fmt.Fprintf(out, "%s is withdrawn; %s answers as before\n", ref, orConfigured(m.Live))
 			return nil
 		case m.Want == nil:
-			return invalid(fmt.Errorf("%s %s: %s; version %s answers as before", ref, v.Stage, v.Why, orConfigured(m.Live)))
+			return invalid(fmt.Errorf("%s %s: %s; %s answers as before", ref, v.Stage, v.Why, orConfigured(m.Live)))
 		case !m.Want.At.Equal(want.At):
 			return fmt.Errorf("somebody wants something else meanwhile: %s of version %s, by %s", m.Want.Do, m.Want.Version, orNobody(m.Want.By))
 		case want.Do == store.DoRollout && (v.Stage == store.Shadow || v.Stage == store.Canary):
 			done()
 			done = func() {}
-			fmt.Fprintf(out, "%s runs beside version %s (%s); model show says how it does\n", ref, orConfigured(m.Live), v.Stage)
+			fmt.Fprintf(out, "%s runs beside %s (%s); model show says how it does\n", ref, orConfigured(m.Live), v.Stage)
 			return nil
 		case v.Stage != said && v.Stage == store.Trying:
 			done()
@@ -245,10 +249,20 @@ func (s *versions) await(ctx context.Context, out io.Writer, g *app.Running, nam
 	}
 }
 
-// orConfigured is a live version, where there is none that of the configuration.
+// orConfigured names a live version, where there is none that of the
+// configuration.
 func orConfigured(version string) string {
 	if version == "" {
-		return "of the configuration"
+		return "the version of the configuration"
 	}
-	return version
+	return "version " + version
+}
+
+// unserved says that nothing asks a model, "" where something does or nobody
+// knows.
+func (s *versions) unserved(name string) string {
+	if _, ok := s.config.Models[name]; ok || !s.known {
+		return ""
+	}
+	return fmt.Sprintf("the configuration names no model %s, so nothing serves it: models.%s brings it in, without file\n", name, name)
 }

@@ -298,6 +298,9 @@ func openBundle(path string) (b *store.Bundle, done func(), err error) {
 	}
 	if err != nil {
 		f.Close()
+		if _, _, not := readModel(path); not == nil {
+			err = errors.New("this is a model, and no bundle; model bundle makes one of it")
+		}
 		return nil, nil, invalid(fmt.Errorf("%s: %w", path, err))
 	}
 	return b, func() { f.Close() }, nil

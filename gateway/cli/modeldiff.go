@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"strings"
@@ -19,7 +20,7 @@ func modelDiffCommand() *cobra.Command {
 		Use:   "diff A B",
 		Short: "Say how two models differ: operators, tensors, weights, metadata",
 		Long: `Say how two models differ: operators, tensors, weights, metadata. A and B are
-files, or NAME@VERSION of a gateway's store.`,
+files, bundles too, or NAME@VERSION of a gateway's store.`,
 		Example: `  edgegateway model diff model.tflite model-int8.tflite
   edgegateway model diff --config hall.yaml digits@1 digits@2`,
 		Args: cobra.ExactArgs(2),
@@ -65,6 +66,13 @@ func (f *dataFlags) model(arg string) (*model.Model, error) {
 		}
 		arg = files.Model
 	}
-	_, m, err := readModel(arg)
-	return m, err
+	data, err := modelOf(arg)
+	if err != nil {
+		return nil, err
+	}
+	m, err := model.Read(data)
+	if err != nil {
+		return nil, invalid(fmt.Errorf("%s: %w", arg, err))
+	}
+	return m, nil
 }

@@ -24,6 +24,7 @@ type versions struct {
 	*store.Store
 	data   string     // folder of the gateway
 	config app.Config // of the gateway, where it is known
+	known  bool
 }
 
 // versions opens the store of the data folder; the caller closes it. Which keys
@@ -43,6 +44,7 @@ func (f *dataFlags) versions() (*versions, error) {
 		if v.config, err = app.LoadConfig(file); err != nil {
 			return nil, invalid(err)
 		}
+		v.known = true
 	}
 	if v.Store, err = store.Open(store.Dir(v.data), v.config.Store); err != nil {
 		return nil, invalid(err)

@@ -79,6 +79,7 @@ func TestVersionsByCommand(t *testing.T) {
 	float, int8 := testkit.Shared(t, "models/hello_world_float.tflite"), testkit.Shared(t, "models/hello_world_int8.tflite")
 	done(t, "", "keys", "new", at("factory"))
 	done(t, "", "keys", "new", at("other"))
+	says(t, 2, `"" is no name of a file`, "keys", "new", "")
 	says(t, 2, "is there already", "keys", "new", at("factory"))
 	if info, err := os.Stat(at("factory.pem")); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the private key is for others too: %v, %v", info.Mode(), err)
@@ -122,7 +123,9 @@ func TestVersionsByCommand(t *testing.T) {
 	done(t, "", "model", "add", "--config", config, two)
 	says(t, 3, "new version", "model", "add", "--config", config, bundle("2", float, "--key", at("factory.pem")))
 
-	done(t, "", "model", "activate", "--config", config, "hello@1")
+	if said := done(t, "", "model", "activate", "--config", config, "hello@1"); !strings.Contains(said, "nothing serves it: models.hello brings it in") {
+		t.Error(said)
+	}
 	done(t, "", "model", "activate", "--config", config, "hello@2")
 	live := func(want, before string) {
 		t.Helper()
@@ -166,7 +169,11 @@ func TestVersionsByCommand(t *testing.T) {
 	}
 	if a, b := done(t, "", "model", "diff", "--config", config, "hello@1", "hello@2"), done(t, "", "model", "diff", float, int8); a != b {
 		t.Errorf("the versions differ otherwise than their files:\n%s\n%s", a, b)
+	} else if b := done(t, "", "model", "diff", one, at("resigned.bundle")); a != b {
+		t.Errorf("the versions differ otherwise than their bundles:\n%s\n%s", a, b)
 	}
+	says(t, 3, "this is a model, and no bundle", "model", "verify", float)
+	says(t, 3, "this is a model, and no bundle", "model", "sign", "--key", at("factory.pem"), float)
 	says(t, 3, "not in the store", "model", "diff", "--config", config, "hello@1", "hello@3")
 }
 
@@ -370,7 +377,7 @@ func TestWishWaits(t *testing.T) {
 	p = start(t, "model", "promote", "--data", data, "hello")
 	wantedTo(store.DoActivate)
 	ok(s.Activate("hello", "3", "activated by command"))
-	p.Line("hello@3 is live: activated by command")
+	p.Line("hello@3 is live: activated by command$")
 	if code := p.Exit(); code != 0 {
 		t.Errorf("exit code %d of one that is promoted", code)
 	}

@@ -72,6 +72,9 @@ func (r *Rollout) do(ctx context.Context, name string, w store.Want) *staged {
 	why := map[string]string{store.DoRollback: "rolled back by command"}[w.Do]
 	if why == "" {
 		why = "activated by command"
+		if s := c.Version.Stage; s == store.Shadow || s == store.Canary {
+			why = "promoted by command"
+		}
 	}
 	if err != nil {
 		r.fail(e, err, verdict.Report)

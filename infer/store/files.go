@@ -103,7 +103,7 @@ func (s *Store) Content(sum string) ([]byte, error) {
 func (s *Store) base(sum [32]byte) ([]byte, error) {
 	data, err := s.Content(fmt.Sprintf("%x", sum))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: no version here has the model with SHA-256 %x", pack.ErrNoBase, sum)
+		return nil, fmt.Errorf("%w: no version here has the model with SHA-256 %x; add that one first, also where it is the configuration's file", pack.ErrNoBase, sum)
 	}
 	return data, err
 }
