@@ -215,7 +215,11 @@ func (a *App) removeModel(_ context.Context, payload []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return map[string]string{"model": c.Model, "removed": c.Version}, a.store.Remove(c.Model, c.Version)
+	if err := a.store.Remove(c.Model, c.Version); err != nil {
+		return nil, err
+	}
+	a.roll.Removed(c.Model, c.Version, "removed by command", fromCloud)
+	return map[string]string{"model": c.Model, "removed": c.Version}, nil
 }
 
 // diffModels says how two versions differ.

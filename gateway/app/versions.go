@@ -130,6 +130,9 @@ func (v versions) Receive(ctx context.Context, o *offer.Offer, path string) erro
 		if added.Model != o.Model {
 			return fmt.Errorf("%s@%s holds the model with SHA-256 %s, not %s as the offer says", o.Name, added.Version, added.Model, o.Model)
 		}
+		if is == nil {
+			v.roll.Added(o.Name, added.Version, "pushed", fromCloud)
+		}
 		is = &added
 	}
 	if is == nil {

@@ -121,7 +121,9 @@ func (s *versions) fulfil(ctx context.Context, out io.Writer, name string, want 
 	if _, err := s.Files(name, want.Version); err != nil { // each held against its hash
 		return ofModel(err)
 	}
-	if err := s.keepConfigured(ctx, name); err != nil {
+	err := s.keepConfigured(ctx, name)
+	s.noteEvicted(out)
+	if err != nil {
 		return err
 	}
 	if err := s.preflight(ctx, name, want); err != nil {

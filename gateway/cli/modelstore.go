@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -65,6 +66,21 @@ func (f *dataFlags) versionsThere() (*versions, error) {
 	return f.versions()
 }
 
+// note says where the audit log did not take what a command did.
+func note(to io.Writer, err error) {
+	if err != nil {
+		fmt.Fprintf(to, "the audit log takes nothing: %v\n", err)
+	}
+}
+
+// noteEvicted says which versions made room for what the command brought.
+func (s *versions) noteEvicted(to io.Writer) {
+	for _, ref := range s.Evicted() {
+		fmt.Fprintf(to, "%s left the store to make room (store: keep %d, keep_bytes %d)\n", ref, s.config.Store.Keep, s.config.Store.KeepBytes)
+		note(to, app.NoteEvicted(s.data, ref, "command"))
+	}
+}
+
 // ofModel makes errors about what is there, or what was given, those of a model
 // that is not right; others are the disk's.
 func ofModel(err error) error {
@@ -116,10 +132,15 @@ go, but never the live one and the one before it.`,
 				return err
 			}
 			defer s.Close()
+			begun := time.Now()
 			model, v, err := s.AddNamed(cmd.Context(), name, args[0], "command")
 			if err != nil {
 				return ofModel(err)
 			}
+			if !v.Added.Before(begun.Round(0)) { // it was not there before
+				note(cmd.ErrOrStderr(), app.NoteAdded(s.data, model, v.Version, "command"))
+			}
+			s.noteEvicted(cmd.ErrOrStderr())
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), listed{Name: model, Version: v})
 			}
@@ -355,6 +376,7 @@ func modelRemoveCommand() *cobra.Command {
 			if err := s.Remove(name, version); err != nil {
 				return ofModel(err)
 			}
+			note(cmd.ErrOrStderr(), app.NoteRemoved(s.data, name, version, "command"))
 			fmt.Fprintf(cmd.OutOrStdout(), "%s@%s is gone\n", name, version)
 			return nil
 		},

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"edgegateway/infer/store"
 )
 
 // Entry is a line of the audit log: one step of one model, or, without a
@@ -38,6 +40,25 @@ type Audit struct {
 }
 
 func openAudit(dir string) *Audit { return &Audit{dir: dir, most: maxAudit} }
+
+// Note notes a step in the audit log of the store at dir: one that another
+// process than the gateway did.
+func Note(dir string, e Entry) error {
+	e.Time = time.Now().UTC()
+	return openAudit(dir).add(e)
+}
+
+// madeRoom is why versions leave by themselves.
+const madeRoom = "it made room for another one (store: keep, keep_bytes)"
+
+// NoteEvicted notes that a version, NAME@VERSION, made room, as Note does.
+func NoteEvicted(dir, ref, by string) error {
+	name, version, err := store.ParseRef(ref)
+	if err != nil {
+		return err
+	}
+	return Note(dir, Entry{Step: StepRemoved, Model: name, Version: version, Why: madeRoom, By: by})
+}
 
 // Activated notes in the store at dir that a version became the live one while no
 // gateway ran: by is who asked for it.

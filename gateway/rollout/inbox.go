@@ -39,7 +39,17 @@ func (r *Rollout) takeIn(ctx context.Context) {
 				r.log.Warn().Err(d.Err).Str("file", d.File).Msg("refused from the inbox")
 				continue
 			}
-			r.step(Entry{Step: StepAdded, Model: d.Name, Version: d.Version.Version, Before: r.live(d.Name), Why: "from the inbox", By: d.File})
+			r.Added(d.Name, d.Version.Version, "from the inbox", d.File)
 		}
 	}
+}
+
+// Added says that a version came into the store, and who brought it.
+func (r *Rollout) Added(name, version, why, by string) {
+	r.step(Entry{Step: StepAdded, Model: name, Version: version, Before: r.live(name), Why: why, By: by})
+}
+
+// Removed says that a version left the store, and who wanted it.
+func (r *Rollout) Removed(name, version, why, by string) {
+	r.step(Entry{Step: StepRemoved, Model: name, Version: version, Before: r.live(name), Why: why, By: by})
 }

@@ -81,7 +81,7 @@ func fatal(log []Entry, model, version string) (ends int) {
 		switch {
 		case e.Model == model && e.Version == version && (e.Step == StepShadow || e.Step == StepCanary):
 			beside, running = true, true
-		case e.Model == model && e.Version == version && e.Step != StepStart:
+		case e.Model == model && e.Version == version && e.Step != StepStart && e.Step != StepAdded:
 			beside, ends = false, 0
 		case e.Step == StepStop:
 			running = false

@@ -303,6 +303,11 @@ func (r *Rollout) stopped() {
 // what is not wanted any more.
 func (r *Rollout) look(ctx context.Context) {
 	r.reap(ctx)
+	for _, ref := range r.g.Store.Evicted() {
+		if name, version, err := store.ParseRef(ref); err == nil {
+			r.Removed(name, version, madeRoom, "")
+		}
+	}
 	st, err := r.g.Store.State()
 	if err != nil {
 		if err.Error() != r.failed {

@@ -8,7 +8,8 @@ import (
 
 // The steps of a version, as status messages and the audit log name them.
 const (
-	StepAdded      = "added"       // to the store, from the inbox
+	StepAdded      = "added"       // to the store
+	StepRemoved    = "removed"     // from it, by somebody or to make room
 	StepTrying     = "trying"      // its pre-flight began
 	StepPassed     = "passed"      // its pre-flight
 	StepFailed     = "failed"      // it is not live, and why
@@ -23,7 +24,7 @@ const (
 )
 
 // counted are the steps of a model's versions.
-var counted = []string{StepAdded, StepTrying, StepPassed, StepFailed, StepLive, StepRolledBack, StepWithdrawn}
+var counted = []string{StepAdded, StepRemoved, StepTrying, StepPassed, StepFailed, StepLive, StepRolledBack, StepWithdrawn}
 
 // Status is the message that stays on models/NAME/status.
 type Status struct {

@@ -205,11 +205,15 @@ func (s *Store) bring(ctx context.Context, in *intake) (Version, error) {
 	}
 	var v Version
 	err = s.locked(func() error {
-		var err error
+		was, err := s.load()
+		if err != nil {
+			return err
+		}
 		if err = s.apply(func(st *State) error {
 			v, err = s.take(st, in, dir)
 			return err
 		}); err == nil {
+			s.noteEvicted(was)
 			err = s.sweep()
 		}
 		return err

@@ -38,6 +38,7 @@ type Store struct {
 	stamp  os.FileInfo // of the state file when it was read; nil: never, or it was not there
 	settle bool        // it was not touched for long when it was read
 	pinned []string    // NAME@VERSION that streams keep to
+	left   []string    // NAME@VERSION that made room, and that nobody was told of yet
 }
 
 // Dir is where the store of a gateway's data folder is.

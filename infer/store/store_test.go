@@ -177,6 +177,9 @@ func TestKeep(t *testing.T) {
 	if got := versions(); !slices.Equal(got, []string{"1", "2", "5", "6"}) {
 		t.Errorf("then the oldest; there are %v", got)
 	}
+	if got := s.Evicted(); !slices.Equal(got, []string{"door@4", "door@3"}) || len(s.Evicted()) > 0 {
+		t.Errorf("told are %v", got)
+	}
 	do(t, s.Want("door", Want{Version: "5", Do: DoActivate}))
 	do(t, s.Mark("door", "6", Shadow, "", nil))
 	m, parts := aBundle(t, "door", "7", 7)
