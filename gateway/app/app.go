@@ -84,6 +84,9 @@ func New(cfg Config, load func() (Config, error), trial infer.TrialFunc, log zer
 	if aside := a.store.Aside(); len(aside) > 0 {
 		log.Error().Strs("kept", aside).Msg(stateDamaged)
 	}
+	for _, e := range a.store.Untrusted() {
+		log.Warn().Err(e).Msg("the live version would not be taken now; it goes on until another one is live")
+	}
 	a.store.Pin(cfg.Pinned())
 	if a.coming, err = upstream.OpenIncoming(filepath.Join(store.Dir(a.data.dir), "incoming"), cfg.Gateway, versions{a}, part(log, "versions")); err != nil {
 		return nil, err

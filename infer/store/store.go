@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -290,6 +291,23 @@ func (s *Store) trusts(v *Version) error {
 		return err
 	}
 	return verify(text, sig, s.keys)
+}
+
+// Untrusted says of which models the live version would not be taken now: it is
+// not signed as the configuration asks for. It goes on all the same.
+func (s *Store) Untrusted() (list []error) {
+	st, err := s.State()
+	if err != nil {
+		return nil // who asks for the state is told
+	}
+	for _, name := range slices.Sorted(maps.Keys(st.Models)) {
+		if v := st.Models[name].Find(st.Models[name].Live); v != nil {
+			if err := s.trusts(v); err != nil {
+				list = append(list, fmt.Errorf("model %s@%s: %w", name, v.Version, err))
+			}
+		}
+	}
+	return list
 }
 
 // Activate makes a version the live one; the live one becomes the one before

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 )
 
@@ -61,4 +62,15 @@ func TestRequiredLater(t *testing.T) {
 		t.Errorf("the unsigned one: %v", err)
 	}
 	do(t, s.Want("door", Want{Version: "2", Do: DoActivate}))
+	if list := s.Untrusted(); len(list) > 0 {
+		t.Errorf("nothing is live, and %v", list)
+	}
+	do(t, open(t, dir, DefaultConfig()).Activate("door", "1", "")) // who asks for no signature
+	if list := s.Untrusted(); len(list) != 1 || !errors.Is(list[0], ErrUnsigned) || !strings.Contains(list[0].Error(), "door@1") {
+		t.Errorf("the live one is unsigned, and %v", list)
+	}
+	do(t, s.Activate("door", "2", ""))
+	if list := s.Untrusted(); len(list) > 0 {
+		t.Errorf("the live one is signed, and %v", list)
+	}
 }
