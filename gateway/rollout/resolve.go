@@ -11,6 +11,7 @@ import (
 
 	"edgegateway/gateway/pipeline"
 	"edgegateway/infer"
+	"edgegateway/infer/model"
 	"edgegateway/infer/model/pack"
 	"edgegateway/infer/store"
 )
@@ -79,8 +80,16 @@ func (set *Set) one(s *store.Store, name string, cfg infer.ModelConfig, m *store
 		return cfg, nil
 	}
 	if cfg.File != "" && m.Configured != "" {
-		// One that cannot be read says nothing; the version does without it.
-		if sum, err := sumOf(cfg.File); err == nil && sum != m.Configured {
+		// One that cannot be read says nothing, and one that is no model nothing
+		// that could be done; the version does without it.
+		sum, err := sumOf(cfg.File)
+		wrong := error(nil)
+		if err == nil && sum != m.Configured {
+			wrong = isModel(cfg.File)
+		}
+		if wrong != nil {
+			set.Damaged = append(set.Damaged, fmt.Errorf("model %s: its file was changed and is passed over: %s: %w", name, cfg.File, wrong))
+		} else if err == nil && sum != m.Configured {
 			if set.keep != nil {
 				if cfg.Version, err = set.keep(name, cfg.File); err != nil {
 					// It serves all the same: the next start tries again.
@@ -181,6 +190,19 @@ func sumOf(path string) (string, error) {
 	}
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:]), nil
+}
+
+// isModel says why a file is no model that this program would run.
+func isModel(path string) error {
+	data, err := pack.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	m, err := model.Read(data)
+	if err == nil {
+		_, _, _, err = m.Adapted(data)
+	}
+	return err
 }
 
 // configured is the version that a file of the configuration has become, nil

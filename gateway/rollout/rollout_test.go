@@ -205,6 +205,29 @@ func TestDamagedVersion(t *testing.T) {
 	if c, n, err := served(own); c.Version != "2" || n != 0 || err != nil {
 		t.Errorf("%+v, %d damaged, %v", c, n, err)
 	}
+	// A file that was changed speaks, unless it is no model.
+	if err := s.SetConfigured("m", strings.Repeat("0a", 32)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(own, []byte("this is no model"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if c, n, err := served(own); c.Version != "2" || n != 1 || err != nil {
+		t.Errorf("%+v, %d damaged, %v", c, n, err)
+	}
+	whole, err := os.ReadFile(testkit.Shared(t, "models/kws_ref_model.tflite"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(own, whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if c, n, err := served(own); c.Version != "" || c.File != own || n != 0 || err != nil {
+		t.Errorf("%+v, %d damaged, %v", c, n, err)
+	}
+	if err := os.Remove(own); err != nil {
+		t.Fatal(err)
+	}
 	spoil("2")
 	if c, n, err := served(own); c.Version != "1" || n != 1 || err != nil {
 		t.Errorf("%+v, %d damaged, %v", c, n, err)
