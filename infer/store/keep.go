@@ -123,10 +123,13 @@ func (s *Store) Remove(name, version string) error {
 }
 
 // sweep removes the files that no version has. The caller has the lock. Where a
-// manifest cannot be read, or the state was damaged, nobody knows whose files
-// there are: all stay.
+// manifest cannot be read, or the state was damaged or is away, nobody knows
+// whose files there are: all stay.
 func (s *Store) sweep() error {
 	if len(s.Aside()) > 0 {
+		return nil
+	}
+	if _, err := os.Stat(s.path("state.json")); err != nil {
 		return nil
 	}
 	st, err := s.load()
