@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"edgegateway/infer/model"
@@ -47,6 +48,9 @@ func (s *Store) Add(ctx context.Context, name, path, from string) (Version, erro
 func (s *Store) AddNamed(ctx context.Context, name, path, from string) (string, Version, error) {
 	in := &intake{from: from}
 	v, err := s.add(ctx, in, name, path)
+	if errors.Is(err, syscall.ENOSPC) {
+		err = fmt.Errorf("%w; model rm of a version that is not needed makes room", err)
+	}
 	if err != nil {
 		return "", Version{}, fmt.Errorf("%s: %w", filepath.Base(path), err)
 	}

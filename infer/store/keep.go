@@ -118,7 +118,11 @@ func (s *Store) Remove(name, version string) error {
 		if err != nil {
 			return err
 		}
-		return s.sweep()
+		if err := s.sweep(); err != nil {
+			return err
+		}
+		s.keepReserve()
+		return nil
 	}))
 }
 

@@ -218,7 +218,7 @@ func draw(t *testing.T, r *rand.Rand, m *ModelState, round int) []string {
 // nothingLeft looks for files that nobody needs.
 func nothingLeft(t *testing.T, s *Store) {
 	t.Helper()
-	need := map[string]bool{"state.json": true, "lock": true, "files": true, "reports": true, "incoming": true}
+	need := map[string]bool{"state.json": true, "lock": true, reserve: true, "files": true, "reports": true, "incoming": true}
 	st := state(t, s)
 	for _, m := range st.Models {
 		for i := range m.Versions {

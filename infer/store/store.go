@@ -86,7 +86,11 @@ func openOn(d disk, dir string, cfg Config, anew bool) (*Store, error) {
 			return err
 		}
 		_ = s.apply(giveUp) // a disk that takes nothing now is left to the next one
-		return s.tidy()
+		if err := s.tidy(); err != nil {
+			return err
+		}
+		s.keepReserve()
+		return nil
 	})
 	if err == nil {
 		err = s.disk.syncDir(dir)
@@ -193,7 +197,33 @@ func (s *Store) apply(f func(st *State) error) error {
 	if err != nil || bytes.Equal(before, after) {
 		return err
 	}
-	return s.disk.replace(s.path("state.json"), after)
+	err = s.disk.replace(s.path("state.json"), after)
+	if errors.Is(err, syscall.ENOSPC) && s.disk.remove(s.path(reserve)) == nil {
+		err = s.disk.replace(s.path("state.json"), after)
+	}
+	return err
+}
+
+// reserve is a file that is given up where the disk has no room for the state:
+// else nothing could be removed from a disk that is full, nor taken back.
+const (
+	reserve      = "reserve"
+	reserveBytes = 256 << 10
+)
+
+// keepReserve makes the reserve where it is not there, or not whole, and the
+// disk has room. The caller has the lock.
+func (s *Store) keepReserve() {
+	path := s.path(reserve)
+	if info, err := os.Stat(path); err == nil && info.Size() == reserveBytes {
+		return
+	}
+	if s.disk.remove(path) != nil { // of one that was killed while it wrote
+		return
+	}
+	if err := s.disk.create(path, make([]byte, reserveBytes)); err != nil {
+		_ = os.Remove(path)
+	}
 }
 
 // version is a version of a model in st, with the model; the error says which
