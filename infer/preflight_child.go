@@ -154,6 +154,13 @@ func (p *preflight) try(ctx context.Context) error {
 		}
 	}
 	var runs []*contender
+	// A model that is collected before it is closed ends the process, and with
+	// it what a check said of the version.
+	defer func() {
+		for _, c := range runs {
+			c.close()
+		}
+	}()
 	// each does something with all candidates that are right so far; one that
 	// fails is left out, unless it is the one that must do.
 	each := func(check string, do func(*contender) error) error {

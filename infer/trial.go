@@ -147,6 +147,7 @@ type contender struct {
 	err   error
 }
 
+// close frees what the candidate holds. Closing twice is safe.
 func (c *contender) close() {
 	if c.w != nil {
 		c.w.close()
@@ -154,6 +155,7 @@ func (c *contender) close() {
 	if c.m != nil {
 		c.m.Close()
 	}
+	c.w, c.m = nil, nil
 }
 
 // prepare loads a candidate and holds its answers against the reference.
