@@ -10,23 +10,8 @@
 # what is there is not made again.
 set -eu
 cd "$(dirname "$0")/.."
-mnist=$(scripts/setup.sh all)/mnist/data
-if [ -n "${1:-}" ]; then
-	mkdir -p "$1"
-	tmp=$1
-else
-	tmp=$(mktemp -d)
-	trap 'rm -rf "$tmp"' EXIT INT TERM
-fi
+. scripts/made.sh
 learn="--data $mnist/train-images-idx3-ubyte" judge="--test $mnist/t10k-images-idx3-ubyte"
-
-# made OUT COMMAND FLAG...: makes what is not there and says its errors.
-made() {
-	out=$tmp/$1
-	shift
-	if [ -e "$out" ] && [ ! -e "$out.checkpoint" ]; then return; fi
-	bin/edgegateway "$@" --out "$out" >"$out.log" 2>&1 || { cat "$out.log" >&2; exit 1; }
-}
 
 # figure NAME: packs, unpacks and judges what came of a network.
 figure() {

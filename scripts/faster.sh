@@ -13,23 +13,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 epochs=${2:-4} samples=${3:-12000}
-mnist=$(scripts/setup.sh all)/mnist/data
-if [ -n "${1:-}" ]; then
-	mkdir -p "$1"
-	tmp=$1
-else
-	tmp=$(mktemp -d)
-	trap 'rm -rf "$tmp"' EXIT INT TERM
-fi
+. scripts/made.sh
 learn="--data $mnist/train-images-idx3-ubyte"
-
-# made OUT COMMAND FLAG...: makes what is not there and says its errors.
-made() {
-	out=$tmp/$1
-	shift
-	if [ -e "$out" ] && [ ! -e "$out.checkpoint" ]; then return; fi
-	bin/edgegateway "$@" --out "$out" >"$out.log" 2>&1 || { cat "$out.log" >&2; exit 1; }
-}
 
 cat >"$tmp/mlp.yaml" <<Y
 layers:
