@@ -1,0 +1,76 @@
+package fl
+
+import (
+	"context"
+	"time"
+
+	"edgegateway/infer/train"
+)
+
+// Message is one message of the protocol as a broker carries it: QoS 1.
+type Message struct {
+	Topic   string
+	Payload []byte
+	Retain  bool // an empty retained one clears what the broker keeps
+}
+
+// Transport carries messages. Whatever it loses, doubles or delays is sent
+// again: it only has to say when the link is there.
+type Transport interface {
+	// Publish returns when the broker acknowledged, or with an error at once
+	// where there is no link.
+	Publish(ctx context.Context, m Message) error
+	// Subscribe hands what comes to handle, one at a time, also after the link
+	// was lost and is back, until ctx ends. It returns when it is subscribed or
+	// will be as soon as there is a link.
+	Subscribe(ctx context.Context, filters []string, handle func(Message)) error
+	// Get gets what the broker retains at one exact topic; ctx bounds the wait.
+	Get(ctx context.Context, topic string) ([]byte, error)
+	// Link receives a value each time the link is there (again).
+	Link() <-chan struct{}
+}
+
+// Dataset is the samples of this participant. They never leave it.
+type Dataset interface {
+	// Count is how many labelled samples there are now.
+	Count(ctx context.Context) (int, error)
+	// Load gives the first n of them, in the order in which they were recorded:
+	// the same n gives the same samples, so that a round goes on after a restart.
+	Load(ctx context.Context, n int) (*train.Dataset, error)
+}
+
+// Publisher brings a new model to work here, or refuses it.
+type Publisher interface {
+	// Publish is given a whole .tflite. The error is the reason why it is not
+	// wanted here: the one in use is better, or it failed its trial.
+	Publish(ctx context.Context, m NewModel) error
+}
+
+// NewModel is what a task made, for one gateway.
+type NewModel struct {
+	Task  string // its id
+	Name  string // of the model in the gateway's configuration
+	Round int
+	Base  Hash   // of the weights
+	Model []byte // .tflite, quantized where the task says so
+	Final bool   // the task's last
+}
+
+// State is a small store of files that survives a SIGKILL: a Put is whole or
+// not there.
+type State interface {
+	Put(name string, data []byte) error
+	Get(name string) ([]byte, error) // nil, nil where there is none
+	Delete(name string) error
+	List(prefix string) ([]string, error)
+}
+
+// Action is one thing that a Coordinator or a Participant wants done. Exactly
+// one field is set.
+type Action struct {
+	Send  *Message
+	Fetch []string  // retained topics; each is handed to Handle as it comes
+	Train *Job      // the result is handed to Trained
+	Offer *NewModel // for the Publisher; its verdict is handed to Published
+	Wake  time.Time // call Tick then, or sooner
+}
