@@ -24,6 +24,7 @@ import (
 	"edgegateway/gateway/upstream"
 	"edgegateway/infer"
 	"edgegateway/infer/store"
+	"edgegateway/internal/keyfile"
 )
 
 // App is a whole gateway.
@@ -75,7 +76,7 @@ func New(cfg Config, load func() (Config, error), trial infer.TrialFunc, log zer
 	if a.data, err = openData(cfg.Data, cfg.Gateway); err != nil {
 		return nil, err
 	}
-	if _, err = store.ReadKeys(cfg.Store.Keys...); err != nil {
+	if _, err = keyfile.Read(cfg.Store.Keys...); err != nil {
 		return nil, cfg.refused(fmt.Errorf("store.keys: %w", err))
 	}
 	if a.store, err = store.OpenAnew(store.Dir(a.data.dir), cfg.Store); err != nil {

@@ -7,13 +7,14 @@ import (
 	"testing"
 
 	"edgegateway/infer/store"
+	"edgegateway/internal/keyfile"
 )
 
 // An unsigned version that is live when signatures become required goes on, and
 // the log says so at the start.
 func TestUnsignedLive(t *testing.T) {
 	dir := t.TempDir()
-	_, public, _, err := store.NewKey()
+	_, public, _, err := keyfile.New()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,6 +23,7 @@ import (
 
 	"edgegateway/infer/model"
 	"edgegateway/infer/store"
+	"edgegateway/internal/keyfile"
 	"edgegateway/internal/link"
 	"edgegateway/internal/testkit"
 )
@@ -100,12 +101,12 @@ type signer struct {
 
 func newSigner(t *testing.T, dir, name string) (s signer, public string) {
 	t.Helper()
-	private, pub, _, err := store.NewKey()
+	private, pub, _, err := keyfile.New()
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.dir = dir
-	if s.key, err = store.ReadPrivateKey(write(t, dir, name+".pem", string(private))); err != nil {
+	if s.key, err = keyfile.ReadPrivate(write(t, dir, name+".pem", string(private))); err != nil {
 		t.Fatal(err)
 	}
 	return s, write(t, dir, name+".pub", string(pub))

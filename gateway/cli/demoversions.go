@@ -14,6 +14,7 @@ import (
 	"edgegateway/infer"
 	"edgegateway/infer/model"
 	"edgegateway/infer/store"
+	"edgegateway/internal/keyfile"
 )
 
 // atOnce begins the line of configs/demo.yaml that counts once the key is made that
@@ -28,7 +29,7 @@ const (
 
 // demoKeys makes the pair of keys that versions are signed with.
 func demoKeys(folder string) error {
-	private, public, _, err := store.NewKey()
+	private, public, _, err := keyfile.New()
 	if err == nil {
 		err = newFile(filepath.Join(folder, demoPublic), public, 0o644)
 	}
@@ -83,7 +84,7 @@ func (s *digits) push(ctx context.Context, bundle string) error {
 // spoil makes a bundle of another one whose largest weights are in the wrong
 // order, signed all the same: only the golden answers can tell.
 func (s *digits) spoil(from, to string) error {
-	key, err := store.ReadPrivateKey(filepath.Join(s.data, demoPrivate))
+	key, err := keyfile.ReadPrivate(filepath.Join(s.data, demoPrivate))
 	if err != nil {
 		return err
 	}

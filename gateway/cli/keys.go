@@ -8,9 +8,9 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/spf13/cobra"
+	"edgegateway/internal/keyfile"
 
-	"edgegateway/infer/store"
+	"github.com/spf13/cobra"
 )
 
 func keysCommand() *cobra.Command {
@@ -37,7 +37,7 @@ that are there are never replaced.`,
 			if name := filepath.Base(base); base == "" || strings.HasSuffix(base, "/") || name == "." || name == ".." {
 				return usage(cmd, fmt.Errorf("%q is no name of a file", args[0]))
 			}
-			private, public, id, err := store.NewKey()
+			private, public, id, err := keyfile.New()
 			if err != nil {
 				return err
 			}

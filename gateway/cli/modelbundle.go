@@ -21,6 +21,7 @@ import (
 	"edgegateway/infer/model"
 	"edgegateway/infer/model/pack"
 	"edgegateway/infer/store"
+	"edgegateway/internal/keyfile"
 )
 
 // bundling is what the command was told.
@@ -127,7 +128,7 @@ func (b *bundling) run(ctx context.Context, path string, out, say io.Writer) err
 	man.Limits.MemoryBytes = int64(memory)
 	var key ed25519.PrivateKey
 	if b.key != "" {
-		if key, err = store.ReadPrivateKey(b.key); err != nil {
+		if key, err = keyfile.ReadPrivate(b.key); err != nil {
 			return invalid(err)
 		}
 	}
@@ -161,7 +162,7 @@ func (b *bundling) run(ctx context.Context, path string, out, say io.Writer) err
 	}
 	by := "unsigned"
 	if key != nil {
-		by = "signed with key " + store.KeyID(key.Public().(ed25519.PublicKey))
+		by = "signed with key " + keyfile.ID(key.Public().(ed25519.PublicKey))
 	}
 	fmt.Fprintf(out, "%s: %s@%s, %d bytes, %d files, %d golden inputs, %s\n", b.out, man.Name, man.Version, bundle.Len(), len(man.Files), len(man.Golden), by)
 	return nil
@@ -257,7 +258,7 @@ func modelSignCommand() *cobra.Command {
 			if key == "" {
 				return usage(cmd, errors.New("--key is missing: the private key; `keys new` makes one"))
 			}
-			private, err := store.ReadPrivateKey(key)
+			private, err := keyfile.ReadPrivate(key)
 			if err != nil {
 				return invalid(err)
 			}
@@ -276,7 +277,7 @@ func modelSignCommand() *cobra.Command {
 			if err := writeWhole(out, signed.Bytes()); err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s: %s@%s, signed with key %s\n", out, b.Manifest.Name, b.Manifest.Version, store.KeyID(private.Public().(ed25519.PublicKey)))
+			fmt.Fprintf(cmd.OutOrStdout(), "%s: %s@%s, signed with key %s\n", out, b.Manifest.Name, b.Manifest.Version, keyfile.ID(private.Public().(ed25519.PublicKey)))
 			return nil
 		},
 	}

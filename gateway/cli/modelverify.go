@@ -15,6 +15,7 @@ import (
 	"edgegateway/infer"
 	"edgegateway/infer/model"
 	"edgegateway/infer/store"
+	"edgegateway/internal/keyfile"
 )
 
 // verified is what the command `verify` says to machines.
@@ -40,7 +41,7 @@ since an older version of the model needs that one: --base.`,
 		Example: "  edgegateway model verify --key factory.pub digits-2.bundle",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			trusted, err := store.ReadKeys(keys...)
+			trusted, err := keyfile.Read(keys...)
 			if err != nil {
 				return invalid(err)
 			}
@@ -79,7 +80,7 @@ func (v *verified) signature() string {
 	return "unsigned"
 }
 
-func verify(b *store.Bundle, keys []store.Key, base string) (*verified, error) {
+func verify(b *store.Bundle, keys []keyfile.Key, base string) (*verified, error) {
 	v := &verified{Manifest: b.Manifest, KeyID: b.KeyID}
 	if len(keys) > 0 {
 		if err := b.Verify(keys); err != nil {

@@ -18,6 +18,7 @@ import (
 
 	"edgegateway/infer/model"
 	"edgegateway/infer/store"
+	"edgegateway/internal/keyfile"
 	"edgegateway/internal/link"
 	"edgegateway/internal/offer"
 	"edgegateway/internal/testkit"
@@ -287,12 +288,12 @@ func bundleOf(t *testing.T, name, version, file string, key ed25519.PrivateKey) 
 // A gateway that trusts one key refuses what that one has not signed, with the
 // reason, and takes what it has; the command's exit code says so.
 func TestPushSigned(t *testing.T) {
-	private, public, _, err := store.NewKey()
+	private, public, _, err := keyfile.New()
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	key, err := store.ReadPrivateKey(write(t, dir, "private.pem", string(private)))
+	key, err := keyfile.ReadPrivate(write(t, dir, "private.pem", string(private)))
 	if err != nil {
 		t.Fatal(err)
 	}

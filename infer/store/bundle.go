@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"edgegateway/infer/model/pack"
+	"edgegateway/internal/keyfile"
 )
 
 // Ext is how files of bundles are named.
@@ -63,7 +64,7 @@ type Bundle struct {
 
 // signed is the file manifest.sig.
 type signed struct {
-	Key       string `json:"key"`     // KeyID of the public key
+	Key       string `json:"key"`     // keyfile.ID of the public key
 	Signature string `json:"ed25519"` // base64, over the manifest's bytes
 }
 
@@ -272,23 +273,23 @@ func unpack(data []byte, p Part, base func([32]byte) ([]byte, error)) ([]byte, e
 }
 
 // Verify says whether one of the keys signed the manifest.
-func (b *Bundle) Verify(keys []Key) error {
+func (b *Bundle) Verify(keys []keyfile.Key) error {
 	if len(b.signature) == 0 {
 		return fmt.Errorf("bundle: %w", ErrUnsigned)
 	}
 	return verify(b.Text, b.signature, keys)
 }
 
-func verify(text, signature []byte, keys []Key) error {
+func verify(text, signature []byte, keys []keyfile.Key) error {
 	sig, id, err := parseSignature(signature)
 	if err != nil {
 		return fmt.Errorf("bundle: %w", err)
 	}
-	at := slices.IndexFunc(keys, func(k Key) bool { return k.ID == id })
+	at := slices.IndexFunc(keys, func(k keyfile.Key) bool { return k.ID == id })
 	if at < 0 {
 		return fmt.Errorf("bundle: %w: %s", ErrWrongKey, id)
 	}
-	if !ed25519.Verify(keys[at].key, text, sig) {
+	if !ed25519.Verify(keys[at].Public, text, sig) {
 		return fmt.Errorf("bundle: %w: the manifest is not the one that key %s signed", ErrSignature, id)
 	}
 	return nil
@@ -309,7 +310,7 @@ func parseSignature(text []byte) (sig []byte, key string, err error) {
 }
 
 func sign(text []byte, key ed25519.PrivateKey) ([]byte, error) {
-	return json.Marshal(signed{KeyID(key.Public().(ed25519.PublicKey)), base64.StdEncoding.EncodeToString(ed25519.Sign(key, text))})
+	return json.Marshal(signed{keyfile.ID(key.Public().(ed25519.PublicKey)), base64.StdEncoding.EncodeToString(ed25519.Sign(key, text))})
 }
 
 // WriteBundle writes a bundle of a manifest and the bytes of its files, each as

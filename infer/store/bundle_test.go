@@ -22,13 +22,14 @@ import (
 	"pgregory.net/rapid"
 
 	"edgegateway/infer/model/pack"
+	"edgegateway/internal/keyfile"
 )
 
 // TestBundleBack writes bundles and reads them: what went in comes out, and the
 // same goes in as the same bytes.
 func TestBundleBack(t *testing.T) {
 	key, pub := aKey(t)
-	keys, err := ReadKeys(pub)
+	keys, err := keyfile.Read(pub)
 	do(t, err)
 	m, parts := aBundle(t, "door", "1.2", 1)
 	var one, two, unsigned bytes.Buffer
@@ -313,7 +314,7 @@ func manyMore(t *testing.T, n int) []byte {
 // was signed.
 func TestFlipped(t *testing.T) {
 	key, pub := aKey(t)
-	keys, err := ReadKeys(pub)
+	keys, err := keyfile.Read(pub)
 	do(t, err)
 	m, parts := aBundle(t, "door", "1", 1)
 	var out bytes.Buffer

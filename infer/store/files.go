@@ -3,7 +3,9 @@ package store
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"os"
 
 	"edgegateway/infer/model/pack"
 )
@@ -106,4 +108,18 @@ func (s *Store) base(sum [32]byte) ([]byte, error) {
 		return nil, fmt.Errorf("%w: no version here has the model with SHA-256 %x; add that one first, also where it is the configuration's file", pack.ErrNoBase, sum)
 	}
 	return data, err
+}
+
+// readBounded reads a file of at most so many bytes.
+func readBounded(path string, most int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(b)) > most {
+		err = fmt.Errorf("%s: %w: more than %d bytes", path, ErrTooLarge, most)
+	}
+	return b, err
 }

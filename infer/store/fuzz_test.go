@@ -5,6 +5,8 @@ import (
 	"os"
 	"testing"
 
+	"edgegateway/internal/keyfile"
+
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -12,7 +14,7 @@ import (
 // than the bounds, and no part that does not fit its hash.
 func FuzzReadBundle(f *testing.F) {
 	key, pub := aKey(f)
-	keys, err := ReadKeys(pub)
+	keys, err := keyfile.Read(pub)
 	do(f, err)
 	m, parts := aBundle(f, "door", "1", 1)
 	data, err := os.ReadFile(bundleFile(f, m, parts, key))

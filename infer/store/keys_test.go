@@ -1,7 +1,6 @@
 package store
 
 import (
-	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -11,45 +10,9 @@ import (
 
 	"crypto/sha256"
 
+	"edgegateway/internal/keyfile"
 	"edgegateway/internal/testkit"
 )
-
-// TestKeys reads what it made, and takes nothing else for a key.
-func TestKeys(t *testing.T) {
-	private, public, id, err := NewKey()
-	do(t, err)
-	keys, err := ReadKeys(write(t, "two.pub", append(append([]byte("a comment\n"), public...), public...)))
-	if err != nil || len(keys) != 2 || keys[0].ID != id {
-		t.Errorf("two keys of one file are %v: %v", keys, err)
-	}
-	priv, err := ReadPrivateKey(write(t, "key.pem", private))
-	if err != nil || KeyID(priv.Public().(ed25519.PublicKey)) != id {
-		t.Errorf("the private key is not that of %s: %v", id, err)
-	}
-	for name, c := range map[string]struct {
-		text []byte
-		say  string
-	}{
-		"a private key where a public one is asked for": {private, "private key"},
-		"nothing":    {nil, "no public key"},
-		"too much":   {make([]byte, maxKeyFile+1), "too large"},
-		"half a key": {public[:len(public)/2], "no public key"},
-		"an RSA key": {[]byte(rsaKey), "another kind"},
-	} {
-		if _, err := ReadKeys(write(t, "x.pub", c.text)); err == nil || !strings.Contains(err.Error(), c.say) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	if _, err := ReadPrivateKey(write(t, "x.pem", public)); err == nil || !strings.Contains(err.Error(), "no private key") {
-		t.Errorf("a public key that shall sign: %v", err)
-	}
-}
-
-const rsaKey = `-----BEGIN PUBLIC KEY-----
-MFwwDQYJKoZIhvcNAQEBBQADSwAwSAJBAKj34GkxFhD90vcNLYLInFEX6Ppy1tPf
-9Cnzj4p4WGeKLs1Pt8QuKUpRKfFLfRYC9AIKjbJTWit+CqvjWYzvQwECAwEAAQ==
------END PUBLIC KEY-----
-`
 
 // TestOpenSSL lets openssl make the keys, sign and check: the formats are not
 // only our own.
@@ -66,9 +29,9 @@ func TestOpenSSL(t *testing.T) {
 	dir := t.TempDir() + "/"
 	run("genpkey", "-algorithm", "ed25519", "-out", dir+"theirs.pem")
 	run("pkey", "-in", dir+"theirs.pem", "-pubout", "-out", dir+"theirs.pub")
-	priv, err := ReadPrivateKey(dir + "theirs.pem")
+	priv, err := keyfile.ReadPrivate(dir + "theirs.pem")
 	do(t, err)
-	keys, err := ReadKeys(dir + "theirs.pub")
+	keys, err := keyfile.Read(dir + "theirs.pub")
 	do(t, err)
 	der := run("pkey", "-pubin", "-in", dir+"theirs.pub", "-outform", "DER")
 	if sum := sha256.Sum256(der); hex.EncodeToString(sum[:8]) != keys[0].ID {

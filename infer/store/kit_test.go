@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"edgegateway/infer/model"
+	"edgegateway/internal/keyfile"
 )
 
 // aModel is a small .tflite file that tells itself apart from others by n.
@@ -78,11 +79,11 @@ func write(t testing.TB, name string, data []byte) string {
 // aKey makes a pair and gives the private key with the file of the public one.
 func aKey(t testing.TB) (ed25519.PrivateKey, string) {
 	t.Helper()
-	private, public, _, err := NewKey()
+	private, public, _, err := keyfile.New()
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := ReadPrivateKey(write(t, "key.pem", private))
+	key, err := keyfile.ReadPrivate(write(t, "key.pem", private))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"edgegateway/internal/keyfile"
 )
 
 // Errors of a store; what is returned wraps one of them and says more.
@@ -30,7 +32,7 @@ var (
 type Store struct {
 	dir  string
 	cfg  Config
-	keys []Key
+	keys []keyfile.Key
 	disk disk
 
 	mu     sync.Mutex // a change, or a look at the state, at a time
@@ -54,7 +56,7 @@ func openOn(d disk, dir string, cfg Config, anew bool) (*Store, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	keys, err := ReadKeys(cfg.Keys...)
+	keys, err := keyfile.Read(cfg.Keys...)
 	if err != nil {
 		return nil, fmt.Errorf("keys: %w", err)
 	}

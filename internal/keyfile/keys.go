@@ -1,4 +1,4 @@
-package store
+package keyfile
 
 import (
 	"crypto/ed25519"
@@ -13,16 +13,16 @@ import (
 	"os"
 )
 
-// Key is a public key of somebody whose bundles are trusted.
+// Key is a public key of somebody who is trusted.
 type Key struct {
-	ID   string // 16 hex digits
-	File string // it was read from
-	key  ed25519.PublicKey
+	ID     string // 16 hex digits
+	File   string // it was read from
+	Public ed25519.PublicKey
 }
 
-// KeyID names a public key: the first 16 hex digits of the SHA-256 of its DER
+// ID names a public key: the first 16 hex digits of the SHA-256 of its DER
 // form (SubjectPublicKeyInfo), as `openssl pkey -pubin -outform DER` gives it.
-func KeyID(key ed25519.PublicKey) string {
+func ID(key ed25519.PublicKey) string {
 	der, err := x509.MarshalPKIXPublicKey(key)
 	if err != nil {
 		panic(err) // an Ed25519 key always has one
@@ -31,9 +31,9 @@ func KeyID(key ed25519.PublicKey) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// NewKey makes a pair of Ed25519 keys as PEM: PKCS #8 and SubjectPublicKeyInfo,
-// as openssl reads and writes them. id is what KeyID gives.
-func NewKey() (private, public []byte, id string, err error) {
+// New makes a pair of Ed25519 keys as PEM: PKCS #8 and SubjectPublicKeyInfo,
+// as openssl reads and writes them. id is what ID gives.
+func New() (private, public []byte, id string, err error) {
 	pub, priv, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return nil, nil, "", err
@@ -46,32 +46,35 @@ func NewKey() (private, public []byte, id string, err error) {
 	if err != nil {
 		return nil, nil, "", err
 	}
-	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: a}), pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: b}), KeyID(pub), nil
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: a}), pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: b}), ID(pub), nil
 }
 
-// maxKeyFile bounds a file of keys: room for hundreds.
-const maxKeyFile = 64 << 10
+// maxFile bounds a file of keys: room for hundreds.
+const maxFile = 64 << 10
 
-func readBounded(path string, most int64) ([]byte, error) {
+func read(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("key: %w", err)
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err == nil && int64(len(b)) > most {
-		err = fmt.Errorf("%s: %w: more than %d bytes", path, ErrTooLarge, most)
+	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("key: %w", err)
 	}
-	return b, err
+	if len(b) > maxFile {
+		return nil, fmt.Errorf("key: %s is too large for a file of keys: more than %d bytes", path, maxFile)
+	}
+	return b, nil
 }
 
-// ReadKeys reads files with public keys, one or several in each.
-func ReadKeys(files ...string) ([]Key, error) {
+// Read reads files with public keys, one or several in each.
+func Read(files ...string) ([]Key, error) {
 	var keys []Key
 	for _, path := range files {
-		text, err := readBounded(path, maxKeyFile)
+		text, err := read(path)
 		if err != nil {
-			return nil, fmt.Errorf("key: %w", err)
+			return nil, err
 		}
 		before := len(keys)
 		for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
@@ -86,7 +89,7 @@ func ReadKeys(files ...string) ([]Key, error) {
 			if !ok {
 				return nil, fmt.Errorf("key: %s holds a key of another kind than Ed25519", path)
 			}
-			keys = append(keys, Key{KeyID(pub), path, pub})
+			keys = append(keys, Key{ID(pub), path, pub})
 		}
 		if len(keys) == before {
 			return nil, fmt.Errorf("key: %s holds no public key (PEM); `keys new` makes a pair", path)
@@ -95,11 +98,11 @@ func ReadKeys(files ...string) ([]Key, error) {
 	return keys, nil
 }
 
-// ReadPrivateKey reads the key that signs.
-func ReadPrivateKey(path string) (ed25519.PrivateKey, error) {
-	text, err := readBounded(path, maxKeyFile)
+// ReadPrivate reads the key that signs.
+func ReadPrivate(path string) (ed25519.PrivateKey, error) {
+	text, err := read(path)
 	if err != nil {
-		return nil, fmt.Errorf("key: %w", err)
+		return nil, err
 	}
 	block, _ := pem.Decode(text)
 	if block == nil || block.Type != "PRIVATE KEY" {
