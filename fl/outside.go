@@ -2,6 +2,7 @@ package fl
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"edgegateway/infer/train"
@@ -41,20 +42,34 @@ type Dataset interface {
 
 // Publisher brings a new model to work here, or refuses it.
 type Publisher interface {
-	// Publish is given a whole .tflite. The error is the reason why it is not
-	// wanted here: the one in use is better, or it failed its trial.
-	Publish(ctx context.Context, m NewModel) error
+	// Publish makes a .tflite of the weights, judges it beside the model in use
+	// and brings it to work. The error is the reason why it is not wanted here:
+	// the one in use is better, or it failed its trial. One that wraps ErrLater is
+	// no verdict: the same model is offered again. Publish may be given a model
+	// that it has been given before, after a restart.
+	Publish(ctx context.Context, m NewModel) (Verdict, error)
 }
 
 // NewModel is what a task made, for one gateway.
 type NewModel struct {
-	Task  string // its id
-	Name  string // of the model in the gateway's configuration
-	Round int
-	Base  Hash   // of the weights
-	Model []byte // .tflite, quantized where the task says so
-	Final bool   // the task's last
+	ID      string // of the task
+	Task    *Task  // its Publish says the model's name in the gateway's configuration, and whether to quantize
+	Round   int    // after which the weights are
+	Base    Hash   // of the weights
+	Weights *Weights
+	Final   bool // the task's last
 }
+
+// Verdict is how a new model did beside the one in use, on samples of this
+// gateway that neither was trained on here. Figures that there are none of have
+// Samples 0.
+type Verdict struct {
+	New, Old Metrics
+}
+
+// ErrLater is wrapped by errors that may pass: of a disk that is full, a child
+// that was ended for its limits, a stop of the program.
+var ErrLater = errors.New("not now")
 
 // State is a small store of files that survives a SIGKILL: a Put is whole or
 // not there.
