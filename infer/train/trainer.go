@@ -104,7 +104,11 @@ type Trainer struct {
 	// whose batch norms are folded, layers differ a hundredfold (arXiv:1804.04235,
 	// section 8, has it for all).
 	Relative bool
-	History  []Epoch
+	// Pull draws weights back to those that it began with: half of it times the
+	// squared distance is added to the loss that is trained, not to the one that
+	// is told. It is the proximal term of FedProx (arXiv:1812.06127).
+	Pull    float64
+	History []Epoch
 	// Best is the epoch whose weights the network has at the end: that of the
 	// least validation loss, else the last. Where weights become held to
 	// something else on the way, only the epochs since then count.
@@ -123,6 +127,7 @@ type Trainer struct {
 	dz      []float32
 	sum     [][]float32 // of gradients, where a batch goes through in portions
 	pupil   *pupil      // nil without a teacher
+	start   [][]float32 // weights that Pull draws to
 }
 
 // ErrDiverged is wrapped where the loss is no number any more, or a million
@@ -227,6 +232,10 @@ func (t *Trainer) begin() error {
 	if t.aug, err = newAugmenter(t.Config.Augment, t.Train); err != nil {
 		return err
 	}
+	if !(t.Pull >= 0 && t.Pull <= 1e6) {
+		return fmt.Errorf("a pull of %v to the first weights is outside 0..1000000", t.Pull)
+	}
+	t.keepStart()
 	t.opt.cfg, t.opt.relative = t.Config.Optimizer, t.Relative
 	t.bestAt = math.Inf(1)
 	if t.KeepStart && t.Val != nil && len(t.History) == 0 {
@@ -370,6 +379,9 @@ func (t *Trainer) step(b *batch, rate float64) (loss float64, right int) {
 				}
 			}
 		}
+	}
+	if t.Pull > 0 {
+		t.pull()
 	}
 	params := t.params()
 	for _, p := range params {
