@@ -34,6 +34,11 @@ type Report struct {
 	Samples  int64   `json:"samples"`
 	Norm     float64 `json:"norm"` // length of the step that the weights took
 	SetAside []Aside `json:"set_aside,omitempty"`
+	// Outliers were counted but stand out by their length or direction; for
+	// information only. Of fewer than five updates none does.
+	Outliers []Aside `json:"outliers,omitempty"`
+	// Waiting is how many of fedbuff's updates are kept for the next step.
+	Waiting int `json:"waiting,omitempty"`
 }
 
 // Aside is an update that was not counted, or counted for less.
@@ -43,8 +48,8 @@ type Aside struct {
 	Score float64 `json:"score"` // what it was judged by: a distance, a length
 }
 
-// Config says how updates become the next model. Fields that a kind has no use
-// for are refused.
+// Config says how updates become the next model. A field of 0 is the method's
+// own value; fields that a kind has no use for are refused.
 type Config struct {
 	Kind      string  `yaml:"kind" enum:"fedavg,fedavgm,fedadam,fedyogi,fedadagrad,fedbuff,median,trimmed-mean,krum,multi-krum" desc:"the method"`
 	Rate      float64 `yaml:"rate" desc:"server's learning rate; 0: the method's own"`
@@ -57,10 +62,11 @@ type Config struct {
 	Keep      int     `yaml:"keep" desc:"multi-krum: so many are averaged; 0: all but the attackers"`
 	Buffer    int     `yaml:"buffer" desc:"fedbuff: so many updates make a step"`
 	Clip      float64 `yaml:"clip" desc:"an update longer than this is shortened to it; 0: none is; any kind"`
+	ClipTimes float64 `yaml:"clip_times" desc:"an update longer than so many times the median length of the round before is shortened to it; 0: none is; any kind"`
 }
 
 // Compression says how updates travel.
 type Compression struct {
 	Kind  string  `yaml:"kind" enum:"none,int8,int4,topk,topk-int8" desc:"whole, stochastically rounded, or the largest alone with what is left over kept for the next round"`
-	Share float64 `yaml:"share" desc:"topk: share of the weights that travels"`
+	Share float64 `yaml:"share" desc:"topk, topk-int8: share of the weights that travels; 0: a hundredth"`
 }
