@@ -3,12 +3,34 @@ package fl
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 )
 
 // Hash is a SHA-256.
 type Hash [sha256.Size]byte
 
 func (h Hash) String() string { return hex.EncodeToString(h[:]) }
+
+// MarshalText gives the hex digits, for JSON; in CBOR it is 32 bytes.
+func (h Hash) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
+
+// UnmarshalText reads hex digits.
+func (h *Hash) UnmarshalText(text []byte) error {
+	b, err := hex.DecodeString(string(text))
+	if err != nil {
+		return fmt.Errorf("a hash of %q: %w", text, err)
+	}
+	return h.UnmarshalBinary(b)
+}
+
+// UnmarshalBinary takes exactly as many bytes as a hash has.
+func (h *Hash) UnmarshalBinary(b []byte) error {
+	if len(b) != len(h) {
+		return fmt.Errorf("a hash of %d bytes, not %d", len(b), len(h))
+	}
+	copy(h[:], b)
+	return nil
+}
 
 // Kind says what a message is.
 type Kind string
@@ -44,6 +66,7 @@ type Header struct {
 	Chunks int    `cbor:"9,keyasint"`            // at least 1
 	Seq    uint64 `cbor:"10,keyasint"`           // grows with each body of a sender; chunks of one share it
 	From   string `cbor:"11,keyasint,omitempty"` // the gateway; "" for the coordinator
+	To     string `cbor:"12,keyasint,omitempty"` // the gateway that a Call is for; "" for everybody
 }
 
 // Announcement is what a coordinator says of a task to everybody.
@@ -56,6 +79,7 @@ type Announcement struct {
 	Best   Ref     `cbor:"6,keyasint"` // the best by the task's evaluation
 	Why    string  `cbor:"7,keyasint,omitempty"`
 	Score  Metrics `cbor:"8,keyasint"` // of Model
+	File   Ref     `cbor:"9,keyasint"` // the task's .tflite as its body, Hash being its SHA-256; without Chunks where it has none
 }
 
 // Ref is weights that the broker retains in chunks.
