@@ -178,6 +178,9 @@ func open(m Message) (*Part, *envelope, error) {
 	if err := p.check(len(e.Part)); err != nil {
 		return nil, nil, err
 	}
+	if p.Chunks == 1 && sha256.Sum256(e.Part) != p.Body {
+		return nil, nil, refuse(BadBody, "the body is not the one that the header names")
+	}
 	if t := p.Topic(); t != m.Topic {
 		return nil, nil, refuse(BadTopic, "it came on %.300q and belongs on %q", m.Topic, t)
 	}

@@ -37,7 +37,10 @@ type ModelConfig struct {
 	Classes []string    `yaml:"classes" desc:"names of the classes, in their order"`
 	Values  int         `yaml:"values" desc:"or how many values it answers with"`
 	Norm    *train.Norm `yaml:"norm" desc:"mean and standard deviation of each feature; pictures need none"`
-	Train   string      `yaml:"train" enum:"all,head" desc:"all weights, or those of the last layer alone"`
+	Train   string      `yaml:"train" enum:"all,head" desc:"all weights, or those of the last layer alone; head: of a file"`
+
+	Sum  Hash   `yaml:"-"`          // SHA-256 of the file; zero without one
+	Data []byte `yaml:"-" cbor:"-"` // the file; it travels apart from the task
 }
 
 // DataConfig says what a participant trains on.

@@ -310,7 +310,7 @@ func (im *importer) param(op *model.Op, k int, shape []int, decay bool) (*Param,
 func (im *importer) bias(op *model.Op, units int) (*Param, error) {
 	if len(op.Inputs) < 3 || op.Inputs[2] < 0 {
 		p := newParam("no bias", []int{units}, false)
-		p.frozen = true
+		p.frozen, p.kept = true, true
 		return p, nil
 	}
 	return im.param(op, 2, []int{units}, false)

@@ -17,6 +17,7 @@ type Param struct {
 	m, v   []float32 // first and second moment
 	fake   []float32 // what the passes use for W, in quantization-aware training
 	frozen bool      // takes no step: running averages, layers that are kept
+	kept   bool      // never changes at all
 	hold   holds
 }
 
