@@ -55,7 +55,8 @@ type stageMsg struct {
 
 const howMany = 20 // cameras
 
-// begin publishes until stop, fifty frames ahead of the results.
+// begin publishes until stop, fifty frames ahead of what was inspected: nobody
+// falls behind so far that the broker has to drop something for it.
 func (c *cameras) begin(broker string) (stop func()) {
 	c.t.Helper()
 	connect := func(id string) *link.Conn {
@@ -66,7 +67,7 @@ func (c *cameras) begin(broker string) (stop func()) {
 		return conn
 	}
 	room := make(chan struct{}, 50)
-	said := make(chan []byte, 10_000)
+	said := make(chan []byte, 100)
 	reader, inspector, camera := connect("reader"), connect("inspector"), connect("cameras")
 	end := make(chan struct{})
 	if err := reader.Subscribe(c.t.Context(), []string{"results/#", "models/#"}, 1, func(m link.Msg) {
@@ -77,11 +78,6 @@ func (c *cameras) begin(broker string) (stop func()) {
 		select {
 		case said <- m.Payload:
 		case <-end:
-			return
-		}
-		select {
-		case <-room:
-		default:
 		}
 	}); err != nil {
 		c.t.Fatal(err)
@@ -94,6 +90,10 @@ func (c *cameras) begin(broker string) (stop func()) {
 				return
 			case b := <-said:
 				c.inspect(inspector, b)
+				select {
+				case <-room:
+				default:
+				}
 			}
 		}
 	})
