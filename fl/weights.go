@@ -16,7 +16,11 @@ func FromNetwork(n *train.Network) (*Weights, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Weights{Layout: layout}
+	total := 0
+	for _, p := range params {
+		total += len(p.W)
+	}
+	w := &Weights{Layout: layout, Values: make([]float32, 0, total)}
 	for _, p := range params {
 		w.Values = append(w.Values, p.W...)
 	}
