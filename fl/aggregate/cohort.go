@@ -11,6 +11,7 @@ import (
 type member struct {
 	from    string
 	age     int
+	at      int // place in the order of arrival
 	samples int64
 	norm    float64 // of the update as it came
 	scale   float64 // what each of its values counts for, by age and clip
@@ -73,6 +74,7 @@ func (c *cohort) judge(u *Update, cfg Config) member {
 }
 
 func (c *cohort) take(m member) {
+	m.at = len(c.members)
 	c.members = append(c.members, m)
 	c.seen[seen{m.from, m.age}] = true
 }

@@ -32,7 +32,7 @@ func (c Compression) Validate() error {
 	return nil
 }
 
-func compressions() []string { return []string{"none", "int8"} }
+func compressions() []string { return []string{"none", "int8", "int4", "topk", "topk-int8"} }
 
 // Encode makes delta small for its way. residual is what was left over the time
 // before, nil for nothing: it is added first. What is not sent now comes back
@@ -61,10 +61,36 @@ func Encode(c Compression, delta, residual []float32, seed uint64) (data []byte,
 	}
 	switch c.Kind {
 	case "int8":
-		return encodeRounded(head(formInt8), wanted, eight, seed), nil, nil
+		return encodeRounded(head(formInt8), wanted, eight, byLot(seed)), nil, nil
+	case "int4":
+		return encodeRounded(head(formInt4), wanted, four, byLot(seed)), nil, nil
+	case "topk":
+		data, left = encodeTopK(head(formTopK), wanted, c.count(len(wanted)), false)
+		return data, left, nil
+	case "topk-int8":
+		data, left = encodeTopK(head(formTopKInt8), wanted, c.count(len(wanted)), true)
+		return data, left, nil
 	default:
 		return appendValues(head(formNone), wanted), nil, nil
 	}
+}
+
+// MaxBytes is the most that Encode makes of n weights.
+func (c Compression) MaxBytes(n int) int {
+	const head = 1 + binary.MaxVarintLen64
+	k := c.count(n)
+	places := binary.MaxVarintLen64 + binary.MaxVarintLen32*k
+	switch c.Kind {
+	case "int8":
+		return head + eight.bytes(n)
+	case "int4":
+		return head + four.bytes(n)
+	case "topk":
+		return head + places + 4*k
+	case "topk-int8":
+		return head + places + eight.bytes(k)
+	}
+	return head + 4*n
 }
 
 // Decode is what Encode made, of n weights: bit for bit the same on each
@@ -92,6 +118,12 @@ func decode(data []byte, n int) ([]float32, error) {
 		x = r.values(n)
 	case formInt8:
 		x = decodeRounded(r, n, eight)
+	case formInt4:
+		x = decodeRounded(r, n, four)
+	case formTopK:
+		x = decodeTopK(r, n, false)
+	case formTopKInt8:
+		x = decodeTopK(r, n, true)
 	default:
 		return nil, fmt.Errorf("encoding %d is unknown", form[0])
 	}

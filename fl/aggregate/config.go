@@ -89,6 +89,10 @@ func (c Config) Minimum() int {
 	switch c = c.own(); c.Kind {
 	case "krum", "multi-krum":
 		return 2*c.Attackers + 3
+	case "median":
+		return newMedian().least
+	case "trimmed-mean":
+		return newTrimmed(c.Trim).least
 	case "fedbuff":
 		return c.Buffer
 	}

@@ -13,8 +13,6 @@ type fedavg struct {
 	rate float64
 }
 
-func (f *fedavg) fits(int) error { return nil }
-
 func (f *fedavg) step(mean []float64) {
 	for i, v := range mean {
 		mean[i] = f.rate * v

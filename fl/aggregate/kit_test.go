@@ -15,13 +15,15 @@ func configOf(kind string) Config {
 	switch kind {
 	case "krum", "multi-krum":
 		c.Attackers = 1
+	case "trimmed-mean":
+		c.Trim = 0.3
 	case "fedbuff":
 		c.Buffer = 3
 	}
 	return c
 }
 
-func make1(t testing.TB, c Config) Strategy {
+func mustNew(t testing.TB, c Config) Strategy {
 	t.Helper()
 	s, err := New(c)
 	if err != nil {

@@ -11,6 +11,8 @@ import (
 type memory interface {
 	save(b []byte) []byte
 	load(r *reader)
+	// fits says an error where that is of another number of weights.
+	fits(n int) error
 }
 
 // stateless is for parts that take nothing along.
@@ -18,6 +20,18 @@ type stateless struct{}
 
 func (stateless) save(b []byte) []byte { return b }
 func (stateless) load(*reader)         {}
+func (stateless) fits(int) error       { return nil }
+
+// sameSize says an error where had weights are remembered, but not n.
+func sameSize(had, n int) error {
+	if had != 0 && had != n {
+		return fmt.Errorf("a round over %d weights, but what is remembered of the rounds before is of %d", n, had)
+	}
+	return nil
+}
+
+// maxMoment is above each moment of updates that were let in.
+const maxMoment = 1 << 40
 
 const stateFormat = 1
 
@@ -116,13 +130,17 @@ func appendValues(b []byte, x []float32) []byte {
 	return b
 }
 
-// floats reads a list of finite values; nil for an empty one.
-func (r *reader) floats() []float32 {
+// floats reads a list of values up to limit; nil for an empty one.
+func (r *reader) floats(limit float32) []float32 {
 	n := r.count(4)
 	if n == 0 {
 		return nil
 	}
-	return r.values(n)
+	x := r.values(n)
+	if peak(x) > math.Float32bits(limit) {
+		r.fail("a value is far too large")
+	}
+	return x
 }
 
 func (r *reader) values(n int) []float32 {

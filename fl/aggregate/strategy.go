@@ -12,20 +12,20 @@ import (
 type gatherer interface {
 	memory
 	begin(n int)
+	keeps() bool
 	// weight is what u counts for, before it is weakened by age or clipped.
 	weight(u *Update) float64
 	// add takes an update of which each value counts scale times.
 	add(u *Update, scale float64) error
 	// mean is by what they would have the weights move together, nil for not at
-	// all; it adds to the report whom it set aside. It is the caller's to change.
+	// all; it adds to the report whom it set aside. members are by name. The
+	// mean is the caller's to change.
 	mean(r *Report, members []member) []float64
 }
 
 // server turns a mean of updates into a step of the weights, in place.
 type server interface {
 	memory
-	// fits says an error where what it remembers is of another number of weights.
-	fits(n int) error
 	step(mean []float64)
 }
 
@@ -39,7 +39,7 @@ type strategy struct {
 }
 
 func kinds() []string {
-	return []string{"fedavg"}
+	return []string{"fedavg", "fedavgm", "fedadam", "fedyogi", "fedadagrad", "fedbuff", "median", "trimmed-mean", "krum", "multi-krum"}
 }
 
 // New makes a strategy that remembers nothing yet, or says what is wrong with
@@ -51,13 +51,35 @@ func New(cfg Config) (Strategy, error) {
 	return fresh(cfg.own()), nil
 }
 
-func fresh(cfg Config) *strategy {
-	s := &strategy{cfg: cfg, n: -1, gather: &averaged{}, server: &fedavg{rate: cfg.Rate}}
+// fresh joins the parts of a kind; c has no field left at 0 that the kind uses.
+func fresh(c Config) *strategy {
+	s := &strategy{cfg: c, n: -1, gather: &averaged{}, server: &fedavg{rate: c.Rate}}
+	switch c.Kind {
+	case "fedavgm":
+		s.server = &fedavgm{rate: c.Rate, momentum: c.Momentum}
+	case "fedadam":
+		s.server = fedadam(c)
+	case "fedyogi":
+		s.server = fedyogi(c)
+	case "fedadagrad":
+		s.server = fedadagrad(c)
+	case "fedbuff":
+		s.gather = &buffered{size: c.Buffer}
+		s.cohort.twice = true
+	case "median":
+		s.gather = newMedian()
+	case "trimmed-mean":
+		s.gather = newTrimmed(c.Trim)
+	case "krum":
+		s.gather = &krum{attackers: c.Attackers, keep: 1}
+	case "multi-krum":
+		s.gather = &krum{attackers: c.Attackers, keep: c.Keep}
+	}
 	return s
 }
 
 // Keeps implements Strategy.
-func (s *strategy) Keeps() bool { return false }
+func (s *strategy) Keeps() bool { return s.gather.keeps() }
 
 // Begin implements Strategy. An error says that what it remembers is of a model
 // of another size.
@@ -65,7 +87,7 @@ func (s *strategy) Begin(n int) error {
 	if n < 1 {
 		return fmt.Errorf("a round over %d weights", n)
 	}
-	if err := s.server.fits(n); err != nil {
+	if err := errors.Join(s.server.fits(n), s.gather.fits(n)); err != nil {
 		return err
 	}
 	s.n = n
@@ -121,9 +143,6 @@ func (s *strategy) Finish(weights []float32) (*Report, error) {
 	r.Outliers = outliers(members)
 	s.n = -1
 	s.cohort.finish(members)
-	if len(members) == 0 {
-		return r, nil
-	}
 	step := s.gather.mean(r, members)
 	slices.SortStableFunc(r.SetAside, func(a, b Aside) int { return cmp.Compare(a.From, b.From) })
 	if step == nil {

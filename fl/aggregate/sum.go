@@ -46,6 +46,8 @@ func (a *averaged) begin(n int) {
 	a.samples = 0
 }
 
+func (a *averaged) keeps() bool { return false }
+
 func (a *averaged) weight(u *Update) float64 { return float64(u.Samples) }
 
 func (a *averaged) add(u *Update, scale float64) error {
@@ -54,4 +56,9 @@ func (a *averaged) add(u *Update, scale float64) error {
 	return nil
 }
 
-func (a *averaged) mean(*Report, []member) []float64 { return a.sum.over(float64(a.samples)) }
+func (a *averaged) mean(*Report, []member) []float64 {
+	if a.samples == 0 {
+		return nil
+	}
+	return a.sum.over(float64(a.samples))
+}
