@@ -92,7 +92,11 @@ type Ref struct {
 }
 
 // Call is what a coordinator has to say to one gateway: retained, so that it
-// waits for one that is away.
+// waits for one that is away. The round of its header is the one that the gateway
+// is invited to; without an invitation that of the update which the Call is about,
+// 0 for none. The newest by Seq holds, whatever its round. An invitation that is
+// taken back leaves an update of its round unwanted, unless the task counts late
+// ones: then it is sent until a Call of its round says Done.
 type Call struct {
 	Invited  bool   `cbor:"1,keyasint"`
 	Model    Ref    `cbor:"2,keyasint"`           // to begin with

@@ -22,6 +22,7 @@ const (
 	StaleSeq    Reason = "stale_seq"    // older than what the sender said since
 	StaleRound  Reason = "stale_round"  // of a round that is over
 	FutureRound Reason = "future_round" // of a round that has not begun
+	Uninvited   Reason = "uninvited"    // of a round that its sender takes no part in
 	BadBase     Reason = "base"         // built on other weights than the round's
 	Conflict    Reason = "conflict"     // another body under the same sequence number
 	Busy        Reason = "busy"         // too many bodies are open
