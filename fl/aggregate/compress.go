@@ -131,7 +131,7 @@ func decode(data []byte, n int) ([]float32, error) {
 		r.fail("more follows after its end")
 	}
 	if r.err == nil && peak(x) >= infinite {
-		r.fail("a value is not finite")
+		return nil, fmt.Errorf("a value is not finite: %w", ErrNotFinite)
 	}
 	return x, r.err
 }

@@ -152,8 +152,8 @@ func (r *reader) values(n int) []float32 {
 	for i := range x {
 		x[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
 	}
-	if peak(x) >= infinite {
-		r.fail("a value is not finite")
+	if peak(x) >= infinite && r.err == nil {
+		r.err = fmt.Errorf("a value is not finite: %w", ErrNotFinite)
 	}
 	return x
 }
