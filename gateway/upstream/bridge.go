@@ -23,6 +23,7 @@ type Bridge struct {
 	commands      *commands
 	changed       chan struct{} // the link's settings are new
 	incoming      *Incoming     // nil: no models come over this link
+	lender        lender
 
 	mu     sync.Mutex
 	cfg    Config
@@ -51,6 +52,7 @@ func NewBridge(name, gateway string, cfg Config, outbox *Outbox, handle Handler,
 		name: name, gateway: gateway, cfg: cfg, outbox: outbox, log: log,
 		commands: newCommands(handle, log, outbox.metrics),
 		changed:  make(chan struct{}, 1), status: Status{Since: time.Now()},
+		lender: lender{requests: make(chan *lending)},
 	}, nil
 }
 

@@ -20,18 +20,20 @@ type session struct {
 	window  int           // 1 after a link broke, grows with what is acknowledged
 	suspect suspect       // what it broke at
 	passed  [classes]bool // the cloud acknowledged some since the start
-	ended   int           // links in a row that ended at the subscription to offers
-	unasked time.Time     // no offers are asked for before that
+	offers  asking        // for offers of models
+	lending asking        // for what other parts listen to
+	sending asking        // the same of what they send: the cloud may not take it
 
 	// Of the present connection.
 	conn    *link.Conn
 	cfg     Config
 	prefix  string
-	flight  []sent    // oldest first
-	moved   time.Time // when the oldest became the oldest
-	next    time.Time // when the rate allows the next message
-	arrived bool      // something was acknowledged
-	fetched func()    // returns when no model is fetched any more
+	flight  []sent      // oldest first
+	moved   time.Time   // when the oldest became the oldest
+	next    time.Time   // when the rate allows the next message
+	arrived bool        // something was acknowledged
+	fetched func()      // returns when no model is fetched any more
+	lent    *link.Token // of another part's message; nil: none is under way
 
 	done [classes][]spool.Record
 }
@@ -80,7 +82,8 @@ func (s *session) run(ctx context.Context, cfg Config) (good bool, err error) {
 	}
 	fetching, stop := context.WithCancel(ctx)
 	defer stop()
-	s.fetched = func() {}
+	s.fetched, s.lent = func() {}, nil
+	defer s.lender.end()
 	err = s.work(ctx, fetching)
 	if err == errReload {
 		stop() // the fetching: its link does not break, it ends
@@ -90,6 +93,10 @@ func (s *session) run(ctx context.Context, cfg Config) (good bool, err error) {
 	s.fetched()
 	if ctx.Err() != nil || err == errReload {
 		s.finish()
+	} else if s.lent != nil {
+		if s.sending.answer(err) {
+			s.log.Warn().Msgf("the cloud ends the link when another part of the gateway sends to it: it does not for %v", endedPause)
+		}
 	} else if len(s.flight) > 0 {
 		s.blame(err)
 	}
@@ -134,6 +141,9 @@ func (s *session) work(ctx, fetching context.Context) (err error) {
 	if err := s.conn.Publish(ctx, s.statusMsg(s.prefix, true, "")); err != nil {
 		return err
 	}
+	if err := s.lend(ctx); err != nil {
+		return err
+	}
 	s.up(s.cfg)
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -148,8 +158,16 @@ func (s *session) work(ctx, fetching context.Context) (err error) {
 		if len(s.flight) >= s.window {
 			alerts, results = nil, nil // they wait for room
 		}
+		requests, lent := s.lendable()
 		timer.Reset(max(wait, 0))
 		select {
+		case r := <-requests:
+			s.lent = s.conn.Send(r.msg)
+			r.token <- s.lent
+			s.spend(1)
+		case <-lent:
+			s.sending.answer(s.lent.Err())
+			s.lent = nil
 		case <-oldest:
 		case <-alerts:
 		case <-results:
@@ -171,30 +189,69 @@ func (s *session) work(ctx, fetching context.Context) (err error) {
 	}
 }
 
-// After so many links in a row that ended at the subscription to offers of
-// models it is left out for a while: it is how some clouds answer to what their
-// policy does not allow, and results must go up all the same.
+// After so many links in a row that ended at the same it is left out for a while: it is how some clouds answer to what their policy does not allow, and
+// results must go up all the same.
 const (
 	endedTries = 2
 	endedPause = time.Hour
 )
 
+// asking is something at which links may end.
+type asking struct {
+	ended int       // links in a row that did
+	not   time.Time // it is not tried before that
+}
+
+// answer notes what came of it; pause says that it is left out from now on.
+func (a *asking) answer(err error) (pause bool) {
+	switch {
+	case err == nil:
+		a.ended = 0
+	case errors.Is(err, link.ErrEnded):
+		if a.ended++; a.ended%endedTries == 0 {
+			a.not = time.Now().Add(endedPause)
+			return true
+		}
+	}
+	return false
+}
+
 // takeModels begins to fetch models that the cloud offers.
 func (s *session) takeModels(ctx context.Context) (err error) {
-	if !s.cfg.Models || s.incoming == nil || time.Now().Before(s.unasked) {
+	if !s.cfg.Models || s.incoming == nil || time.Now().Before(s.offers.not) {
 		return nil
 	}
 	s.fetched, err = s.incoming.listen(ctx, s.conn, s.prefix, &s.cfg, s.outbox.metrics)
-	switch {
-	case err == nil:
-		s.ended = 0
-	case errors.Is(err, link.ErrEnded):
-		if s.ended++; s.ended%endedTries == 0 {
-			s.unasked = time.Now().Add(endedPause)
-			s.log.Warn().Msgf("the cloud ends the link when it is asked for offers of models: it is not asked for %v; models: false says so at once", endedPause)
-		}
+	if s.offers.answer(err) {
+		s.log.Warn().Msgf("the cloud ends the link when it is asked for offers of models: it is not asked for %v; models: false says so at once", endedPause)
 	}
 	return err
+}
+
+// lend gives other parts the connection.
+func (s *session) lend(ctx context.Context) error {
+	if now := time.Now(); now.Before(s.lending.not) || now.Before(s.sending.not) {
+		return nil
+	}
+	err := s.lender.begin(ctx, s.conn, func(err error) {
+		s.log.Warn().Err(err).Msg("another part of the gateway does not hear what it listens to at the cloud")
+	})
+	if s.lending.answer(err) {
+		s.log.Warn().Msgf("the cloud ends the link when another part of the gateway listens to its topics: it does not for %v", endedPause)
+	}
+	return err
+}
+
+// lendable is where another part's message may come from now, and what is
+// closed when the one that is under way is done.
+func (s *session) lendable() (requests chan *lending, done <-chan struct{}) {
+	if s.lent != nil {
+		return nil, s.lent.Done()
+	}
+	if s.room() <= 0 {
+		return nil, nil // fill says when there is room again
+	}
+	return s.lender.requests, nil
 }
 
 // fill sends what waits, alerts before results, until the window is full or
