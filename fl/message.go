@@ -123,10 +123,10 @@ type Update struct {
 	Seconds float64 `cbor:"5,keyasint"`
 }
 
-// Report is what became of a new model at a gateway.
+// Report is what became of a new model at a gateway, or that its training failed.
 type Report struct {
 	Model Hash    `cbor:"1,keyasint"`
-	State string  `cbor:"2,keyasint"` // live, refused, trying
+	State string  `cbor:"2,keyasint"` // live, refused, trying; failed: a round that begins with these weights cannot be trained there
 	Why   string  `cbor:"3,keyasint,omitempty"`
 	New   Metrics `cbor:"4,keyasint"`
 	Old   Metrics `cbor:"5,keyasint"`
