@@ -85,10 +85,9 @@ func New(cfg Config, load func() (Config, error), trial infer.TrialFunc, log zer
 	if aside := a.store.Aside(); len(aside) > 0 {
 		log.Error().Strs("kept", aside).Msg(stateDamaged)
 	}
-	for _, e := range a.store.Untrusted() {
-		log.Warn().Err(e).Msg("the live version would not be taken now; it goes on until another one is live")
-	}
+	a.sayUntrusted()
 	a.store.Pin(cfg.Pinned())
+	a.store.BuildOn(cfg.ModelFiles())
 	if a.coming, err = upstream.OpenIncoming(filepath.Join(store.Dir(a.data.dir), "incoming"), cfg.Gateway, versions{a}, part(log, "versions")); err != nil {
 		return nil, err
 	}
@@ -133,8 +132,9 @@ func New(cfg Config, load func() (Config, error), trial infer.TrialFunc, log zer
 		return nil, err
 	}
 	a.roll.Served(models, cfg.Models)
+	a.roll.Watch(cfg.Store.Inbox)
 	a.roll.Begin(rollout.Gateway{
-		Inbox: cfg.Store.Inbox, Engine: a.engine, Streams: a.pipe, Reload: &a.mu, Say: a.out.Say, Differ: a.sets,
+		Engine: a.engine, Streams: a.pipe, Reload: &a.mu, Say: a.out.Say, Differ: a.sets,
 		Models: func() map[string]infer.ModelConfig { return a.cfg.Models },
 	})
 	if _, err = a.broker.Tap([]string{"#"}, a.pipe.Handle); err != nil {
@@ -158,6 +158,13 @@ func New(cfg Config, load func() (Config, error), trial infer.TrialFunc, log zer
 	}
 	a.stages = a.inOrder()
 	return a, nil
+}
+
+// sayUntrusted says of live versions that they are not signed as is asked for now.
+func (a *App) sayUntrusted() {
+	for _, e := range a.store.Untrusted() {
+		a.log.Warn().Err(e).Msg("the live version would not be taken now; it goes on until another one is live")
+	}
 }
 
 // Preflight has each version tried by run before it goes live; without it they
@@ -302,6 +309,10 @@ func (a *App) reload() error {
 		return err
 	}
 	// What can refuse comes first, and touches nothing.
+	terms, err := a.store.Prepare(next.Store)
+	if err != nil {
+		return next.refused(fmt.Errorf("store.%w", err))
+	}
 	set, err := a.roll.Resolve(next.Models, next.Streams)
 	if err != nil {
 		return next.refused(err)
@@ -333,6 +344,8 @@ func (a *App) reload() error {
 		models.Discard()
 		return fmt.Errorf("broker.%w", err)
 	}
+	terms()
+	a.roll.Watch(next.Store.Inbox)
 	// A model that left answers the streams that finish with it.
 	retire := models.Apply()
 	record()
@@ -357,6 +370,8 @@ func (a *App) reload() error {
 	}
 	a.cfg = next
 	a.store.Pin(next.Pinned())
+	a.store.BuildOn(next.ModelFiles())
+	a.sayUntrusted()
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
@@ -374,7 +389,6 @@ func fixed(old, next Config) error {
 		{"gateway", old.Gateway, next.Gateway},
 		{"data", old.Data, next.Data},
 		{"log", old.Log, next.Log},
-		{"store", old.Store, next.Store},
 		{"broker.listeners", old.Broker.Listeners, next.Broker.Listeners},
 		{"dashboard", old.Dashboard, next.Dashboard},
 		{"upstream", slices.Sorted(maps.Keys(old.Upstream)), slices.Sorted(maps.Keys(next.Upstream))},

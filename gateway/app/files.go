@@ -41,7 +41,12 @@ func (c Config) refused(err error) error {
 func (c Config) CheckFiles() (warning, absent, err error) {
 	var warn, gone, errs []error
 	inputs := map[string][]infer.TensorInfo{}
-	models, err := c.served()
+	set, err := c.served()
+	if set == nil {
+		set = &rollout.Set{}
+	}
+	models := set.Models
+	warn = append(append(warn, set.PassedOver...), set.Damaged...)
 	for _, e := range flatten(err) {
 		if errors.Is(e, store.ErrUnknown) || errors.Is(e, fs.ErrNotExist) {
 			gone = append(gone, e)
@@ -76,23 +81,28 @@ func (c Config) CheckFiles() (warning, absent, err error) {
 
 // served are the models as a gateway would serve them: those in its store
 // first, where there is one.
-func (c Config) served() (map[string]infer.ModelConfig, error) {
+func (c Config) served() (*rollout.Set, error) {
 	var s *store.Store
 	if _, err := os.Stat(filepath.Join(store.Dir(c.Data), "state.json")); err == nil {
-		s, err = store.Open(store.Dir(c.Data), c.Store)
-		switch {
-		case errors.Is(err, store.ErrDamaged): // run goes on without, and says so
-		case err != nil:
-			return nil, err
-		default:
-			defer s.Close()
+		if s, err = store.OpenToRead(store.Dir(c.Data), c.Store); err != nil {
+			return nil, fmt.Errorf("store.%w", err)
+		}
+		defer s.Close()
+		if _, err := s.State(); errors.Is(err, store.ErrDamaged) {
+			s = nil // run goes on without, and says so
 		}
 	}
-	set, err := rollout.Resolve(s, c.Models, c.Streams)
-	if set == nil {
-		return nil, err
+	return rollout.Resolve(s, c.Models, c.Streams)
+}
+
+// ModelFiles are the files of the models, on which packed ones may build.
+func (c Config) ModelFiles() (files []string) {
+	for _, name := range slices.Sorted(maps.Keys(c.Models)) {
+		if file := c.Models[name].File; file != "" {
+			files = append(files, file)
+		}
 	}
-	return set.Models, err
+	return files
 }
 
 // fit holds the streams against what their models take; inputs gives nil for
@@ -128,11 +138,12 @@ func inputsOf(models interface {
 
 // Activate makes a version the live one where no gateway runs on the data
 // folder, and notes so in its audit log: the next one watches it as it would
-// watch one that it took over itself.
-func Activate(s *store.Store, data, name string, w store.Want) error {
+// watch one that it took over itself. noted says why the log does not have it; the
+// version is live all the same.
+func Activate(s *store.Store, data, name string, w store.Want) (noted, err error) {
 	st, err := s.State()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	before := ""
 	if m := st.Models[name]; m != nil {
@@ -140,12 +151,9 @@ func Activate(s *store.Store, data, name string, w store.Want) error {
 	}
 	why := w.Do + " by command, no gateway was running"
 	if err := s.Activate(name, w.Version, why); err != nil {
-		return err
+		return nil, err
 	}
-	if err := rollout.Activated(store.Dir(data), name, w.Version, before, why, w.By); err != nil {
-		return fmt.Errorf("version %s is live, but the audit log takes nothing: %w", w.Version, err)
-	}
-	return nil
+	return rollout.Activated(store.Dir(data), name, w.Version, before, why, w.By), nil
 }
 
 // Try tries a version that is wanted, where no gateway runs, as the next one

@@ -1,6 +1,8 @@
 package app
 
 import (
+	"context"
+
 	"edgegateway/gateway/rollout"
 	"edgegateway/infer/store"
 )
@@ -19,3 +21,14 @@ func NoteRemoved(data, model, version, by string) error {
 // NoteEvicted is NoteAdded for a version, NAME@VERSION, that made room for one
 // which by brought.
 func NoteEvicted(data, ref, by string) error { return rollout.NoteEvicted(store.Dir(data), ref, by) }
+
+// KeepFile makes the configuration's file of a model a version in the store of
+// the data folder, where it is none yet, for a process that is no gateway. noted
+// says why the audit log does not have that it came.
+func KeepFile(ctx context.Context, s *store.Store, data, name, file string) (version string, noted, err error) {
+	version, added, err := rollout.KeepFile(ctx, s, name, file)
+	if added {
+		noted = rollout.Note(store.Dir(data), rollout.Entry{Step: rollout.StepAdded, Model: name, Version: version, Why: rollout.WhyKept, By: store.FromConfiguration})
+	}
+	return version, noted, err
+}

@@ -174,7 +174,7 @@ func TestVersions(t *testing.T) {
 		e := decode[rollout.Entry](t, line)
 		steps = append(steps, strings.TrimSpace(e.Step+" "+e.Version))
 	}
-	if got := strings.Join(steps, ", "); got != "live 1, live 0, live 1, stop, start, live 0.1, live 1" {
+	if got := strings.Join(steps, ", "); got != "added 0, live 1, live 0, live 1, stop, start, added 0.1, live 0.1, live 1" {
 		t.Errorf("the audit log says %s", got)
 	}
 }

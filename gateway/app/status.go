@@ -108,8 +108,8 @@ func (a *App) Health() []dashboard.Health {
 }
 
 // stateDamaged says what became of a store whose state file was damaged.
-const stateDamaged = "the state of the versions was damaged: the files that the configuration names serve, and what was live nobody knows; " +
-	"activate again what shall be live, then remove the damaged file that was kept"
+const stateDamaged = "the state of the versions was damaged or gone: the files that the configuration names serve, and what was live nobody knows; " +
+	"activate again what shall be live, then remove the file that tells of it"
 
 // storeHealth says whether the versions are known.
 func (a *App) storeHealth() dashboard.Health {

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"edgegateway/gateway/rollout"
 	"edgegateway/gateway/upstream"
 	"edgegateway/infer/model/pack"
 	"edgegateway/infer/store"
@@ -41,9 +42,13 @@ func (v versions) Has(sum string) bool {
 		if err != nil || store.PartOf(file).SHA256 != sum {
 			continue
 		}
-		if _, err := v.store.Add(context.Background(), name, m.File, store.FromConfiguration); err != nil {
+		version, added, err := rollout.KeepFile(context.Background(), v.store, name, m.File)
+		if err != nil {
 			v.log.Warn().Err(err).Str("model", name).Msg("the model of the configuration does not come into the store, so nothing can build on it")
 			return false
+		}
+		if added {
+			v.roll.Added(name, version, rollout.WhyKept+", and what is offered builds on it", store.FromConfiguration)
 		}
 		return true
 	}
@@ -82,6 +87,8 @@ func (v versions) Standing(name, version, sum string) (state, why string) {
 		return offer.Wanted, "" // what was said of it before counts no more
 	case is.Stage == store.Added:
 		return offer.Got, ""
+	case is.Stage == store.Passed: // and nobody wants it any more
+		return offer.Failed, is.Why
 	}
 	return string(is.Stage), is.Why
 }

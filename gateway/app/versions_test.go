@@ -7,8 +7,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
+	"edgegateway/gateway/rollout"
 	"edgegateway/gateway/upstream"
 	"edgegateway/infer"
 	"edgegateway/infer/store"
@@ -33,7 +35,12 @@ func TestVersionsFromTheCloud(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	v := versions{&App{store: s, log: zerolog.Nop(), cfg: Config{Models: map[string]infer.ModelConfig{"sine": {File: file}}}}}
+	data := t.TempDir()
+	roll, err := rollout.Open(rollout.DefaultConfig(), s, data, zerolog.Nop(), prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := versions{&App{store: s, roll: roll, log: zerolog.Nop(), cfg: Config{Models: map[string]infer.ModelConfig{"sine": {File: file}}}}}
 	if v.Has(sum(other)) || v.Has(strings.Repeat("0", 64)) {
 		t.Error("it has what it has not")
 	}
@@ -42,6 +49,9 @@ func TestVersionsFromTheCloud(t *testing.T) {
 	}
 	if st, err := s.State(); err != nil || st.Models["sine"].Find("0") == nil {
 		t.Errorf("the model of the configuration did not come into the store: %v", err)
+	}
+	if log, err := os.ReadFile(filepath.Join(data, "audit.jsonl")); err != nil || strings.Count(string(log), `"step":"added","model":"sine","version":"0"`) != 1 {
+		t.Errorf("the audit log holds %s, %v", log, err)
 	}
 	standing := func(want string) {
 		t.Helper()

@@ -107,7 +107,7 @@ func (f *wishFlags) wish(cmd *cobra.Command, name string, want store.Want) error
 		if done, err := s.later(out, name, want); done || err != nil {
 			return err
 		}
-		return s.fulfil(cmd.Context(), out, name, want)
+		return s.fulfil(cmd.Context(), out, cmd.ErrOrStderr(), name, want)
 	case f.noWait:
 		fmt.Fprintf(out, "gateway %s is to %s %s@%s; model show says how far it is\n", g.Gateway, want.Do, name, want.Version)
 		return nil
@@ -117,14 +117,14 @@ func (f *wishFlags) wish(cmd *cobra.Command, name string, want store.Want) error
 
 // fulfil does what is wanted where no gateway runs, as one would: the version is
 // tried, and the next gateway serves it.
-func (s *versions) fulfil(ctx context.Context, out io.Writer, name string, want store.Want) error {
+func (s *versions) fulfil(ctx context.Context, out, say io.Writer, name string, want store.Want) error {
 	if _, err := s.Files(name, want.Version); err != nil { // each held against its hash
 		return ofModel(err)
 	}
-	err := s.keepConfigured(ctx, name)
-	s.noteEvicted(out)
+	err := s.keepConfigured(ctx, say, name)
+	s.noteEvicted(say)
 	if err != nil {
-		return err
+		return ofModel(fmt.Errorf("%s@%s is wanted still, and not live: %w; the same command does it then, or the next gateway on %s", name, want.Version, err, s.data))
 	}
 	if err := s.preflight(ctx, name, want); err != nil {
 		return err
@@ -137,9 +137,11 @@ func (s *versions) fulfil(ctx context.Context, out io.Writer, name string, want 
 		}
 		return err
 	}
-	if err := app.Activate(s.Store, s.data, name, want); err != nil {
+	noted, err := app.Activate(s.Store, s.data, name, want)
+	if err != nil {
 		return ofModel(err)
 	}
+	note(say, noted)
 	if none := s.unserved(name); none != "" {
 		fmt.Fprintf(out, "%s@%s is live; %s", name, want.Version, none)
 		return nil
@@ -174,7 +176,7 @@ func (s *versions) preflight(ctx context.Context, name string, want store.Want) 
 
 // keepConfigured keeps the model file that the configuration names as a version,
 // before another one is live in its place, so that there is a way back to it.
-func (s *versions) keepConfigured(ctx context.Context, name string) error {
+func (s *versions) keepConfigured(ctx context.Context, say io.Writer, name string) error {
 	st, err := s.State()
 	if err != nil {
 		return err
@@ -183,11 +185,12 @@ func (s *versions) keepConfigured(ctx context.Context, name string) error {
 	if m := st.Models[name]; file == "" || m != nil && m.Live != "" {
 		return nil
 	}
-	v, err := s.Add(ctx, name, file, store.FromConfiguration)
+	v, noted, err := app.KeepFile(ctx, s.Store, s.data, name, file)
 	if err != nil {
-		return ofModel(fmt.Errorf("models.%s.file: %w", name, err))
+		return fmt.Errorf("models.%s.file is not kept to go back to: %w", name, err)
 	}
-	return s.Activate(name, v.Version, "the file of the configuration")
+	note(say, noted)
+	return s.Activate(name, v, "the file of the configuration")
 }
 
 // pollEvery is how often the state is looked at while a gateway works.

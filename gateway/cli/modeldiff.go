@@ -55,7 +55,7 @@ func (f *dataFlags) model(arg string) (*model.Model, error) {
 		if err != nil {
 			return nil, &exitError{exitUsage, err}
 		}
-		s, err := f.versionsThere()
+		s, err := f.versionsToRead()
 		if err != nil {
 			return nil, err
 		}

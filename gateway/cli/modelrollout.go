@@ -51,7 +51,7 @@ func (f *wishFlags) decide(cmd *cobra.Command, ref, do string) error {
 	if err != nil {
 		return usage(cmd, err)
 	}
-	s, err := f.versionsThere()
+	s, err := f.versionsToRead()
 	if err != nil {
 		return err
 	}

@@ -11,21 +11,31 @@ import (
 // look that finds it as it was.
 const inboxOften = time.Second
 
+// mostPassed is how many files that stay in the inbox are named at one look.
+const mostPassed = 20
+
+// Watch has what is dropped into a folder brought to the store, in place of the
+// folder before; "": none.
+func (r *Rollout) Watch(inbox string) { r.inbox.Store(&inbox) }
+
 // takeIn brings what is dropped into the inbox to the store, until ctx ends.
 // What becomes of it there somebody has to say.
 func (r *Rollout) takeIn(ctx context.Context) {
-	if r.g.Inbox == "" {
-		return
-	}
-	box := store.NewInbox(r.g.Store, r.g.Inbox)
 	tick := time.NewTicker(inboxOften)
 	defer tick.Stop()
-	said := ""
+	var box *store.Inbox
+	dir, said := "", ""
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		}
+		if now := r.inbox.Load(); now != nil && *now != dir {
+			box, dir, said = store.NewInbox(r.g.Store, *now), *now, ""
+		}
+		if dir == "" {
+			continue
 		}
 		dropped, err := box.Scan(ctx)
 		if err != nil && err.Error() != said {
@@ -40,6 +50,13 @@ func (r *Rollout) takeIn(ctx context.Context) {
 				continue
 			}
 			r.Added(d.Name, d.Version.Version, "from the inbox", d.File)
+		}
+		passed := box.Passed()
+		for _, d := range passed[:min(mostPassed, len(passed))] {
+			r.log.Warn().Err(d.Err).Str("file", d.File).Msg("not taken from the inbox; it stays there")
+		}
+		if more := len(passed) - mostPassed; more > 0 {
+			r.log.Warn().Int("count", more).Msg("as many more are not taken from the inbox")
 		}
 	}
 }

@@ -100,7 +100,10 @@ func tries(w store.Want, v store.Version) bool {
 // live; where ctx ended nothing more is noted.
 func try(ctx context.Context, s *store.Store, c Candidate, t Trial, gate func() bool, step func(step, why string)) (Verdict, error) {
 	mark := func(stage store.Stage, why string, report []byte) error {
-		return s.Mark(c.Name, c.Version.Version, stage, why, report)
+		if err := s.Mark(c.Name, c.Version.Version, stage, why, report); err != nil {
+			return notIts{err}
+		}
+		return nil
 	}
 	if err := mark(store.Trying, "its pre-flight is under way", nil); err != nil {
 		return Verdict{}, err
@@ -135,6 +138,9 @@ func Alone(ctx context.Context, s *store.Store, models map[string]infer.ModelCon
 		return nil
 	case ctx.Err() != nil:
 		return errors.Join(ctx.Err(), s.Mark(name, w.Version, store.Added, "its pre-flight was stopped", nil))
+	}
+	if errors.As(err, new(notIts)) { // it is wanted still
+		return err
 	}
 	return errors.Join(err, s.Mark(name, w.Version, store.Failed, err.Error(), v.Report))
 }

@@ -21,11 +21,15 @@ import (
 type Set struct {
 	Models map[string]infer.ModelConfig
 	// Damaged are live versions that cannot be served, for which another one is,
-	// and files that cannot be kept.
+	// and files of the configuration that cannot be kept.
 	Damaged []error
-	broken  map[string]string // by model, why its live version is not served, and what is
-	spoke   []string          // models whose file in the configuration was changed
-	keep    func(name, file string) (version string, err error)
+	// PassedOver are the files of the configuration that say nothing: they are
+	// gone, or no models any more. What is live goes on.
+	PassedOver []error
+	over       map[string]bool   // models whose file is passed over
+	broken     map[string]string // by model, why its live version is not served, and what is
+	spoke      []string          // models whose file in the configuration was changed
+	keep       func(name, file string) (version string, err error)
 }
 
 // Resolve says what is to be served: of a model with a live version in the
@@ -45,7 +49,7 @@ func resolve(s *store.Store, models map[string]infer.ModelConfig, streams map[st
 			return nil, err
 		}
 	}
-	set := &Set{Models: map[string]infer.ModelConfig{}, broken: map[string]string{}, keep: keep}
+	set := &Set{Models: map[string]infer.ModelConfig{}, broken: map[string]string{}, over: map[string]bool{}, keep: keep}
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(models)) {
 		cfg, err := set.one(s, name, models[name], st.Models[name])
@@ -79,17 +83,17 @@ func (set *Set) one(s *store.Store, name string, cfg infer.ModelConfig, m *store
 		}
 		return cfg, nil
 	}
-	if cfg.File != "" && m.Configured != "" {
-		// One that cannot be read says nothing, and one that is no model nothing
-		// that could be done; the version does without it.
+	if cfg.File != "" {
 		sum, err := sumOf(cfg.File)
-		wrong := error(nil)
-		if err == nil && sum != m.Configured {
-			wrong = isModel(cfg.File)
+		changed := err == nil && sum != m.Configured
+		if changed {
+			err = isModel(cfg.File)
 		}
-		if wrong != nil {
-			set.Damaged = append(set.Damaged, fmt.Errorf("model %s: its file was changed and is passed over: %s: %w", name, cfg.File, wrong))
-		} else if err == nil && sum != m.Configured {
+		switch {
+		case err != nil:
+			set.over[name] = true
+			set.PassedOver = append(set.PassedOver, fmt.Errorf("models.%s.file: %s is passed over, and version %s of the store is to be live: %w", name, cfg.File, m.Live, err))
+		case changed && m.Configured != "": // else the version went live where no configuration was at hand
 			if set.keep != nil {
 				if cfg.Version, err = set.keep(name, cfg.File); err != nil {
 					// It serves all the same: the next start tries again.
@@ -216,22 +220,34 @@ func configured(m *store.ModelState, sum string) *store.Version {
 	return nil
 }
 
-// keepFile makes the configuration's file of a model a version in the store,
-// where it is none yet.
-func keepFile(ctx context.Context, s *store.Store, name, file string) (string, error) {
+// KeepFile makes the configuration's file of a model a version in the store,
+// where it is none yet; added says that it was not.
+func KeepFile(ctx context.Context, s *store.Store, name, file string) (version string, added bool, err error) {
 	sum, err := sumOf(file)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	st, err := s.State()
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	if m := st.Models[name]; m != nil {
 		if v := configured(m, sum); v != nil {
-			return v.Version, nil
+			return v.Version, false, nil
 		}
 	}
 	v, err := s.Add(ctx, name, file, store.FromConfiguration)
-	return v.Version, err
+	return v.Version, err == nil, err
 }
+
+// keepFile is KeepFile, and tells what came.
+func (r *Rollout) keepFile(ctx context.Context, name, file string) (string, error) {
+	v, added, err := KeepFile(ctx, r.g.Store, name, file)
+	if added {
+		r.Added(name, v, WhyKept, store.FromConfiguration)
+	}
+	return v, err
+}
+
+// WhyKept is why the configuration's file comes into the store.
+const WhyKept = "the file that the configuration names"

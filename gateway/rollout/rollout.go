@@ -51,7 +51,6 @@ type Trial func(ctx context.Context, c Candidate, gate func() bool) (Verdict, er
 type Gateway struct {
 	Store   *store.Store
 	Dir     string // of the store
-	Inbox   string // folder that versions are dropped into; "": none
 	Engine  *infer.Engine
 	Streams Streams
 	Trial   Trial // nil: versions are not tried
@@ -81,6 +80,8 @@ type Rollout struct {
 	job     *job               // of Run alone
 	staged  map[string]*staged // of Run alone; by model
 
+	inbox   atomic.Pointer[string]             // folder that versions are dropped into; nil or "": none
+	rest    atomic.Pointer[time.Time]          // until when nothing is begun; nil: something may be
 	besides sync.Map                           // model's name: *beginning
 	truths  atomic.Pointer[map[string]*truths] // by model; nil: no labels arrive
 }
@@ -161,9 +162,12 @@ func (r *Rollout) bury() error {
 // Served, to be called when the set is at work, makes it the live one.
 func (r *Rollout) Resolve(models map[string]infer.ModelConfig, streams map[string]pipeline.Config) (*Set, error) {
 	set, err := resolve(r.g.Store, models, streams, func(name, file string) (string, error) {
-		return keepFile(context.Background(), r.g.Store, name, file)
+		return r.keepFile(context.Background(), name, file)
 	})
 	if err == nil {
+		for _, e := range set.PassedOver {
+			r.log.Warn().Err(e).Msg("a model file of the configuration says nothing")
+		}
 		for _, e := range set.Damaged {
 			r.log.Error().Err(e).Msg("something else serves than what is to be live")
 		}
@@ -194,7 +198,7 @@ func (r *Rollout) Served(set *Set, configured map[string]infer.ModelConfig) {
 		for _, step := range counted { // a first one is a rise that a rule over the metrics sees
 			r.steps.WithLabelValues(name, step)
 		}
-		if r.live(name) != "" {
+		if r.live(name) != "" && !set.over[name] {
 			missed(name, r.keepBase(context.Background(), name, cfg.File))
 		}
 	}
@@ -333,6 +337,9 @@ func (r *Rollout) look(ctx context.Context) {
 		if !wanted(j.name, j.want) {
 			j.cancel()
 		}
+		return
+	}
+	if rest := r.rest.Load(); rest != nil && time.Now().Before(*rest) {
 		return
 	}
 	var next *job

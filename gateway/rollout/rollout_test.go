@@ -212,8 +212,11 @@ func TestDamagedVersion(t *testing.T) {
 	if err := os.WriteFile(own, []byte("this is no model"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if c, n, err := served(own); c.Version != "2" || n != 1 || err != nil {
+	if c, n, err := served(own); c.Version != "2" || n != 0 || err != nil {
 		t.Errorf("%+v, %d damaged, %v", c, n, err)
+	}
+	if set, err := Resolve(s, map[string]infer.ModelConfig{"m": {File: own}}, nil); err != nil || len(set.PassedOver) != 1 || !strings.HasPrefix(set.PassedOver[0].Error(), "models.m.file: "+own+" is passed over, and version 2 of the store is to be live: not a valid .tflite") {
+		t.Errorf("passed over are %v, %v", set.PassedOver, err)
 	}
 	whole, err := os.ReadFile(testkit.Shared(t, "models/kws_ref_model.tflite"))
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"edgegateway/infer"
 	"edgegateway/infer/store"
@@ -103,14 +104,31 @@ func (r *Rollout) goLive(ctx context.Context, c Candidate, e Entry, why string, 
 	return why
 }
 
-// fail notes that a version did not become the live one.
+// notIts is an error that a version is not to blame for: the disk's.
+type notIts struct{ error }
+
+func (e notIts) Unwrap() error { return e.error }
+
+// storeRests is how long nothing is begun after the store took nothing: what is
+// wanted is wanted still, and would be tried again at once.
+const storeRests = 10 * time.Second
+
+// fail notes that a version did not become the live one. One that is not to blame
+// stays what it was.
 func (r *Rollout) fail(e Entry, err error, report []byte) {
 	e.Step, e.Why = StepFailed, err.Error()
 	if r.live(e.Model) == e.Version { // wanted again, for it does not answer
 		e.Why += "; " + whoAnswers(r.answering(e.Model))
 	}
-	if err := r.g.Store.Mark(e.Model, e.Version, store.Failed, e.Why, report); err != nil {
+	mark := func() error { return r.g.Store.Mark(e.Model, e.Version, store.Failed, e.Why, report) }
+	if errors.As(err, new(notIts)) {
+		e.Why = "not made live, and not for its own sake: " + e.Why
+		mark = func() error { return r.g.Store.PutBack(e.Model, e.Version, e.Why) }
+	}
+	if err := mark(); err != nil {
 		r.log.Error().Err(err).Str("model", e.Model).Msg("the store takes nothing")
+		rest := time.Now().Add(storeRests)
+		r.rest.Store(&rest)
 	}
 	r.step(e)
 }
@@ -209,7 +227,7 @@ func (r *Rollout) serve(ctx context.Context, c Candidate, from, why string, trie
 	}
 	base, served := r.g.Models()[c.Name]
 	if err := r.keepBase(ctx, c.Name, base.File); err != nil {
-		return fmt.Errorf("the configuration's file is not kept to go back to: %w", err)
+		return notIts{fmt.Errorf("the configuration's file is not kept to go back to: %w; then activate it again", err)}
 	}
 	if served {
 		// The configuration may be another one since the candidate was looked at.
@@ -220,10 +238,13 @@ func (r *Rollout) serve(ctx context.Context, c Candidate, from, why string, trie
 		}
 	}
 	err := r.g.Store.Activate(c.Name, c.Version.Version, why)
-	if err != nil && served {
+	if err == nil {
+		return nil
+	}
+	if served {
 		err = errors.Join(err, r.undo(c.Name, base))
 	}
-	return err
+	return notIts{err}
 }
 
 // undo serves again what the store says is live.
@@ -246,7 +267,7 @@ func (r *Rollout) keepBase(ctx context.Context, name, file string) error {
 	if m == nil || m.Configured != "" {
 		return nil
 	}
-	v, err := keepFile(ctx, r.g.Store, name, file)
+	v, err := r.keepFile(ctx, name, file)
 	if err != nil {
 		return err
 	}

@@ -332,9 +332,10 @@ func (s *offers) isOffered(sum string) bool {
 	return false
 }
 
-// standing is the report r with what became of the version since.
+// standing is the report r with what became of the version since, where more was
+// asked for than to have it.
 func (s *offers) standing(o *offer.Offer, r offer.Report) offer.Report {
-	if r.State != offer.Got {
+	if r.State != offer.Got || o.Then == offer.Keep {
 		return r
 	}
 	if state, why := s.models.Standing(o.Name, o.Version, o.Model); state != "" {

@@ -103,10 +103,11 @@ func (s *Store) fromBundle(in *intake, f *os.File, size int64, name, version str
 	if ofConfiguration(m.Version) || in.from == FromConfiguration {
 		return fmt.Errorf("version %s: those that begin with 0 are for the model files that the configuration names", m.Version)
 	}
-	switch err := b.Verify(s.keys); {
+	terms := s.terms.Load()
+	switch err := b.Verify(terms.keys); {
 	case err == nil:
 		in.signed = b.KeyID
-	case s.cfg.RequireSigned, !errors.Is(err, ErrUnsigned) && len(s.keys) > 0:
+	case terms.RequireSigned, !errors.Is(err, ErrUnsigned) && len(terms.keys) > 0:
 		return err
 	}
 	in.manifest, in.text, in.signature = m, b.Text, b.signature
@@ -116,7 +117,7 @@ func (s *Store) fromBundle(in *intake, f *os.File, size int64, name, version str
 
 // fromModel makes a manifest for a model without a bundle.
 func (s *Store) fromModel(in *intake, f *os.File, path, name, version string) error {
-	if s.cfg.RequireSigned && in.from != FromConfiguration {
+	if s.terms.Load().RequireSigned && in.from != FromConfiguration {
 		return fmt.Errorf("%w: it is a model without a bundle, and require_signed is set", ErrUnsigned)
 	}
 	most := defaultBounds().Part

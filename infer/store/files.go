@@ -1,6 +1,7 @@
 package store
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -101,13 +102,25 @@ func (s *Store) Content(sum string) ([]byte, error) {
 	return data, wrap(err)
 }
 
-// base gives what a packed model builds on, from the files of other versions.
+// BuildOn names model files, in place of those named before, that packed models
+// may build on beside those of the versions: what the configuration names.
+func (s *Store) BuildOn(files []string) { s.bases.Store(&files) }
+
+// base gives what a packed model builds on, from the files of other versions, or
+// from those that BuildOn named.
 func (s *Store) base(sum [32]byte) ([]byte, error) {
 	data, err := s.Content(fmt.Sprintf("%x", sum))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: no version here has the model with SHA-256 %x; add that one first, also where it is the configuration's file", pack.ErrNoBase, sum)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return data, err
 	}
-	return data, err
+	if files := s.bases.Load(); files != nil {
+		for _, file := range *files {
+			if data, err := pack.ReadFile(file); err == nil && sha256.Sum256(data) == sum {
+				return data, nil
+			}
+		}
+	}
+	return nil, fmt.Errorf("%w: no version here has the model with SHA-256 %x, nor is it one of the configuration's own files; add that one first", pack.ErrNoBase, sum)
 }
 
 // readBounded reads a file of at most so many bytes.

@@ -2,7 +2,6 @@ package store
 
 import (
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,17 +14,7 @@ import (
 // On a disk that takes no byte more a version can be taken back, and one that
 // nobody needs removed, which makes room again.
 func TestFullDisk(t *testing.T) {
-	dir := t.TempDir()
-	if err := syscall.Mount("store", dir, "tmpfs", 0, "size=2m"); errors.Is(err, fs.ErrPermission) {
-		t.Skip("no small disk: only root can mount one")
-	} else if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
+	dir := testkit.SmallDisk(t, 2<<20)
 	s, err := Open(filepath.Join(dir, "models"), DefaultConfig())
 	if err != nil {
 		t.Fatal(err)
@@ -46,22 +35,16 @@ func TestFullDisk(t *testing.T) {
 	ok(add("m@3", "kws_ref_model"))
 	ok(s.Activate("m", "1", "test"))
 	ok(s.Activate("m", "2", "test"))
-	filler, err := os.Create(filepath.Join(dir, "filler"))
-	ok(err)
-	for _, size := range []int{4096, 1} {
-		for b := make([]byte, size); err == nil; {
-			_, err = filler.Write(b)
-		}
-		if !errors.Is(err, syscall.ENOSPC) {
-			t.Fatal(err)
-		}
-		err = nil
-	}
-	ok(filler.Close())
+	testkit.FillDisk(t, dir)
 	if err := add("m@4", "vww_96_int8"); !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "model rm of a version that is not needed makes room") {
 		t.Fatalf("it takes more: %v", err)
 	}
 	ok(s.Activate("m", "1", "back"))
+	testkit.FillDisk(t, dir) // what the reserve gave
+	if err := s.Remove("m", "3"); !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "the disk is full and the reserve of the store is used up; remove something else from the disk") {
+		t.Fatalf("without the reserve: %v", err)
+	}
+	ok(os.Truncate(filepath.Join(dir, "filler"), 64<<10))
 	ok(s.Remove("m", "3"))
 	st, err := s.State()
 	ok(err)

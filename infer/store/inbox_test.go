@@ -11,7 +11,7 @@ import (
 )
 
 // TestInbox drops files: what is whole is taken, what is refused lies aside with
-// the reason, what grows is waited for, and the rest is nobody's business.
+// the reason, what grows is waited for, and the rest is told once.
 func TestInbox(t *testing.T) {
 	ctx := context.Background()
 	s := open(t, t.TempDir(), DefaultConfig())
@@ -68,6 +68,27 @@ func TestInbox(t *testing.T) {
 	if list := scan(); len(list) != 1 || list[0].Name != "growing" {
 		t.Errorf("when it stopped to grow: %v", list)
 	}
+	var passed []string
+	for _, d := range in.Passed() {
+		passed = append(passed, d.File+": "+d.Err.Error())
+	}
+	if got := strings.Join(passed, "\n"); got != "link.tflite: it is a link, and links are not followed; put the file itself here\n"+
+		"notes.txt: its name does not end in .bundle, .tflite or .pack; rename it if it is one" {
+		t.Errorf("passed over are\n%s", got)
+	}
+	do(t, os.Remove(filepath.Join(dir, "notes.txt")))
+	scan()
+	if list := in.Passed(); list != nil {
+		t.Errorf("told again: %v", list)
+	}
+	drop("notes.txt", []byte("hello"))
+	do(t, os.Mkdir(filepath.Join(dir, "folder.bundle"), 0o700))
+	scan()
+	scan()
+	if list := in.Passed(); len(list) != 2 || list[0].File != "folder.bundle" || list[1].File != "notes.txt" {
+		t.Errorf("what came anew: %v", list)
+	}
+	do(t, os.Remove(filepath.Join(dir, "folder.bundle")))
 	left, err := os.ReadDir(dir)
 	do(t, err)
 	if len(left) != 4 { // the note, the hidden file, the link, and the folder of what was refused

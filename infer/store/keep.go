@@ -37,6 +37,7 @@ func (s *Store) isPinned(name, version string) bool {
 // Keep, of all models while they have more than KeepBytes. Those that failed or
 // were withdrawn go first, then the oldest.
 func (s *Store) makeRoom(st State, name string, v Version) error {
+	cfg := s.terms.Load().Config
 	drop := func(names ...string) bool {
 		var from *ModelState
 		at := -1
@@ -54,9 +55,9 @@ func (s *Store) makeRoom(st State, name string, v Version) error {
 		from.Versions = slices.Delete(from.Versions, at, at+1)
 		return true
 	}
-	for m := st.Models[name]; m != nil && len(m.Versions) >= s.cfg.Keep; {
+	for m := st.Models[name]; m != nil && len(m.Versions) >= cfg.Keep; {
 		if !drop(name) {
-			return fmt.Errorf("%w: of model %s keep: %d versions, and all are live, the one before, wanted, pinned or at work", ErrFull, name, s.cfg.Keep)
+			return fmt.Errorf("%w: of model %s keep: %d versions, and all are live, the one before, wanted, pinned or at work", ErrFull, name, cfg.Keep)
 		}
 	}
 	var all []string
@@ -64,10 +65,10 @@ func (s *Store) makeRoom(st State, name string, v Version) error {
 		all = append(all, n)
 	}
 	slices.Sort(all)
-	for st.bytes()+v.Bytes > s.cfg.KeepBytes {
+	for st.bytes()+v.Bytes > cfg.KeepBytes {
 		if !drop(all...) {
 			return fmt.Errorf("%w: %d bytes do not fit into keep_bytes: %d beside %d of versions that are live, the one before, wanted, pinned or at work",
-				ErrFull, v.Bytes, s.cfg.KeepBytes, st.bytes())
+				ErrFull, v.Bytes, cfg.KeepBytes, st.bytes())
 		}
 	}
 	return nil

@@ -80,7 +80,8 @@ func TestAuthor(t *testing.T) {
 func TestMakeRoom(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		cfg := Config{Keep: rapid.IntRange(3, 6).Draw(rt, "keep"), KeepBytes: rapid.Int64Range(50, 400).Draw(rt, "bytes")}
-		s := &Store{cfg: cfg}
+		s := &Store{}
+		s.terms.Store(&terms{Config: cfg})
 		st := State{Models: map[string]*ModelState{}}
 		for _, name := range []string{"a", "b"} {
 			n := rapid.IntRange(1, 6).Draw(rt, "versions")

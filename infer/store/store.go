@@ -11,10 +11,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
-
-	"edgegateway/internal/keyfile"
 )
 
 // Errors of a store; what is returned wraps one of them and says more.
@@ -30,13 +29,13 @@ var (
 // Store is a folder of versions. It is for many goroutines, and several
 // processes may have it open.
 type Store struct {
-	dir  string
-	cfg  Config
-	keys []keyfile.Key
-	disk disk
+	dir   string
+	disk  disk
+	terms atomic.Pointer[terms]
+	bases atomic.Pointer[[]string] // model files that packed ones may build on too
 
 	mu     sync.Mutex // a change, or a look at the state, at a time
-	lock   *os.File
+	lock   *os.File   // nil: it is open for reading alone
 	read   State
 	stamp  os.FileInfo // of the state file when it was read; nil: never, or it was not there
 	settle bool        // it was not touched for long when it was read
@@ -46,66 +45,6 @@ type Store struct {
 
 // Dir is where the store of a gateway's data folder is.
 func Dir(data string) string { return filepath.Join(data, "models") }
-
-// Open opens the store in dir, and makes it where it is not there. The error
-// names the section's key where the configuration is to blame.
-func Open(dir string, cfg Config) (*Store, error) { return openOn(disk{}, dir, cfg, false) }
-
-// openOn is Open on a disk; anew it begins again where the state is damaged.
-func openOn(d disk, dir string, cfg Config, anew bool) (*Store, error) {
-	if err := cfg.Validate(); err != nil {
-		return nil, err
-	}
-	keys, err := keyfile.Read(cfg.Keys...)
-	if err != nil {
-		return nil, fmt.Errorf("keys: %w", err)
-	}
-	if dir, err = filepath.Abs(dir); err != nil {
-		return nil, err
-	}
-	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
-		return nil, fmt.Errorf("store: %w", err)
-	}
-	d.owner = ownedAs(filepath.Dir(dir))
-	s := &Store{dir: dir, cfg: cfg, keys: keys, disk: d}
-	for _, folder := range []string{dir, s.path("files"), s.path("reports"), s.path("incoming")} {
-		if err := s.disk.folder(folder); err != nil {
-			return nil, fmt.Errorf("store: %w", err)
-		}
-	}
-	if s.lock, err = os.OpenFile(s.path("lock"), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
-		return nil, fmt.Errorf("store: %w", err)
-	}
-	err = s.locked(func() error {
-		if err := s.disk.give(s.path("lock")); err != nil {
-			return err
-		}
-		_, err := s.load()
-		if anew && (errors.Is(err, ErrDamaged) || errors.Is(err, ErrTooLarge)) {
-			err = s.beginAnew()
-		}
-		if err != nil {
-			return err
-		}
-		_ = s.apply(giveUp) // a disk that takes nothing now is left to the next one
-		if err := s.tidy(); err != nil {
-			return err
-		}
-		s.keepReserve()
-		return nil
-	})
-	if err == nil {
-		err = s.disk.syncDir(dir)
-	}
-	if err != nil {
-		s.Close()
-		return nil, fmt.Errorf("store: %w", err)
-	}
-	return s, nil
-}
-
-// Close lets go of the folder.
-func (s *Store) Close() error { return s.lock.Close() }
 
 func (s *Store) path(parts ...string) string {
 	return filepath.Join(append([]string{s.dir}, parts...)...)
@@ -134,6 +73,9 @@ func (s *Store) load() (State, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		s.stamp = nil
+		if entries, err := os.ReadDir(s.path("files")); err == nil && len(entries) > 0 {
+			return State{}, fmt.Errorf("%s: %w; put it back, or start a gateway, which goes on without and looks for the versions whose files are there", path, errGone)
+		}
 		return State{Models: map[string]*ModelState{}}, nil
 	case err != nil:
 		return State{}, err
@@ -163,6 +105,9 @@ const lockWait = 30 * time.Second
 func (s *Store) locked(f func() error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.lock == nil {
+		return fmt.Errorf("%s is open for reading alone", s.dir)
+	}
 	for begin := time.Now(); ; time.Sleep(5 * time.Millisecond) {
 		err := syscall.Flock(int(s.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil {
@@ -203,29 +148,10 @@ func (s *Store) apply(f func(st *State) error) error {
 	if errors.Is(err, syscall.ENOSPC) && s.disk.remove(s.path(reserve)) == nil {
 		err = s.disk.replace(s.path("state.json"), after)
 	}
+	if errors.Is(err, syscall.ENOSPC) {
+		err = fmt.Errorf("nothing is changed, for the disk is full and the reserve of the store is used up; remove something else from the disk: %w", err)
+	}
 	return err
-}
-
-// reserve is a file that is given up where the disk has no room for the state:
-// else nothing could be removed from a disk that is full, nor taken back.
-const (
-	reserve      = "reserve"
-	reserveBytes = 256 << 10
-)
-
-// keepReserve makes the reserve where it is not there, or not whole, and the
-// disk has room. The caller has the lock.
-func (s *Store) keepReserve() {
-	path := s.path(reserve)
-	if info, err := os.Stat(path); err == nil && info.Size() == reserveBytes {
-		return
-	}
-	if s.disk.remove(path) != nil { // of one that was killed while it wrote
-		return
-	}
-	if err := s.disk.create(path, make([]byte, reserveBytes)); err != nil {
-		_ = os.Remove(path)
-	}
 }
 
 // version is a version of a model in st, with the model; the error says which
@@ -308,7 +234,8 @@ func (s *Store) takes(m *ModelState, v *Version, back bool) error {
 
 // trusts says whether a version is signed where it must be.
 func (s *Store) trusts(v *Version) error {
-	if !s.cfg.RequireSigned || v.From == FromConfiguration {
+	terms := s.terms.Load()
+	if !terms.RequireSigned || v.From == FromConfiguration {
 		return nil
 	}
 	if v.Signature == "" { // it was added before that was required
@@ -322,7 +249,7 @@ func (s *Store) trusts(v *Version) error {
 	if err != nil {
 		return err
 	}
-	return verify(text, sig, s.keys)
+	return verify(text, sig, terms.keys)
 }
 
 // Untrusted says of which models the live version would not be taken now: it is

@@ -24,3 +24,26 @@ func giveUp(st *State) error {
 // back to Added: for who gave a trial up because something else was wanted. Open
 // and Want do it too.
 func (s *Store) GiveUp() error { return wrap(s.change(giveUp)) }
+
+// PutBack ends the wish for a version that did not become the live one, and was
+// not to blame: it stays what it was, one that was at work what it was before,
+// and why says what happened.
+func (s *Store) PutBack(name, version, why string) error {
+	return wrap(s.change(func(st *State) error {
+		m, v, err := st.version(name, version)
+		if err != nil {
+			return err
+		}
+		switch v.Stage {
+		case Trying:
+			v.Stage = Added
+		case Shadow, Canary:
+			v.Stage = Passed
+		}
+		if m.Live != version {
+			v.Why = cut(why)
+		}
+		m.done(version)
+		return nil
+	}))
+}
