@@ -29,6 +29,7 @@ var house = []struct {
 	{"gateway/rollout", []string{"gateway/pipeline", "broker", "sensors", "infer", "infer/drift", "infer/model/...", "infer/store"}, "a version goes from the store under the streams, its reference read before; nothing of it is known to them"},
 	{"gateway/upstream", []string{"internal/spool", "internal/link", "internal/offer"}, "the way up is a queue and a link, and what is offered comes down it"},
 	{"fl", []string{"configs", "infer/model", "infer/train", "infer/compress", "fl/aggregate", "fl/secagg", "fl/privacy", "internal/keyfile"}, "federated learning knows no transport; a task is a file like a configuration, its messages are signed"},
+	{"fl/fltest", []string{"fl"}, "a broker for tests carries the messages of fl"},
 	{"infer", []string{"infer/tflite", "infer/model/..."}, "models at work know neither broker nor streams"},
 	{"infer/store", []string{"infer/model/...", "internal/keyfile"}, "the store keeps files and runs nothing; who signed them it sees"},
 	{"infer/drift", nil, "statistics are arithmetic on numbers and know neither streams nor models"},

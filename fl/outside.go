@@ -18,8 +18,8 @@ type Message struct {
 // Transport carries messages. Whatever it loses, doubles or delays is sent
 // again: it only has to say when the link is there.
 type Transport interface {
-	// Publish returns when the broker acknowledged, or with an error at once
-	// where there is no link.
+	// Publish returns when the broker acknowledged, or at once with an error that
+	// wraps ErrNoLink where there is no link.
 	Publish(ctx context.Context, m Message) error
 	// Subscribe hands what comes to handle, one at a time, also after the link
 	// was lost and is back, until ctx ends. It returns when it is subscribed or
@@ -27,9 +27,14 @@ type Transport interface {
 	Subscribe(ctx context.Context, filters []string, handle func(Message)) error
 	// Get gets what the broker retains at one exact topic; ctx bounds the wait.
 	Get(ctx context.Context, topic string) ([]byte, error)
-	// Link receives a value each time the link is there (again).
+	// Link receives a value each time the link is there (again), after what was
+	// subscribed is so again. One goroutine receives from it.
 	Link() <-chan struct{}
 }
+
+// ErrNoLink is wrapped by errors of a Transport that is not connected now: what
+// was to be sent waits for the link.
+var ErrNoLink = errors.New("there is no link to the broker")
 
 // Dataset is the samples of this participant. They never leave it.
 type Dataset interface {

@@ -40,14 +40,15 @@ func (f *clientFlags) add(cmd *cobra.Command) {
 	}
 }
 
-func (f *clientFlags) connect(ctx context.Context) (*link.Conn, error) {
+// config is what the flags come to.
+func (f *clientFlags) config() (link.Config, error) {
 	value := ""
 	if f.passwordFile == "" {
 		value = os.Getenv("EDGEGATEWAY_PASSWORD")
 	}
 	password, err := configs.Secret(value, f.passwordFile)
 	if err != nil {
-		return nil, fmt.Errorf("password: %w", err)
+		return link.Config{}, fmt.Errorf("password: %w", err)
 	}
 	id := f.id
 	if id == "" {
@@ -55,12 +56,18 @@ func (f *clientFlags) connect(ctx context.Context) (*link.Conn, error) {
 	}
 	address, _, err := link.Address(f.broker)
 	if err != nil {
-		return nil, &exitError{exitUsage, fmt.Errorf("--broker %w", err)}
+		return link.Config{}, &exitError{exitUsage, fmt.Errorf("--broker %w", err)}
 	}
-	conn, err := link.Connect(ctx, link.Config{
-		URL: address, ClientID: id, User: f.user, Password: password, CA: f.ca, Cert: f.cert, Key: f.key,
-	})
-	if errors.Is(err, syscall.ECONNREFUSED) && address == defaultBroker {
+	return link.Config{URL: address, ClientID: id, User: f.user, Password: password, CA: f.ca, Cert: f.cert, Key: f.key}, nil
+}
+
+func (f *clientFlags) connect(ctx context.Context) (*link.Conn, error) {
+	cfg, err := f.config()
+	if err != nil {
+		return nil, err
+	}
+	conn, err := link.Connect(ctx, cfg)
+	if errors.Is(err, syscall.ECONNREFUSED) && cfg.URL == defaultBroker {
 		err = fmt.Errorf("%w; --broker names another", err)
 	}
 	return conn, err

@@ -1,0 +1,244 @@
+package fl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// machine is a Coordinator or a Participant.
+type machine interface {
+	Connected(now time.Time) ([]Action, error)
+	Handle(now time.Time, m Message) ([]Action, error)
+	Tick(now time.Time) ([]Action, error)
+	Filters() []string
+}
+
+// Log hears what happens on the way: messages that were refused, what could not
+// be sent or fetched. task is the id of the task, "" where it is none.
+type Log func(task string, err error)
+
+// station runs machines over one Transport: each by a goroutine of its own, so
+// that a long round of one does not hold up another.
+type station struct {
+	t       Transport
+	log     Log
+	out     *outbox
+	runners []*runner
+}
+
+// runner is one machine at work. All that touches it is done by its goroutine.
+type runner struct {
+	*station
+	machine
+	id      string // of its task, for the log
+	in      chan Message
+	linked  chan struct{}
+	events  chan func(now time.Time) ([]Action, error)
+	act     func(ctx context.Context, a Action) // what is neither Send, Fetch nor Wake
+	step    func() bool                         // after each step; false ends it
+	wake    time.Time
+	stirred chan struct{} // look at step again
+
+	fetching map[string]bool // topics that are got now
+	slots    chan struct{}   // of those got at a time
+	fetches  sync.WaitGroup
+}
+
+// waiting is how many messages may wait for a machine; then the broker does.
+const waiting = 64
+
+// A machine is asked what time it is at least so often: one that forgot to say
+// when would wait for ever.
+const atLeast = time.Minute
+
+func newStation(t Transport, log Log) *station {
+	if log == nil {
+		log = func(string, error) {}
+	}
+	s := &station{t: t, log: log}
+	s.out = newOutbox(t, func(err error) { log("", fmt.Errorf("send: %w", err)) }, s.stir)
+	return s
+}
+
+func (s *station) add(m machine, id string) *runner {
+	r := &runner{
+		station: s, machine: m, id: id, in: make(chan Message, waiting), linked: make(chan struct{}, 1),
+		events: make(chan func(time.Time) ([]Action, error)), stirred: make(chan struct{}, 1),
+		act: func(context.Context, Action) {}, step: func() bool { return true },
+		fetching: map[string]bool{}, slots: make(chan struct{}, fetchesAtOnce),
+	}
+	s.runners = append(s.runners, r)
+	return r
+}
+
+// stir has each runner look whether it is done.
+func (s *station) stir() {
+	for _, r := range s.runners {
+		signal(r.stirred)
+	}
+}
+
+// run is all runners until they have ended, one has failed, or ctx ends; an
+// ended ctx is no error.
+func (s *station) run(ctx context.Context) error {
+	outer := ctx
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var filters []string
+	for _, r := range s.runners {
+		filters = append(filters, r.Filters()...)
+	}
+	var all, helpers sync.WaitGroup
+	helpers.Go(func() { s.out.run(ctx) })
+	helpers.Go(func() { s.watchLink(ctx) })
+	if err := s.t.Subscribe(ctx, filters, func(m Message) { s.route(ctx, m) }); err != nil {
+		cancel(fmt.Errorf("subscribe: %w", err))
+	}
+	for _, r := range s.runners {
+		all.Go(func() {
+			if err := r.run(ctx); err != nil {
+				cancel(fmt.Errorf("task %s: %w", r.id, err))
+			}
+		})
+	}
+	all.Wait()
+	err := context.Cause(ctx)
+	cancel(nil)
+	helpers.Wait()
+	if outer.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func (s *station) watchLink(ctx context.Context) {
+	for {
+		select {
+		case <-s.t.Link():
+			for _, r := range s.runners {
+				signal(r.linked)
+			}
+			s.out.linked()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// route hands a message to whom it concerns.
+func (s *station) route(ctx context.Context, m Message) {
+	for _, r := range s.runners {
+		if r.id != "" && r.id != TaskOf(m.Topic) {
+			continue
+		}
+		select {
+		case r.in <- m:
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (r *runner) run(ctx context.Context) error {
+	defer r.fetches.Wait()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		actions, err := []Action(nil), error(nil)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.linked:
+			actions, err = r.Connected(time.Now())
+		case m := <-r.in:
+			actions, err = r.Handle(time.Now(), m)
+		case step := <-r.events:
+			actions, err = step(time.Now())
+		case <-r.stirred:
+		case <-timer.C:
+			r.wake = time.Time{}
+			actions, err = r.Tick(time.Now())
+		}
+		if ReasonOf(err) != "" {
+			r.log(r.id, err)
+		} else if err != nil {
+			return err
+		}
+		for _, a := range actions {
+			r.do(ctx, a)
+		}
+		if !r.step() {
+			return nil
+		}
+		next := time.Now().Add(atLeast)
+		if !r.wake.IsZero() && r.wake.Before(next) {
+			next = r.wake
+		}
+		timer.Reset(time.Until(next))
+	}
+}
+
+// tell hands a step to the machine's goroutine, and returns when it took it or
+// ctx ended.
+func (r *runner) tell(ctx context.Context, step func(now time.Time) ([]Action, error)) {
+	select {
+	case r.events <- step:
+	case <-ctx.Done():
+	}
+}
+
+func (r *runner) do(ctx context.Context, a Action) {
+	switch {
+	case a.Send != nil:
+		r.out.put(*a.Send)
+	case a.Fetch != nil:
+		for _, topic := range a.Fetch {
+			r.fetch(ctx, topic)
+		}
+	case !a.Wake.IsZero():
+		if r.wake.IsZero() || a.Wake.Before(r.wake) {
+			r.wake = a.Wake
+		}
+	default:
+		r.act(ctx, a)
+	}
+}
+
+const (
+	fetchesAtOnce = 8
+	// fetchWait is how long a broker may take for what it retains. It says
+	// nothing where it has none; the machine asks again.
+	fetchWait = 30 * time.Second
+)
+
+// fetch gets what is retained at a topic, and hands it to the machine as it
+// comes. What is on its way already is not asked for again.
+func (r *runner) fetch(ctx context.Context, topic string) {
+	if r.fetching[topic] {
+		return
+	}
+	r.fetching[topic] = true
+	r.fetches.Go(func() {
+		select {
+		case r.slots <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		wait, cancel := context.WithTimeout(ctx, fetchWait)
+		payload, err := r.t.Get(wait, topic)
+		cancel()
+		<-r.slots
+		r.tell(ctx, func(now time.Time) ([]Action, error) {
+			delete(r.fetching, topic)
+			if err == nil {
+				return r.Handle(now, Message{Topic: topic, Payload: payload, Retain: true})
+			}
+			if !errors.Is(err, ErrNoLink) {
+				r.log(r.id, fmt.Errorf("fetch: %w", err))
+			}
+			return nil, nil
+		})
+	})
+}
