@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -41,10 +42,12 @@ type runner struct {
 	step    func() bool                         // after each step; false ends it
 	wake    time.Time
 	stirred chan struct{} // look at step again
+	ended   chan struct{} // closed when its goroutine is
+	over    atomic.Bool   // it has no more to do, but to answer
 
 	fetching map[string]bool // topics that are got now
 	slots    chan struct{}   // of those got at a time
-	fetches  sync.WaitGroup
+	work     sync.WaitGroup  // goroutines that it began
 }
 
 // waiting is how many messages may wait for a machine; then the broker does.
@@ -66,7 +69,7 @@ func newStation(t Transport, log Log) *station {
 func (s *station) add(m machine, id string) *runner {
 	r := &runner{
 		station: s, machine: m, id: id, in: make(chan Message, waiting), linked: make(chan struct{}, 1),
-		events: make(chan func(time.Time) ([]Action, error)), stirred: make(chan struct{}, 1),
+		events: make(chan func(time.Time) ([]Action, error)), stirred: make(chan struct{}, 1), ended: make(chan struct{}),
 		act: func(context.Context, Action) {}, step: func() bool { return true },
 		fetching: map[string]bool{}, slots: make(chan struct{}, fetchesAtOnce),
 	}
@@ -108,6 +111,9 @@ func (s *station) run(ctx context.Context) error {
 	err := context.Cause(ctx)
 	cancel(nil)
 	helpers.Wait()
+	for _, r := range s.runners {
+		r.work.Wait()
+	}
 	if outer.Err() != nil {
 		return nil
 	}
@@ -136,13 +142,14 @@ func (s *station) route(ctx context.Context, m Message) {
 		}
 		select {
 		case r.in <- m:
+		case <-r.ended:
 		case <-ctx.Done():
 		}
 	}
 }
 
 func (r *runner) run(ctx context.Context) error {
-	defer r.fetches.Wait()
+	defer close(r.ended)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -185,6 +192,7 @@ func (r *runner) run(ctx context.Context) error {
 func (r *runner) tell(ctx context.Context, step func(now time.Time) ([]Action, error)) {
 	select {
 	case r.events <- step:
+	case <-r.ended:
 	case <-ctx.Done():
 	}
 }
@@ -220,7 +228,7 @@ func (r *runner) fetch(ctx context.Context, topic string) {
 		return
 	}
 	r.fetching[topic] = true
-	r.fetches.Go(func() {
+	r.work.Go(func() {
 		select {
 		case r.slots <- struct{}{}:
 		case <-ctx.Done():

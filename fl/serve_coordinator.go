@@ -1,0 +1,48 @@
+package fl
+
+import "context"
+
+// CoordinatorLoop is what ServeCoordinator has beside the machines.
+type CoordinatorLoop struct {
+	Log Log // nil: nobody
+	// Step is called after each step of a coordinator, by the goroutine that runs
+	// it: there it may be asked for its Status and History. nil: nobody.
+	Step func(c *Coordinator)
+	// Stay goes on when all tasks are over: gateways that come late are answered,
+	// a broker that forgot is told again, and reports are heard.
+	Stay bool
+}
+
+// ServeCoordinator runs coordinators over one Transport until ctx ends or one of
+// them fails, which its State did then: a new one over the same State goes on
+// where it was. Without Stay it returns when all tasks are over and the broker
+// has the last word of each.
+func ServeCoordinator(ctx context.Context, t Transport, list []*Coordinator, o CoordinatorLoop) error {
+	s := newStation(t, o.Log)
+	for _, c := range list {
+		r := s.add(c, c.ID())
+		r.step = func() bool {
+			if o.Step != nil {
+				o.Step(c)
+			}
+			// What it wanted sent is in the outbox by now.
+			r.over.Store(c.Done())
+			if o.Stay || !s.over() {
+				return true
+			}
+			s.stir()
+			return false
+		}
+	}
+	return s.run(ctx)
+}
+
+// over says whether no machine has more to do, and all is sent.
+func (s *station) over() bool {
+	for _, r := range s.runners {
+		if !r.over.Load() {
+			return false
+		}
+	}
+	return s.out.empty()
+}
