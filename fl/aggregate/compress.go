@@ -57,7 +57,8 @@ func Encode(c Compression, delta, residual []float32, seed uint64) (data []byte,
 		return nil, nil, ErrNotFinite
 	}
 	head := func(form byte) []byte {
-		return binary.AppendUvarint([]byte{form}, uint64(len(wanted)))
+		b := append(make([]byte, 0, c.MaxBytes(len(wanted))), form)
+		return binary.AppendUvarint(b, uint64(len(wanted)))
 	}
 	switch c.Kind {
 	case "int8":
@@ -79,7 +80,7 @@ func Encode(c Compression, delta, residual []float32, seed uint64) (data []byte,
 func (c Compression) MaxBytes(n int) int {
 	const head = 1 + binary.MaxVarintLen64
 	k := c.count(n)
-	places := binary.MaxVarintLen64 + binary.MaxVarintLen32*k
+	places := binary.MaxVarintLen64 + maxGapBytes(k, n)
 	switch c.Kind {
 	case "int8":
 		return head + eight.bytes(n)
@@ -94,7 +95,7 @@ func (c Compression) MaxBytes(n int) int {
 }
 
 // Decode is what Encode made, of n weights: bit for bit the same on each
-// machine. It takes memory for n values alone, whatever data says.
+// machine. It takes memory for n values and places at most, whatever data says.
 func Decode(data []byte, n int) ([]float32, error) {
 	x, err := decode(data, n)
 	if err != nil {

@@ -65,20 +65,17 @@ func find(counts []int32, k int) (above int, at uint32) {
 	return above, 0
 }
 
-// encodeTopK appends how many values travel, the gaps between their places as
-// uvarints, and the values: whole, or rounded to a grid. What does not travel
-// is left over, and with it what rounding took (error feedback: Karimireddy,
-// Rebjock, Stich, Jaggi, "Error Feedback Fixes SignSGD", arXiv:1901.09847).
-// So rounding is to the nearest here: nothing is lost that lots would have to
-// make good on the mean.
+// encodeTopK appends how many values travel, the gaps between their places, and
+// the values: whole, or rounded to a grid. What does not travel is left over,
+// and with it what rounding took (error feedback: Karimireddy, Rebjock, Stich,
+// Jaggi, "Error Feedback Fixes SignSGD", arXiv:1901.09847). So rounding is to
+// the nearest here: nothing is lost that lots would have to make good on the
+// mean.
 func encodeTopK(b []byte, wanted []float32, k int, rounded bool) (data []byte, left []float32) {
 	places := largest(wanted, k)
-	b = binary.AppendUvarint(b, uint64(len(places)))
+	b = appendGaps(binary.AppendUvarint(b, uint64(len(places))), places)
 	sent := make([]float32, len(places))
-	next := 0
 	for i, at := range places {
-		b = binary.AppendUvarint(b, uint64(at-next))
-		next = at + 1
 		sent[i] = wanted[at]
 	}
 	if rounded {
@@ -97,26 +94,15 @@ func encodeTopK(b []byte, wanted []float32, k int, rounded bool) (data []byte, l
 
 func decodeTopK(r *reader, n int, rounded bool) []float32 {
 	k := r.uvarint()
-	if k > uint64(n) || k > uint64(len(r.data)) { // a gap takes a byte or more
-		r.fail("it has more values than there are weights or bytes")
+	places := r.gaps(int(min(k, math.MaxInt32)), n)
+	if r.err != nil {
 		return nil
-	}
-	places := make([]int, k)
-	next := 0
-	for i := range places {
-		gap := r.uvarint()
-		if r.err != nil || gap >= uint64(n-next) {
-			r.fail("a place is outside the weights")
-			return nil
-		}
-		places[i] = next + int(gap)
-		next = places[i] + 1
 	}
 	var sent []float32
 	if rounded {
-		sent = decodeRounded(r, int(k), eight)
+		sent = decodeRounded(r, len(places), eight)
 	} else {
-		sent = r.values(int(k))
+		sent = r.values(len(places))
 	}
 	if r.err != nil {
 		return nil

@@ -9,7 +9,7 @@ import "math"
 func newTrimmed(trim float64) *ranked {
 	return &ranked{
 		name: "this trimmed mean", least: int(math.Ceil(1/trim - 1e-9)),
-		cut: func(m int) int { return min(int(trim*float64(m)+1e-9), (m-1)/2) },
+		cut: func(m int) int { return min(int(float64(trim*float64(m))+1e-9), (m-1)/2) },
 		center: func(sorted []int32, cut int) float64 {
 			sum := 0.0
 			for _, k := range sorted[cut : len(sorted)-cut] {
