@@ -21,7 +21,7 @@ var house = []struct {
 	why string
 }{
 	{".", []string{"gateway/cli"}, "main hands the command line to cli and does nothing else"},
-	{"gateway/cli", []string{"gateway/app", "gateway/dataset", "configs", "sensors", "fl", "infer/...", "internal/link", "internal/keyfile", "internal/offer", "internal/chart"}, "commands use the parts; those that only look at files start no app"},
+	{"gateway/cli", []string{"gateway/app", "gateway/dataset", "configs", "sensors", "fl", "fl/simulate", "infer/...", "internal/link", "internal/keyfile", "internal/offer", "internal/chart"}, "commands use the parts; those that only look at files start no app"},
 	{"gateway/app", []string{"configs", "broker", "sensors/...", "infer", "infer/drift", "infer/model/...", "infer/store", "fl", "internal/link", "internal/keyfile", "internal/offer", "gateway/pipeline", "gateway/alert", "gateway/upstream", "gateway/dataset", "gateway/dashboard", "gateway/rollout"}, "app composes and has no rule of its own"},
 	{"gateway/pipeline", []string{"broker", "sensors", "infer", "infer/drift", "internal/spool"}, "a stream joins broker, sensors and infer and knows no later room"},
 	{"gateway/alert", []string{"gateway/pipeline"}, "rules see results and nothing else"},
@@ -29,6 +29,7 @@ var house = []struct {
 	{"gateway/rollout", []string{"gateway/pipeline", "broker", "sensors", "infer", "infer/drift", "infer/model/...", "infer/store"}, "a version goes from the store under the streams, its reference read before; nothing of it is known to them"},
 	{"gateway/upstream", []string{"internal/spool", "internal/link", "internal/offer"}, "the way up is a queue and a link, and what is offered comes down it"},
 	{"fl", []string{"configs", "infer/model", "infer/train", "infer/compress", "fl/aggregate", "fl/secagg", "fl/privacy", "internal/keyfile"}, "federated learning knows no transport; a task is a file like a configuration, its messages are signed"},
+	{"fl/simulate", []string{"fl", "infer/train"}, "a simulation runs the machines of fl on samples of its own"},
 	{"fl/fltest", []string{"fl"}, "a broker for tests carries the messages of fl"},
 	{"infer", []string{"infer/tflite", "infer/model/..."}, "models at work know neither broker nor streams"},
 	{"infer/store", []string{"infer/model/...", "internal/keyfile"}, "the store keeps files and runs nothing; who signed them it sees"},

@@ -1,0 +1,108 @@
+package simulate
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// shelf keeps the files of coordinator and participants. What several keep
+// alike, as the weights of a round, is there once, and what is large lies on
+// disk: the memory it takes does not grow with the updates of a round. It is for
+// one goroutine, and nothing of it outlives the simulation.
+type shelf struct {
+	dir string // of what is large
+	by  map[[32]byte]*content
+}
+
+type content struct {
+	data []byte // nil: in the file of this name
+	file string
+	held int
+}
+
+// large is from where on a file lies on disk.
+const large = 32 << 10
+
+func newShelf(dir string) *shelf { return &shelf{dir, map[[32]byte]*content{}} }
+
+// state gives somebody a part of the shelf, as fl.State.
+func (s *shelf) state() *state { return &state{s, map[string][32]byte{}, nil} }
+
+type state struct {
+	shelf *shelf
+	files map[string][32]byte
+	names []string // sorted
+}
+
+// Put implements fl.State.
+func (s *state) Put(name string, data []byte) error {
+	hash := sha256.Sum256(data)
+	c := s.shelf.by[hash]
+	if c == nil {
+		c = &content{}
+		if len(data) < large {
+			c.data = append([]byte{}, data...)
+		} else {
+			c.file = filepath.Join(s.shelf.dir, hex.EncodeToString(hash[:]))
+			if err := os.WriteFile(c.file, data, 0o600); err != nil {
+				return err
+			}
+		}
+		s.shelf.by[hash] = c
+	}
+	c.held++
+	if err := s.Delete(name); err != nil {
+		return err
+	}
+	s.files[name] = hash
+	at, _ := slices.BinarySearch(s.names, name)
+	s.names = slices.Insert(s.names, at, name)
+	return nil
+}
+
+// Get implements fl.State.
+func (s *state) Get(name string) ([]byte, error) {
+	hash, ok := s.files[name]
+	if !ok {
+		return nil, nil
+	}
+	if c := s.shelf.by[hash]; c.file == "" {
+		return slices.Clone(c.data), nil
+	} else {
+		return os.ReadFile(c.file)
+	}
+}
+
+// Delete implements fl.State.
+func (s *state) Delete(name string) error {
+	hash, ok := s.files[name]
+	if !ok {
+		return nil
+	}
+	delete(s.files, name)
+	at, _ := slices.BinarySearch(s.names, name)
+	s.names = slices.Delete(s.names, at, at+1)
+	c := s.shelf.by[hash]
+	if c.held--; c.held > 0 {
+		return nil
+	}
+	delete(s.shelf.by, hash)
+	if c.file == "" {
+		return nil
+	}
+	return os.Remove(c.file)
+}
+
+// List implements fl.State.
+func (s *state) List(prefix string) ([]string, error) {
+	from, _ := slices.BinarySearch(s.names, prefix)
+	to := from
+	for to < len(s.names) && strings.HasPrefix(s.names[to], prefix) {
+		to++
+	}
+	return slices.Clone(s.names[from:to]), nil
+}
