@@ -3,6 +3,7 @@ package fl
 import (
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"slices"
 )
 
@@ -125,11 +126,8 @@ func (c *Coordinator) sayCalls() error {
 		}
 		c.told = true
 	}
-	for _, name := range c.names() {
-		if !c.dirty[name] {
-			continue
-		}
-		if err := c.sayCall(c.members[name]); err != nil {
+	for _, name := range slices.Sorted(maps.Keys(c.dirty)) {
+		if err := c.sayCall(c.member(name)); err != nil {
 			return err
 		}
 	}
@@ -202,12 +200,10 @@ func (c *Coordinator) callOf(m *member) (int, Call) {
 	if d, ok := c.got[m.Name]; ok && d.round == round || round > 0 && m.record.Round == round {
 		call.Done = true
 	}
-	for _, h := range c.parts.Open() {
-		if h.From == m.Name && (!call.Invited || h.Round == round) {
-			call.Have = c.parts.Have(&h)
-			if !call.Invited {
-				round = h.Round
-			}
+	if b := c.parts.bodies[bodyName(&Header{Kind: KindUpdate, From: m.Name})]; b != nil && (!call.Invited || b.Round == round) {
+		call.Have = slices.Clone(b.have)
+		if !call.Invited {
+			round = b.Round
 		}
 	}
 	return round, call
