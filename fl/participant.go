@@ -50,6 +50,8 @@ type Participant struct {
 	reported bool      // the last Report was said since the link is there
 	said     int       // samples in the last Hello
 	helloAt  time.Time // when that was
+	hellos   int       // in a row that nobody answered
+	lookedAt time.Time // when it looked at what is retained for it
 	training *Job      // handed out, no result yet
 	failures int       // of the job, in a row
 	trainAt  time.Time // not before, after a failure

@@ -29,6 +29,7 @@ func (p *Participant) advance(now time.Time) error {
 	if err := p.hello(now); err != nil {
 		return err
 	}
+	p.look(now)
 	if err := p.drop(); err != nil {
 		return err
 	}
@@ -91,13 +92,19 @@ func (p *Participant) hello(now time.Time) error {
 		least = max(p.task.Data.Minimum, 1)
 	}
 	moved := 10*max(p.samples-p.said, p.said-p.samples) >= max(p.said, 1) || (p.said < least) != (p.samples < least)
-	if p.helloed && !moved && !p.called {
+	answered := len(p.head.Seen) > 1 // by a Call
+	if p.helloed && !moved && !p.called && answered {
 		return nil
 	}
-	if next := p.helloAt.Add(p.cfg.Retry); p.helloed && !moved && now.Before(next) {
+	wait := p.cfg.Retry
+	if !answered {
+		wait = backoff(wait, p.hellos)
+	}
+	if next := p.helloAt.Add(wait); p.helloed && !moved && now.Before(next) {
 		p.wakeAt(next)
 		return nil
 	}
+	p.hellos++
 	p.helloed, p.called, p.said, p.helloAt = true, false, p.samples, now
 	body, err := Pack(Hello{Samples: p.samples, Version: p.cfg.Version, Chunk: p.cfg.Chunk})
 	if err != nil {
@@ -108,6 +115,30 @@ func (p *Participant) hello(now time.Time) error {
 		return err
 	}
 	return p.say(Header{Kind: KindHello, Round: p.head.Task.Round, Base: p.head.Task.Model.Hash, Seq: seq}, body, nil)
+}
+
+// looks is how many times Retry it waits for news before it looks whether there
+// were some: a broker may have let them fall.
+const looks = 10
+
+// look asks for what the broker retains for this gateway, now and again.
+func (p *Participant) look(now time.Time) {
+	if !p.linked || p.over() {
+		return
+	}
+	next := p.lookedAt.Add(looks * p.cfg.Retry)
+	if p.lookedAt.IsZero() {
+		p.lookedAt, next = now, now.Add(looks*p.cfg.Retry)
+	}
+	if !now.Before(next) {
+		p.lookedAt, next = now, now.Add(looks*p.cfg.Retry)
+		topics := []string{TaskTopic(p.cfg.Task)}
+		if len(p.head.Seen) > 1 {
+			topics = p.Filters()
+		}
+		p.out = append(p.out, Action{Fetch: topics})
+	}
+	p.wakeAt(next)
 }
 
 // say seals a body and has it sent, but for the chunks that are there.
