@@ -56,13 +56,14 @@ type Coordinator struct {
 	layout   Hash
 	count    int // of weights
 
-	stale bool            // the State failed: what is in memory may be ahead of it
-	dirty map[string]bool // whose Call may have changed
-	look  bool            // who can take part may have changed
-	told  bool            // what the task's announcement holds was said
-	why   string          // what it waits for
-	out   []Action
-	now   time.Time // of this step
+	stale  bool            // the State failed: what is in memory may be ahead of it
+	dirty  map[string]bool // whose Call may have changed
+	loaded bool            // it was just read from the State
+	look   bool            // who can take part may have changed
+	told   bool            // what the task's announcement holds was said
+	why    string          // what it waits for
+	out    []Action
+	now    time.Time // of this step
 }
 
 // NewCoordinator makes the coordinator of a task over what its State holds: none
@@ -141,7 +142,11 @@ func (c *Coordinator) Handle(now time.Time, m Message) ([]Action, error) {
 func (c *Coordinator) do(now time.Time, step func() error) ([]Action, error) {
 	c.out, c.now = nil, now
 	err := c.again()
+	if err == nil && c.loaded { // what was due before is done before anything else comes
+		err = c.advance(now)
+	}
 	if err == nil {
+		c.loaded = false
 		err = step()
 	}
 	if err == nil {

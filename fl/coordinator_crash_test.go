@@ -2,7 +2,6 @@ package fl
 
 import (
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -11,8 +10,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// killed is what a faulty State panics with, as a SIGKILL would end a program.
-var killed = errors.New("killed")
+// errKilled is what a faulty State panics with, as a SIGKILL would end a program.
+var errKilled = errors.New("killed")
 
 // errDisk is what a faulty State fails with.
 var errDisk = errors.New("no space left on device")
@@ -40,7 +39,7 @@ func (f *faulty) change(do func() error) error {
 	if f.how == "fails before" || f.how == "fails after" {
 		return errDisk
 	}
-	panic(killed)
+	panic(errKilled)
 }
 
 func (f *faulty) Put(name string, data []byte) error {
@@ -67,7 +66,7 @@ type world struct {
 // step has the coordinator do something, and starts it again where it dies.
 func (w *world) step(f func() ([]Action, error)) {
 	defer func() {
-		if p := recover(); p == killed {
+		if p := recover(); p == errKilled {
 			w.restart()
 		} else if p != nil {
 			panic(p)
@@ -236,7 +235,7 @@ func TestCoordinatorCrashesEverywhere(t *testing.T) {
 			}
 		}
 	}
-	t.Log(fmt.Sprintf("%d changes, each in four ways", changes))
+	t.Logf("%d changes, each in four ways", changes)
 }
 
 // Where updates count late, weights depend on what came when. Each update counts

@@ -129,7 +129,8 @@ func (c *Coordinator) load() (err error) {
 	if err := c.sameTask(); err != nil {
 		return err
 	}
-	c.members, c.got, c.dirty, c.open, c.history, c.told = map[string]*member{}, map[string]delivery{}, map[string]bool{}, nil, nil, false
+	c.members, c.got, c.dirty, c.open, c.history = map[string]*member{}, map[string]delivery{}, map[string]bool{}, nil, nil
+	c.loaded, c.told = true, false
 	if c.strategy, err = aggregate.New(c.task.Strategy); err != nil {
 		return err
 	}
