@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// member is what is kept of an update: some 350 bytes.
+// member is what is kept of an update: some 400 bytes with its name.
 type member struct {
 	from    string
 	age     int
@@ -56,7 +56,7 @@ func (c *cohort) judge(u *Update, cfg Config) member {
 	if u.Age > 0 {
 		m.scale = weakening(u.Age)
 		if cfg.Kind != "fedbuff" { // whose way it is
-			m.why = fmt.Sprintf("%d rounds late: counts for %.2f", u.Age, m.scale)
+			m.why = fmt.Sprintf("late by %d: counts for %.2f", u.Age, m.scale)
 		}
 	}
 	limit := math.Inf(1)

@@ -31,7 +31,8 @@ const (
 	maxAge     = 1 << 20
 )
 
-// peak is the largest absolute value of x; an infinity or a NaN is above all.
+// peak is the largest absolute value of x, as its bits: those of an infinity or
+// a NaN are above all others.
 func peak(x []float32) (bits uint32) {
 	for _, v := range x {
 		bits = max(bits, math.Float32bits(v)&^(1<<31))
