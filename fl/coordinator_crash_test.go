@@ -270,7 +270,8 @@ func TestCoordinatorCrashesLate(t *testing.T) {
 				rt.Fatalf("%+v", h)
 			}
 		}
-		if total != len(counts) {
+		// What fills no buffer at the end waits in it.
+		if left := len(counts) - total; left != 0 && (left < 0 || left >= task.Strategy.Buffer) {
 			rt.Fatalf("%d updates count, %d were seen", total, len(counts))
 		}
 	})
