@@ -103,11 +103,7 @@ func seal(h Header, part []byte, key ed25519.PrivateKey) (Message, error) {
 	if err != nil {
 		return Message{}, err
 	}
-	id, err := hex.DecodeString(keyfile.ID(key.Public().(ed25519.PublicKey)))
-	if err != nil {
-		return Message{}, err
-	}
-	payload, err := marshal(envelope{Header: header, Part: part, Key: id, Signature: ed25519.Sign(key, toSign(header, part))})
+	payload, err := marshal(envelope{Header: header, Part: part, Key: idOf(key), Signature: ed25519.Sign(key, toSign(header, part))})
 	if err != nil {
 		return Message{}, err
 	}
@@ -115,6 +111,15 @@ func seal(h Header, part []byte, key ed25519.PrivateKey) (Message, error) {
 		return Message{}, refuse(TooLarge, "a message of %d bytes, more than %d", len(payload), maxMessage)
 	}
 	return Message{Topic: h.Topic(), Payload: payload, Retain: h.Kind.retained()}, nil
+}
+
+// idOf is the id of a key pair as it travels.
+func idOf(key ed25519.PrivateKey) []byte {
+	id, err := hex.DecodeString(keyfile.ID(key.Public().(ed25519.PublicKey)))
+	if err != nil {
+		panic(err) // it is hex digits
+	}
+	return id
 }
 
 func toSign(header, part []byte) []byte {

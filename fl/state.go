@@ -33,6 +33,9 @@ func (m *Memory) Put(name string, data []byte) error {
 
 // Get gives a copy.
 func (m *Memory) Get(name string) ([]byte, error) {
+	if err := checkFile(name); err != nil {
+		return nil, err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Clone(m.files[name]), nil
@@ -40,6 +43,9 @@ func (m *Memory) Get(name string) ([]byte, error) {
 
 // Delete removes one; that it is not there is fine.
 func (m *Memory) Delete(name string) error {
+	if err := checkFile(name); err != nil {
+		return err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.files, name)

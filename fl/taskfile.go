@@ -1,6 +1,7 @@
 package fl
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -117,6 +118,9 @@ func DecodeTask(b []byte) (*Task, string, error) {
 	var t Task
 	if err := unmarshal(b, &t); err != nil {
 		return nil, "", fmt.Errorf("task: %w; is the coordinator's program a newer one?", err)
+	}
+	if again, err := t.Encode(); err != nil || !bytes.Equal(again, b) {
+		return nil, "", errors.New("task: it is not in the deterministic form of CBOR, by which it has its id")
 	}
 	if err := t.Validate(); err != nil {
 		return nil, "", fmt.Errorf("task %.64q: %w", t.Name, err)
