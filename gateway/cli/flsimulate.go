@@ -1,0 +1,278 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"edgegateway/fl"
+	"edgegateway/fl/simulate"
+	"edgegateway/infer/train"
+	"edgegateway/internal/chart"
+)
+
+// simulation is one run of the command.
+type simulation struct {
+	data              dataSource
+	holdout           string
+	partition, attack string
+	cfg               simulate.Config
+	out               string
+	asJSON            bool
+	result, say       io.Writer
+	task              *fl.Task
+	learn, held       *train.Dataset
+	began             time.Time
+}
+
+func flSimulateCommand() *cobra.Command {
+	s := &simulation{cfg: simulate.DefaultConfig()}
+	cmd := &cobra.Command{
+		Use:   "simulate TASK.yaml",
+		Short: "Run a task with virtual participants in this process",
+		Long: `Run a task with virtual participants in this process: the coordinator and the
+participants of the real thing, on a clock that jumps to what comes next. --data
+is divided among them; --holdout judges the model after each round. The same
+task, flags and data give the same weights. With --out NAME the history is in
+NAME.history.json and .csv, its curve in NAME.curve.svg and .png, and the model
+in NAME.tflite. Ctrl-C writes what there is until then.`,
+		Example: `  edgegateway fl simulate configs/fl/digits.yaml --data train-images-idx3-ubyte --holdout t10k-images-idx3-ubyte
+  edgegateway fl simulate configs/fl/digits-median.yaml --data train-images-idx3-ubyte --holdout t10k-images-idx3-ubyte --participants 20 --partition dirichlet:0.5 --attack gaussian:0.2`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s.result, s.say = cmd.OutOrStdout(), cmd.OutOrStdout()
+			if s.asJSON {
+				s.say = cmd.ErrOrStderr()
+			}
+			if err := noneIdle(cmd, idle{s.cfg.Dropout == 0, "it is about --dropout, which is 0", []string{"away"}}); err != nil {
+				return err
+			}
+			return s.run(cmd.Context(), args[0])
+		},
+	}
+	s.data.add(cmd, "what is divided among the participants")
+	f := cmd.Flags()
+	f.StringVar(&s.holdout, "holdout", "", "data of the same kind that judges the model after each round; none: the participants' held-out samples do")
+	f.IntVar(&s.cfg.Participants, "participants", s.cfg.Participants, "virtual participants")
+	f.StringVar(&s.partition, "partition", "iid", "how data is divided: iid, shards:N (each gets N of as many times N pieces, sorted by class), dirichlet:ALPHA (of classes) or quantity:ALPHA (of sizes)")
+	f.StringVar(&s.attack, "attack", "", "what hostile participants do, the share of them, and how strongly: sign-flip:0.3, scale:0.1:10, label-flip:0.2 or gaussian:0.2:1")
+	f.DurationVar(&s.cfg.SampleTime, "sample-time", s.cfg.SampleTime, "time on their clock that the median participant trains on a sample")
+	f.Float64Var(&s.cfg.Spread, "spread", s.cfg.Spread, "of the participants' speeds: the deviation of their logarithms; 0: all are alike")
+	f.Float64Var(&s.cfg.Dropout, "dropout", 0, "chance that a participant loses its link while it trains")
+	f.DurationVar(&s.cfg.Away, "away", s.cfg.Away, "how long it is away then, in the mean")
+	f.DurationVar(&s.cfg.Latency, "latency", s.cfg.Latency, "of each message")
+	f.Float64Var(&s.cfg.Rate, "link", s.cfg.Rate, "bytes a second that the broker's link takes, each way")
+	f.IntVar(&s.cfg.Workers, "workers", 0, "participants that train at a time here; 0: as many as there are processors")
+	f.StringVar(&s.out, "out", "", "write history, curve and model under this name")
+	f.BoolVar(&s.asJSON, "json", false, "print what it came to as JSON, and the rest to standard error")
+	completeWords(cmd, "partition", "iid", "shards:2", "dirichlet:0.5", "quantity:0.5")
+	completeWords(cmd, "attack", "sign-flip:0.2", "scale:0.2", "label-flip:0.2", "gaussian:0.2")
+	return cmd
+}
+
+func (s *simulation) run(ctx context.Context, file string) (err error) {
+	if s.cfg.Partition, err = simulate.ParsePartition(s.partition); err != nil {
+		return &exitError{exitUsage, err}
+	}
+	if s.cfg.Attack, err = simulate.ParseAttack(s.attack); err != nil {
+		return &exitError{exitUsage, err}
+	}
+	if err := s.cfg.Validate(); err != nil {
+		return &exitError{exitUsage, err}
+	}
+	if s.task, err = fl.LoadTask(file); err != nil {
+		return invalid(err)
+	}
+	if err := s.load(ctx); err != nil {
+		return err
+	}
+	bar := newBar("")
+	defer bar.end()
+	last := ""
+	s.cfg.Round = func(r fl.RoundReport) {
+		last = roundText(r)
+		if every := max(1, s.task.Rounds/20); r.Round%every == 0 || r.Round == s.task.Rounds {
+			bar.end()
+			fmt.Fprintf(s.say, "round %d of %d: %s\n", r.Round, s.task.Rounds, last)
+		}
+	}
+	s.cfg.Step = func(round, made, of int) {
+		bar.what = strings.TrimSuffix(fmt.Sprintf("round %d of %d, the last: %s", round, s.task.Rounds, last), ", the last: ")
+		bar.step((round-1)*of+min(made, of), s.task.Rounds*of)
+	}
+	s.began = time.Now()
+	out, stopped := simulate.Run(ctx, *s.task, s.cfg, s.learn, s.held)
+	if out == nil || len(out.History) == 0 {
+		return invalid(stopped)
+	}
+	bar.end()
+	if err := s.write(out); err != nil {
+		return errors.Join(stopped, err)
+	}
+	if err := s.report(out); err != nil {
+		return errors.Join(stopped, err)
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("stopped after %d of %d rounds", len(out.History), s.task.Rounds)
+	}
+	return invalid(stopped)
+}
+
+// load reads the data, which must be what the task is for.
+func (s *simulation) load(ctx context.Context) (err error) {
+	shape := s.task.Model.Input
+	if shape == nil {
+		net, err := s.task.Network()
+		if err != nil {
+			return invalid(err)
+		}
+		shape = net.In
+	}
+	if s.learn, err = s.data.load(ctx, shape, s.say); err != nil {
+		return err
+	}
+	if err := s.fits(s.data.path, s.learn, shape); err != nil {
+		return err
+	}
+	if s.holdout == "" {
+		return nil
+	}
+	other := s.data
+	other.path, other.samples, other.from, other.before = s.holdout, 0, "", ""
+	other.csv.From, other.csv.Before = time.Time{}, time.Time{}
+	if s.held, err = other.load(ctx, shape, io.Discard); err != nil {
+		return err
+	}
+	return s.fits(s.holdout, s.held, shape)
+}
+
+func (s *simulation) fits(path string, d *train.Dataset, shape train.Shape) error {
+	if size := func(s train.Shape) (n int) {
+		n = 1
+		for _, v := range s {
+			n *= v
+		}
+		return n
+	}; size(d.Shape) != size(shape) {
+		return invalid(fmt.Errorf("%s: its samples are %v, those of the task %v", path, []int(d.Shape), []int(shape)))
+	}
+	m := s.task.Model
+	if m.Classes != nil && !slices.Equal(m.Classes, d.Classes) {
+		return invalid(fmt.Errorf("%s: its classes are %s, those of the task %s", path, strings.Join(d.Classes, ", "), strings.Join(m.Classes, ", ")))
+	}
+	if m.Values > 0 && (d.Labels != nil || d.Width != m.Values) {
+		return invalid(fmt.Errorf("%s: it has not the %d values a sample that the task learns; --target names columns", path, m.Values))
+	}
+	return nil
+}
+
+// roundText says how a round went.
+func roundText(r fl.RoundReport) string {
+	m, of := r.Held, "held-out"
+	if m.Samples == 0 {
+		m, of = r.After, "the participants' held-out"
+	}
+	text := fmt.Sprintf("%d updates, %.3f MB up", r.Updates, float64(r.Bytes)/1e6)
+	if n := len(r.SetAside); n > 0 {
+		text += fmt.Sprintf(", %d set aside", n)
+	}
+	switch {
+	case r.Why != "":
+		text += ", " + r.Why
+	case m.Samples > 0 && m.Accuracy >= 0:
+		text += fmt.Sprintf(", accuracy %.4f, loss %.4f on %d %s samples", m.Accuracy, m.Loss, m.Samples, of)
+	case m.Samples > 0:
+		text += fmt.Sprintf(", loss %.5g on %d %s samples", m.Loss, m.Samples, of)
+	}
+	return text
+}
+
+// write writes history, curve and model beside each other.
+func (s *simulation) write(out *simulate.Outcome) error {
+	if s.out == "" {
+		return nil
+	}
+	text, err := fl.HistoryJSON(out.History)
+	if err != nil {
+		return err
+	}
+	table, err := fl.HistoryCSV(out.History)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(writeWhole(s.out+".history.json", text), writeWhole(s.out+".history.csv", table)); err != nil {
+		return err
+	}
+	if err := writeFigures(s.out, map[string]*chart.Drawing{".curve": curve("Rounds of "+s.task.Name, out.History)}); err != nil {
+		return err
+	}
+	file, err := federated(s.task, out.Weights)
+	if err != nil {
+		return err
+	}
+	return writeWhole(s.out+".tflite", file)
+}
+
+// curve draws how rounds were judged.
+func curve(title string, history []fl.RoundReport) *chart.Drawing {
+	kinds := []struct {
+		name string
+		of   func(*fl.RoundReport) fl.Metrics
+	}{
+		{"held out", func(r *fl.RoundReport) fl.Metrics { return r.Held }},
+		{"participants, before", func(r *fl.RoundReport) fl.Metrics { return r.Before }},
+		{"participants, after", func(r *fl.RoundReport) fl.Metrics { return r.After }},
+	}
+	var series []chart.Series
+	for _, k := range kinds {
+		accuracy, loss := chart.Series{Name: "accuracy, " + k.name, Dash: true}, chart.Series{Name: "loss, " + k.name}
+		for i := range history {
+			m, round := k.of(&history[i]), float64(history[i].Round)
+			if m.Samples == 0 {
+				continue
+			}
+			loss.X, loss.Y = append(loss.X, round), append(loss.Y, m.Loss)
+			if m.Accuracy >= 0 {
+				accuracy.X, accuracy.Y = append(accuracy.X, round), append(accuracy.Y, m.Accuracy)
+			}
+		}
+		for _, one := range []chart.Series{accuracy, loss} {
+			if len(one.Y) > 0 {
+				series = append(series, one)
+			}
+		}
+	}
+	return chart.Lines{Title: title, X: "round", Y: "accuracy, loss", Series: series}.Draw()
+}
+
+// federated is the .tflite of a task's weights.
+func federated(task *fl.Task, w *fl.Weights) ([]byte, error) {
+	net, err := task.Network()
+	if err != nil {
+		return nil, err
+	}
+	if err := w.Into(net); err != nil {
+		return nil, err
+	}
+	if task.Model.File != "" {
+		m, err := net.Model()
+		if err != nil {
+			return nil, err
+		}
+		return m.Write()
+	}
+	if task.Model.Classes != nil {
+		net = net.TwoClasses()
+	}
+	m, err := net.Export("trained by edgegateway, federated", task.Model.Classes)
+	if err != nil {
+		return nil, err
+	}
+	return m.Write()
+}

@@ -1,0 +1,129 @@
+package cli_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"edgegateway/fl"
+)
+
+// sides is a task: to say on which side of a line a point is.
+const sides = `name: sides
+model:
+  input: [2]
+  classes: [left, right]
+  network: {layers: [{type: dense, units: 8, activation: relu}, {type: dense, activation: softmax}]}
+data: {holdout: 0}
+rounds: 6
+cohort: {size: 5}
+`
+
+// simulatedFiles writes a table that is told apart by a line, one that judges,
+// and a task for it.
+func simulatedFiles(t *testing.T) (dir, task, data, holdout string) {
+	t.Helper()
+	dir = t.TempDir()
+	r := rand.New(rand.NewPCG(1, 1))
+	table := func(name string, n int) string {
+		var b strings.Builder
+		b.WriteString("x,y,side\n")
+		for range n {
+			x, y := r.NormFloat64(), r.NormFloat64()
+			side := "left"
+			if x+y > 0 {
+				side = "right"
+			}
+			fmt.Fprintf(&b, "%.4f,%.4f,%s\n", x, y, side)
+		}
+		return write(t, dir, name, b.String())
+	}
+	task = write(t, dir, "task.yaml", sides)
+	return dir, task, table("learn.csv", 400), table("judge.csv", 200)
+}
+
+// simulated is what the command prints of it with --json.
+type simulated struct {
+	State      string
+	Rounds     int
+	Updates    int
+	Weights    int
+	Hostile    []string
+	Last, Best fl.Metrics
+	BytesWhole int64   `json:"bytes_up_uncompressed"`
+	Clock      float64 `json:"clock_seconds"`
+	History    []fl.RoundReport
+}
+
+// The command divides a table, trains, and leaves history, curve and a model
+// that evaluate runs as well as it was judged.
+func TestSimulate(t *testing.T) {
+	dir, task, data, holdout := simulatedFiles(t)
+	out := filepath.Join(dir, "it")
+	args := []string{"fl", "simulate", task, "--data", data, "--target", "side", "--holdout", holdout, "--participants", "20", "--partition", "dirichlet:0.5",
+		"--attack", "label-flip:0.1", "--dropout", "0.1", "--away", "1m", "--spread", "0.5", "--out", out, "--json"}
+	first := run(t, "", args...)
+	var got simulated
+	if err := json.Unmarshal([]byte(first.stdout), &got); first.code != 0 || err != nil {
+		t.Fatalf("exit code %d, %v: %s", first.code, err, first.stderr)
+	}
+	if got.State != "done" || got.Rounds != 6 || got.Updates != 30 || len(got.Hostile) != 2 || got.Last.Samples != 200 || got.Best.Accuracy < 0.7 || got.BytesWhole != 4*30*int64(got.Weights) {
+		t.Errorf("%+v, best %+v, %d updates, %v hostile", got.Last, got.Best, got.Updates, got.Hostile)
+	}
+	text, err := os.ReadFile(out + ".history.json")
+	var history []fl.RoundReport
+	if err == nil {
+		err = json.Unmarshal(text, &history)
+	}
+	if err != nil || len(history) != 6 || history[5].Model != got.History[5].Model {
+		t.Errorf("%v, %+v", err, history)
+	}
+	if table, err := os.ReadFile(out + ".history.csv"); err != nil || strings.Count(string(table), "\n") != 7 {
+		t.Errorf("%v: %s", err, table)
+	}
+	for _, name := range []string{".curve.svg", ".curve.png"} {
+		if info, err := os.Stat(out + name); err != nil || info.Size() < 500 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	judged := run(t, "", "evaluate", "--no-latency", "--format", "json", "--data", holdout, "--target", "side", out+".tflite")
+	if want := fmt.Sprintf(`"top1": %v`, got.Best.Accuracy); judged.code != 0 || !strings.Contains(judged.stdout, want) {
+		t.Errorf("the model: want %s: %s%s", want, judged.stdout, judged.stderr)
+	}
+	again := run(t, "", append(args, "--workers", "1")...)
+	var same simulated
+	if err := json.Unmarshal([]byte(again.stdout), &same); err != nil || same.History[5].Model != got.History[5].Model || same.Clock != got.Clock {
+		t.Errorf("again it came to something else, %v", err)
+	}
+}
+
+func TestSimulateRefuses(t *testing.T) {
+	dir, task, data, holdout := simulatedFiles(t)
+	other := write(t, dir, "other.yaml", strings.Replace(sides, "left, right", "no, yes", 1))
+	narrow := write(t, dir, "narrow.yaml", strings.Replace(sides, "[2]", "[3]", 1))
+	for _, c := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{nil, 2, "takes TASK.yaml"},
+		{[]string{task}, 2, "--data is missing"},
+		{[]string{filepath.Join(dir, "none.yaml"), "--data", data}, 3, "none.yaml"},
+		{[]string{task, "--data", data, "--partition", "half"}, 2, "none of iid"},
+		{[]string{task, "--data", data, "--attack", "shout:0.1"}, 2, "shout"},
+		{[]string{task, "--data", data, "--participants", "0"}, 2, "participants: 0"},
+		{[]string{task, "--data", data, "--away", "1m"}, 2, "--away does nothing here"},
+		{[]string{task, "--data", data, "--target", "side", "--participants", "401"}, 3, "not enough for 401"},
+		{[]string{other, "--data", data, "--target", "side"}, 3, "its classes are left, right"},
+		{[]string{narrow, "--data", data, "--target", "side"}, 3, "its samples are [2]"},
+		{[]string{task, "--data", data, "--target", "side", "--holdout", holdout + "x"}, 3, "judge.csvx"},
+	} {
+		if got := run(t, "", append([]string{"fl", "simulate"}, c.args...)...); got.code != c.code || !strings.Contains(got.stderr, c.want) {
+			t.Errorf("%q: exit code %d, %s; want %d, %q", c.args, got.code, got.stderr, c.code, c.want)
+		}
+	}
+}
