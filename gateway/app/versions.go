@@ -110,10 +110,10 @@ func (v versions) Refuses(o *offer.Offer) error {
 		return err
 	}
 	if is := m.Find(o.Version); is != nil && is.Model != o.Model {
-		return fmt.Errorf("%s@%s is here with other content", o.Name, o.Version)
+		return fmt.Errorf("%s@%s is here with other content; a new model needs a new version", o.Name, o.Version)
 	}
 	if m.Minimum != "" && store.CompareVersions(o.Version, m.Minimum) < 0 {
-		return fmt.Errorf("%s@%s is older than %s, the oldest that is taken", o.Name, o.Version, m.Minimum)
+		return fmt.Errorf("%s@%s is older than %s, the oldest that is taken; give it a version from there on", o.Name, o.Version, m.Minimum)
 	}
 	return nil
 }
@@ -132,7 +132,7 @@ func (v versions) Receive(ctx context.Context, o *offer.Offer, path string) erro
 		}
 		added, err := v.store.Add(ctx, ref, path, fromCloud)
 		if err != nil {
-			return notNow(err)
+			return notNow(fmt.Errorf("%s: %w", ref, err))
 		}
 		if added.Model != o.Model {
 			return fmt.Errorf("%s@%s holds the model with SHA-256 %s, not %s as the offer says", o.Name, added.Version, added.Model, o.Model)

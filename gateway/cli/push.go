@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"edgegateway/infer/store"
 	"edgegateway/internal/offer"
 )
 
@@ -97,6 +98,11 @@ func (p *pushFlags) check() error {
 	for _, s := range append(slices.Clone(p.gateways), p.prefix, p.at) {
 		if s == "" || strings.ContainsAny(s, "+#\x00") {
 			return fmt.Errorf("%q is no topic, nor part of one", s)
+		}
+	}
+	if p.clear != "" {
+		if err := store.CheckName(p.clear); err != nil {
+			return fmt.Errorf("--clear: %w", err)
 		}
 	}
 	slices.Sort(p.gateways)

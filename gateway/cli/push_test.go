@@ -209,8 +209,11 @@ func TestPushInPlace(t *testing.T) {
 	of := func(gateways ...string) (n int) { // chunks, of offers for these and no other
 		t.Helper()
 		all := retainedAll(t, addr)
-		offers, chunks := 0, map[string]bool{}
+		offers, index, pushes, chunks := 0, 0, map[string]bool{}, map[string]bool{}
 		for topic, payload := range all {
+			if strings.HasPrefix(topic, "models/pushed/") {
+				index++
+			}
 			if !strings.Contains(topic, offer.OffersAt) {
 				continue
 			}
@@ -220,14 +223,17 @@ func TestPushInPlace(t *testing.T) {
 				continue
 			}
 			offers++
+			if o.ID != "1" { // by hand, below
+				pushes[o.ID] = true
+			}
 			for chunk := range o.Chunks() {
 				if chunks[chunk] = true; len(all[chunk]) == 0 {
 					t.Errorf("%s is not there", chunk)
 				}
 			}
 		}
-		if left := len(all) - offers - len(chunks); offers != len(gateways) || left > 0 {
-			t.Errorf("%d offers, not %d, and %d that no offer names", offers, len(gateways), left)
+		if left := len(all) - offers - index - len(chunks); offers != len(gateways) || left > 0 || index != len(pushes) {
+			t.Errorf("%d offers, not %d, of %d pushes, %d in the index, and %d that no offer names", offers, len(gateways), len(pushes), index, left)
 		}
 		return len(chunks)
 	}
@@ -302,7 +308,19 @@ func TestPushSigned(t *testing.T) {
 	start(t, "run", "--config", config).Line(` ready `)
 	file := testkit.Shared(t, "models/vww_96_int8.tflite")
 	said := pushed(t, 1, "-b", addr, "-g", "hall-7", "--name", "person", file)
-	if !strings.Contains(said, "hall-7: refused, ") && !strings.Contains(said, "hall-7: refused: ") || !strings.Contains(said, "not signed") || !strings.HasSuffix(said, "edgegateway: person: hall-7 refused it\n") {
+	if !strings.Contains(said, "hall-7: refused: person: not signed: it is a model without a bundle, and require_signed is set; model bundle --key makes a signed one\n") || !strings.HasSuffix(said, "edgegateway: person: hall-7 refused it\n") {
+		t.Error(said)
+	}
+	other, _, _, err := keyfile.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stranger, err := keyfile.ReadPrivate(write(t, dir, "other.pem", string(other)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	said = pushed(t, 1, "-b", addr, "-g", "hall-7", bundleOf(t, "person", "1", file, stranger))
+	if !strings.Contains(said, "hall-7: refused: person@1: signed with a key that is not trusted: "+keyfile.ID(stranger.Public().(ed25519.PublicKey))+"; store.keys names those that are") {
 		t.Error(said)
 	}
 	said = pushed(t, 0, "-b", addr, "-g", "hall-7", bundleOf(t, "person", "2", file, key))
@@ -388,6 +406,103 @@ func TestPushActivate(t *testing.T) {
 	s := openStore(t, data)
 	if st, err := s.State(); err != nil || st.Models["sine"] == nil || st.Models["sine"].Live != "2" || st.Models["sine"].Previous != "0" {
 		t.Errorf("%+v, %v", st.Models["sine"], err)
+	}
+}
+
+// What a push left that was killed before it offered anything, or before it cleared,
+// goes with the next push of the model, or with --clear; what another one needs
+// stays, and so does what another model's left.
+func TestPushKilled(t *testing.T) {
+	addr := testkit.Mosquitto(t, "")
+	file, next := testkit.Shared(t, "models/vww_96_float.tflite"), testkit.Shared(t, "models/hello_world_float.tflite")
+	killed := func(name string) {
+		t.Helper()
+		p := start(t, "model", "push", "-b", addr, "-g", "hall-9", "--name", name, "--rate", "20", file)
+		c, err := link.Connect(t.Context(), link.Config{URL: addr, ClientID: "counter"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		came := make(chan string, 1000)
+		if err := c.Subscribe(t.Context(), []string{"models/#"}, 1, func(m link.Msg) {
+			if len(m.Payload) > 0 && !strings.HasPrefix(m.Topic, "models/pushed/") {
+				came <- m.Topic
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+		for range 5 {
+			select {
+			case <-came:
+			case <-time.After(time.Minute):
+				t.Fatal("no chunk came")
+			}
+		}
+		p.Kill()
+	}
+	ended := func(name string) (chunks int) { // of pushes that the index names
+		t.Helper()
+		all := retainedAll(t, addr)
+		for topic, payload := range all {
+			if !strings.HasPrefix(topic, "models/pushed/"+name+"/") {
+				continue
+			}
+			o, err := offer.Parse(payload)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for chunk := range o.Chunks() {
+				if all[chunk] != nil {
+					chunks++
+				}
+			}
+		}
+		return chunks
+	}
+	killed("person")
+	if n := ended("person"); n < 5 {
+		t.Fatalf("%d chunks are left", n)
+	}
+	pushed(t, 0, "-b", addr, "-g", "hall-8", "--name", "other", "--detach", next)
+	if n := ended("person"); n < 5 {
+		t.Errorf("what a push of another model is not about is gone: %d chunks are left", n)
+	}
+	pushed(t, 0, "-b", addr, "-g", "hall-9", "--name", "person", "--detach", next)
+	if n, m := ended("person"), ended("other"); n != 1 || m != 1 { // the same chunk, of both
+		t.Errorf("%d and %d chunks are left", n, m)
+	}
+	pushed(t, 0, "-b", addr, "--clear", "other")
+	if n := ended("person"); n != 1 {
+		t.Errorf("what person needs is gone: %d", n)
+	}
+	// One that was killed when its offers were cleared, and its chunks were not.
+	c, err := link.Connect(t.Context(), link.Config{URL: addr, ClientID: "clear"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.Publish(t.Context(), link.Msg{Topic: "gateways/hall-9/models/offers/person", QoS: 1, Retain: true}); err != nil {
+		t.Fatal(err)
+	}
+	if said := pushed(t, 0, "-b", addr, "--clear", "person"); said != "person: what was left by a push that was ended before it was done is cleared\n" {
+		t.Error(said)
+	}
+	if left := retained(t, addr); len(left) > 0 {
+		t.Errorf("left at the broker: %v", left)
+	}
+}
+
+// A broker that lets nobody look into the index, or keeps none, takes a push all
+// the same.
+func TestPushNoIndex(t *testing.T) {
+	acl := write(t, t.TempDir(), "acl", "topic readwrite gateways/#\ntopic write models/#\ntopic deny models/pushed/#\n")
+	addr := testkit.Mosquitto(t, "user root\nacl_file "+acl+"\n") // where it is root it reads it as another user else
+	said := pushed(t, 0, "-b", addr, "-g", "hall-9", "--detach", testkit.Shared(t, "models/hello_world_float.tflite"))
+	if !strings.Contains(said, "hello_world_float waits at the broker for hall-9") {
+		t.Error(said)
+	}
+	if said := pushed(t, 0, "-b", addr, "--clear", "hello_world_float"); said != "hello_world_float is offered no more to 1 gateway\n" {
+		t.Error(said)
 	}
 }
 

@@ -20,8 +20,9 @@ import (
 // breaks.
 type pusher struct {
 	*pushFlags
-	out  io.Writer
-	conn *link.Conn
+	out     io.Writer
+	conn    *link.Conn
+	noIndex bool // the broker does not let us keep one
 }
 
 const (
@@ -87,8 +88,11 @@ func (w *pusher) publish(ctx context.Context, msgs []link.Msg, moved func(n int)
 // leave publishes the chunks and then, when all of them are there, the offers;
 // last it clears what those left that were there before.
 func (w *pusher) leave(ctx context.Context, o *offer.Offer, files []parcel) error {
-	before, err := w.offered(ctx)
+	before, err := w.there(ctx, o.Name)
 	if err != nil && !errors.Is(err, link.ErrRefused) { // who may not look clears nothing
+		return err
+	}
+	if err := w.index(ctx, o); err != nil {
 		return err
 	}
 	var msgs []link.Msg
@@ -103,9 +107,16 @@ func (w *pusher) leave(ctx context.Context, o *offer.Offer, files []parcel) erro
 		}
 		bytes += f.Bytes
 	}
-	bar := progress(len(msgs), "leaving chunks at the broker", w.asJSON)
-	err = w.publish(ctx, msgs, func(n int) { _ = bar.Add(n) })
-	_ = bar.Finish()
+	leave := func() error {
+		bar := progress(len(msgs), "leaving chunks at the broker", w.asJSON)
+		defer bar.Finish()
+		return w.publish(ctx, msgs, func(n int) { _ = bar.Add(n) })
+	}
+	if err = leave(); err == nil && !w.indexed(ctx, o) { // somebody took it for one that was ended, and cleared
+		if err = w.index(ctx, o); err == nil {
+			err = leave()
+		}
+	}
 	if ctx.Err() != nil {
 		return errors.New("stopped before all was at the broker: nothing is offered; the same command again goes on")
 	}
@@ -252,7 +263,7 @@ func reportText(r *offer.Report) string {
 
 // finish clears up and says how it ended.
 func (w *pusher) finish(ctx context.Context, o *offer.Offer, last map[string]*offer.Report) error {
-	if _, err := w.takeAway(ctx, o.Name, w.gateways); err != nil {
+	if _, _, err := w.takeAway(ctx, o.Name, w.gateways, false); err != nil {
 		return fmt.Errorf("what is left at the broker is not cleared: %w", err)
 	}
 	var bad []string
@@ -272,150 +283,4 @@ func (w *pusher) finish(ctx context.Context, o *offer.Offer, last map[string]*of
 		return fmt.Errorf("%s: %s", ref(o), strings.Join(bad, "; "))
 	}
 	return nil
-}
-
-// clearAll is --clear.
-func (w *pusher) clearAll(ctx context.Context, name string) error {
-	n, err := w.takeAway(ctx, name, w.gateways)
-	if err != nil {
-		return err
-	}
-	if n == 0 {
-		return fmt.Errorf("nothing of %s is offered at %s", name, w.topic(cmp.Or(strings.Join(w.gateways, ","), "+"), offer.OffersAt, name))
-	}
-	_, err = fmt.Fprintf(w.out, "%s is offered no more to %s\n", name, count(n, "gateway"))
-	return err
-}
-
-// takeAway clears offers and reports of a model for some gateways, or for all,
-// those of any model whose date has passed, and the chunks that no other offer
-// needs. It gives the number of offers of the model.
-func (w *pusher) takeAway(ctx context.Context, name string, gateways []string) (int, error) {
-	all, err := w.offered(ctx)
-	if err != nil {
-		return 0, err
-	}
-	mine := map[string]bool{}
-	for _, g := range gateways {
-		mine[w.topic(g, offer.OffersAt, name)] = true
-	}
-	n := 0
-	gone := map[string]*offer.Offer{}
-	for topic, o := range all {
-		named := strings.HasSuffix(topic, offer.OffersAt+name) && (len(mine) == 0 || mine[topic])
-		if named {
-			n++
-		}
-		if named || o.Over(time.Now()) {
-			gone[topic] = o
-			delete(all, topic)
-		}
-	}
-	return n, w.clearOffers(ctx, gone, all, nil)
-}
-
-// takePlace clears what was offered before and is no more, now that o is
-// offered in its place: the chunks that only the older offers named, and offers
-// whose date has passed.
-func (w *pusher) takePlace(ctx context.Context, o *offer.Offer, before map[string]*offer.Offer) error {
-	gone, replaced := map[string]*offer.Offer{}, []*offer.Offer{}
-	for _, g := range w.gateways {
-		topic := w.topic(g, offer.OffersAt, o.Name)
-		if old := before[topic]; old != nil {
-			replaced = append(replaced, old)
-			delete(before, topic)
-		}
-	}
-	for topic, old := range before {
-		if old.Over(time.Now()) {
-			gone[topic] = old
-		}
-	}
-	if len(gone)+len(replaced) == 0 {
-		return nil
-	}
-	all, err := w.offered(ctx) // somebody else may have offered the same chunks meanwhile
-	if err != nil {
-		return err
-	}
-	for topic, old := range gone {
-		if now := all[topic]; now == nil || now.ID != old.ID {
-			delete(gone, topic)
-			continue
-		}
-		delete(all, topic)
-	}
-	all[""] = o // whatever the broker says
-	return w.clearOffers(ctx, gone, all, replaced)
-}
-
-// clearOffers clears offers by topic with their reports, and the chunks of these
-// and of replaced ones that none which stays needs.
-func (w *pusher) clearOffers(ctx context.Context, gone, stay map[string]*offer.Offer, replaced []*offer.Offer) error {
-	var msgs []link.Msg
-	for _, topic := range slices.Sorted(maps.Keys(gone)) {
-		at := strings.LastIndex(topic, offer.OffersAt)
-		report := topic[:at] + offer.ReportsAt + topic[at+len(offer.OffersAt):]
-		msgs = append(msgs, link.Msg{Topic: topic, QoS: 1, Retain: true}, link.Msg{Topic: report, QoS: 1, Retain: true})
-		replaced = append(replaced, gone[topic])
-	}
-	chunks := map[string]bool{}
-	for _, o := range replaced {
-		for topic := range o.Chunks() {
-			chunks[topic] = true
-		}
-	}
-	for _, o := range stay {
-		for topic := range o.Chunks() {
-			delete(chunks, topic)
-		}
-	}
-	for _, topic := range slices.Sorted(maps.Keys(chunks)) {
-		msgs = append(msgs, link.Msg{Topic: topic, QoS: 1, Retain: true})
-	}
-	bar := progress(len(msgs), "clearing", w.asJSON)
-	defer bar.Finish()
-	return w.publish(ctx, msgs, func(n int) { _ = bar.Add(n) })
-}
-
-// offered are the offers that the broker retains, by topic. A broker does not
-// say which is the last: it is when none came for a while.
-func (w *pusher) offered(ctx context.Context) (map[string]*offer.Offer, error) {
-	conn, err := w.connected(ctx)
-	if err != nil {
-		return nil, err
-	}
-	came, read := make(chan link.Msg), make(chan struct{})
-	defer close(read) // what comes later is passed over
-	filter := w.topic("+", offer.OffersAt, "#")
-	err = conn.Subscribe(ctx, []string{filter}, 1, func(m link.Msg) {
-		select {
-		case came <- m:
-		case <-read:
-		case <-conn.Done():
-		}
-	})
-	if errors.Is(err, link.ErrRefused) {
-		err = fmt.Errorf("%w: %s", err, w.mayNot("subscribe", filter))
-	}
-	if err != nil {
-		return nil, err
-	}
-	all := map[string]*offer.Offer{}
-	for {
-		select {
-		case m := <-came:
-			if o, err := offer.Parse(m.Payload); err == nil {
-				all[m.Topic] = o
-			} else if len(m.Payload) > 0 {
-				all[m.Topic] = &offer.Offer{} // it can be taken away all the same
-			}
-		case <-time.After(pushQuiet):
-			return all, nil
-		case <-conn.Done():
-			return nil, conn.Err()
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
 }

@@ -140,9 +140,9 @@ func (in *Incoming) choose(o *offer.Offer, most int64) (*offer.File, error) {
 		f := &o.Files[i]
 		switch {
 		case f.Base != "" && !in.models.Has(f.Base):
-			why = fmt.Errorf("it builds on the model with SHA-256 %s, which is not here", f.Base)
+			why = fmt.Errorf("%s builds on the model with SHA-256 %s, which is not here; push that one first, or this one without --base", o.Name, f.Base)
 		case f.Bytes > most:
-			why = refuse("the file of %d bytes is over max_model_bytes (%d)", f.Bytes, most)
+			why = refuse("the file of %d bytes is over max_model_bytes (%d) of the gateway's link", f.Bytes, most)
 		default:
 			return f, in.room(f)
 		}

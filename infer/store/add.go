@@ -38,19 +38,17 @@ type intake struct {
 //
 // A version that is there already with the same content is given as it is, its
 // files written again. Where there is no room for it, older versions go; see
-// Config. Errors wrap one of those of this package, or fs.ErrNotExist.
+// Config. Errors wrap one of those of this package, or fs.ErrNotExist; they do not
+// name the file.
 func (s *Store) Add(ctx context.Context, name, path, from string) (Version, error) {
-	_, v, err := s.AddNamed(ctx, name, path, from)
+	v, err := s.add(ctx, &intake{from: from}, name, path)
 	return v, err
 }
 
-// AddNamed is Add, and gives the model's name too.
+// AddNamed is Add, and gives the model's name too; errors name the file.
 func (s *Store) AddNamed(ctx context.Context, name, path, from string) (string, Version, error) {
 	in := &intake{from: from}
 	v, err := s.add(ctx, in, name, path)
-	if errors.Is(err, syscall.ENOSPC) {
-		err = fmt.Errorf("%w; model rm of a version that is not needed makes room", err)
-	}
 	if err != nil {
 		return "", Version{}, fmt.Errorf("%s: %w", filepath.Base(path), err)
 	}
@@ -86,7 +84,11 @@ func (s *Store) add(ctx context.Context, in *intake, name, path string) (Version
 	if err != nil {
 		return Version{}, err
 	}
-	return s.bring(ctx, in)
+	v, err := s.bring(ctx, in)
+	if errors.Is(err, syscall.ENOSPC) {
+		err = fmt.Errorf("%w; model rm of a version that is not needed makes room", err)
+	}
+	return v, err
 }
 
 // fromBundle prepares a bundle; name and version are those that it must have,
@@ -108,17 +110,30 @@ func (s *Store) fromBundle(in *intake, f *os.File, size int64, name, version str
 	case err == nil:
 		in.signed = b.KeyID
 	case terms.RequireSigned, !errors.Is(err, ErrUnsigned) && len(terms.keys) > 0:
-		return err
+		return untrusted(err)
 	}
 	in.manifest, in.text, in.signature = m, b.Text, b.signature
 	in.part = func(part string) ([]byte, error) { return b.Part(part, s.base) }
 	return nil
 }
 
+// untrusted says what to do about a bundle that is not signed as is asked for.
+func untrusted(err error) error {
+	switch {
+	case errors.Is(err, ErrUnsigned):
+		return fmt.Errorf("%w, and require_signed is set; model sign signs it", err)
+	case errors.Is(err, ErrWrongKey):
+		return fmt.Errorf("%w; store.keys names those that are: add this one there, or have it signed with one of them", err)
+	case errors.Is(err, ErrSignature):
+		return fmt.Errorf("%w; it was changed since, get it anew or sign it anew", err)
+	}
+	return err
+}
+
 // fromModel makes a manifest for a model without a bundle.
 func (s *Store) fromModel(in *intake, f *os.File, path, name, version string) error {
 	if s.terms.Load().RequireSigned && in.from != FromConfiguration {
-		return fmt.Errorf("%w: it is a model without a bundle, and require_signed is set", ErrUnsigned)
+		return fmt.Errorf("%w: it is a model without a bundle, and require_signed is set; model bundle --key makes a signed one", ErrUnsigned)
 	}
 	most := defaultBounds().Part
 	data, err := io.ReadAll(io.LimitReader(f, most+1))

@@ -108,10 +108,10 @@ func checkEnd(r io.ReaderAt, size int64) error {
 func ReadBundle(r io.ReaderAt, size int64, bounds Bounds) (*Bundle, error) {
 	b := &Bundle{files: map[string]*zip.File{}, bounds: bounds.orDefault()}
 	if size > b.bounds.Bundle {
-		return nil, fmt.Errorf("bundle: %w: %d bytes, more than %d", ErrTooLarge, size, b.bounds.Bundle)
+		return nil, fmt.Errorf("%w: %d bytes, more than %d", ErrTooLarge, size, b.bounds.Bundle)
 	}
 	if err := b.open(r, size); err != nil {
-		return nil, fmt.Errorf("bundle: %w", err)
+		return nil, err
 	}
 	return b, nil
 }
@@ -275,7 +275,7 @@ func unpack(data []byte, p Part, base func([32]byte) ([]byte, error)) ([]byte, e
 // Verify says whether one of the keys signed the manifest.
 func (b *Bundle) Verify(keys []keyfile.Key) error {
 	if len(b.signature) == 0 {
-		return fmt.Errorf("bundle: %w", ErrUnsigned)
+		return ErrUnsigned
 	}
 	return verify(b.Text, b.signature, keys)
 }
@@ -283,14 +283,14 @@ func (b *Bundle) Verify(keys []keyfile.Key) error {
 func verify(text, signature []byte, keys []keyfile.Key) error {
 	sig, id, err := parseSignature(signature)
 	if err != nil {
-		return fmt.Errorf("bundle: %w", err)
+		return err
 	}
 	at := slices.IndexFunc(keys, func(k keyfile.Key) bool { return k.ID == id })
 	if at < 0 {
-		return fmt.Errorf("bundle: %w: %s", ErrWrongKey, id)
+		return fmt.Errorf("%w: %s", ErrWrongKey, id)
 	}
 	if !ed25519.Verify(keys[at].Public, text, sig) {
-		return fmt.Errorf("bundle: %w: the manifest is not the one that key %s signed", ErrSignature, id)
+		return fmt.Errorf("%w: the manifest is not the one that key %s signed", ErrSignature, id)
 	}
 	return nil
 }

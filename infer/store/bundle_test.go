@@ -239,7 +239,7 @@ func TestRefused(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			err := accepts(t, c.data)
-			if err == nil || c.err != nil && !errors.Is(err, c.err) || !strings.Contains(err.Error(), c.say) || !strings.Contains(err.Error(), "in.bundle: ") {
+			if err == nil || c.err != nil && !errors.Is(err, c.err) || !strings.Contains(err.Error(), c.say) || !strings.HasPrefix(err.Error(), "in.bundle: ") {
 				t.Errorf("it says: %v", err)
 			}
 		})
@@ -250,7 +250,7 @@ func TestRefused(t *testing.T) {
 func accepts(t *testing.T, data []byte) error {
 	t.Helper()
 	s := open(t, t.TempDir(), DefaultConfig())
-	_, err := s.Add(context.Background(), "", write(t, "in.bundle", data), "")
+	_, _, err := s.AddNamed(context.Background(), "", write(t, "in.bundle", data), "")
 	if st := state(t, s); err != nil && len(st.Models) > 0 {
 		t.Errorf("it was refused, and there is %v", st.Models)
 	}
