@@ -95,7 +95,8 @@ func (c Compression) MaxBytes(n int) int {
 }
 
 // Decode is what Encode made, of n weights: bit for bit the same on each
-// machine. It takes memory for n values and places at most, whatever data says.
+// machine. An error is ErrShape, ErrNotFinite or says what is damaged. It takes
+// memory for n values and places at most, whatever data says.
 func Decode(data []byte, n int) ([]float32, error) {
 	x, err := decode(data, n)
 	if err != nil {

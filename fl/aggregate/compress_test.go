@@ -1,6 +1,7 @@
 package aggregate
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -220,11 +221,11 @@ func TestDecodeRefuses(t *testing.T) {
 		"size cut":             {[]byte{1, 0x80}, "a number is cut"},
 		"cut":                  {enc("none")[:13], "ends too early"},
 		"longer":               {append(enc("none"), 0), "more follows"},
-		"NaN":                  {with(with(enc("none"), 5, 0x7f), 4, 0xff), "not finite"},
+		"NaN":                  {with(with(enc("none"), 5, 0x7f), 4, 0xff), "NaN or an infinity"},
 		"int8 cut":             {enc("int8")[:8], "its length"},
 		"int8 longer":          {append(enc("int8"), 0), "its length"},
 		"int8 level":           {with(enc("int8"), 6, 0x80), "outside its levels"},
-		"int8 scale":           {with(with(enc("int8"), 5, 0x7f), 4, 0x80), "not finite"},
+		"int8 scale":           {with(with(enc("int8"), 5, 0x7f), 4, 0x80), "NaN or an infinity"},
 		"int4 level":           {with(enc("int4"), 6, 0x08), "outside its levels"},
 		"int4 padding":         {with(enc("int4"), 7, 0x11), "half a byte"},
 		"topk too many":        {with(enc("topk"), 2, 200), "more values than"},
@@ -233,8 +234,12 @@ func TestDecodeRefuses(t *testing.T) {
 		"topk longer":          {append(enc("topk"), 1), "more follows"},
 		"topk-int8 values cut": {enc("topk-int8")[:6], "its length"},
 	} {
-		if _, err := Decode(c.data, 3); err == nil || !strings.Contains(err.Error(), c.want) {
+		_, err := Decode(c.data, 3)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+		if errors.Is(err, ErrNotFinite) != strings.Contains(c.want, "NaN") || errors.Is(err, ErrShape) != strings.Contains(c.want, "number of weights") {
+			t.Errorf("%s: %v has another name", name, err)
 		}
 	}
 	if _, err := Decode(enc("none"), -1); err == nil {
