@@ -103,7 +103,7 @@ func (c *Coordinator) sum(r *RoundReport, said map[string]string) (*Weights, err
 	}
 	r.Counted, r.Samples, r.Norm = done.Counted, done.Samples, finite(done.Norm)
 	r.SetAside = append(r.SetAside, done.SetAside...)
-	r.Outliers = done.Outliers
+	r.Outliers, r.Waiting = done.Outliers, done.Waiting
 	for _, list := range [][]aggregate.Aside{r.SetAside, r.Outliers} {
 		for i := range list {
 			list[i].Score = finite(list[i].Score)

@@ -32,6 +32,7 @@ type RoundReport struct {
 	Why      string            `cbor:"18,keyasint" json:"why,omitempty"`      // what kept the weights as they were
 	Best     bool              `cbor:"19,keyasint" json:"best"`               // what was judged in this round is the best so far
 	Outliers []aggregate.Aside `cbor:"20,keyasint" json:"outliers,omitempty"` // counted, but they stand out
+	Waiting  int               `cbor:"21,keyasint" json:"waiting,omitempty"`  // in fedbuff's buffer, for the next round
 }
 
 // Millis is a time in Unix milliseconds; in JSON it is one of RFC 3339.
