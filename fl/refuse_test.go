@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -228,6 +229,34 @@ func TestKeyDir(t *testing.T) {
 	if names, err := keys.Names(); err != nil || fmt.Sprint(names) != "[press7]" {
 		t.Errorf("enrolled are %v, %v", names, err)
 	}
+	// A file that was there for long is known by its time, until it is another one.
+	old := time.Now().Add(-time.Hour)
+	_, second, id2, err := keyfile.New()
+	do(t, err)
+	for i, want := range []string{id, id, id2, id, id2} {
+		switch i {
+		case 1:
+			do(t, os.Chtimes(filepath.Join(dir, "press7.pub"), old, old))
+		case 2: // in its place
+			write("new", second)
+			do(t, os.Chtimes(filepath.Join(dir, "new"), old, old))
+			do(t, os.Rename(filepath.Join(dir, "new"), filepath.Join(dir, "press7.pub")))
+		case 3: // into it
+			write("press7.pub", public)
+		case 4:
+			write("press7.pub", second)
+		}
+		for range 2 {
+			if k, ok := keys.Key("press7"); !ok || keyfile.ID(k) != want {
+				t.Errorf("step %d: %v, %s", i, ok, keyfile.ID(k))
+			}
+		}
+	}
+	do(t, os.Remove(filepath.Join(dir, "press7.pub")))
+	if _, ok := keys.Key("press7"); ok {
+		t.Error("one that was sent away has a key")
+	}
+	write("press7.pub", public)
 	write("two.pub", append(bytes.Clone(public), public...))
 	if _, err := keys.Names(); err == nil || !strings.Contains(err.Error(), "two.pub") {
 		t.Errorf("a file of two keys: %v", err)
@@ -296,5 +325,20 @@ func TestLoadTask(t *testing.T) {
 		if _, err := LoadTask(file(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v\nwant %s", text, err, want)
 		}
+	}
+}
+
+// What a look at a known key costs: a coordinator does it for each member.
+func BenchmarkKeyDir(b *testing.B) {
+	dir := b.TempDir()
+	_, public, _, err := keyfile.New()
+	do(b, err)
+	path := filepath.Join(dir, "press7.pub")
+	do(b, os.WriteFile(path, public, 0o600))
+	old := time.Now().Add(-time.Hour)
+	do(b, os.Chtimes(path, old, old))
+	keys := KeyDir(dir)
+	for b.Loop() {
+		keys.Key("press7")
 	}
 }

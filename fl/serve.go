@@ -47,6 +47,7 @@ type runner struct {
 
 	fetching map[string]bool // topics that are got now
 	slots    chan struct{}   // of those got at a time
+	fetched  atomic.Int64    // Unix nanoseconds: when one of them came
 	work     sync.WaitGroup  // goroutines that it began
 }
 
@@ -214,11 +215,13 @@ func (r *runner) do(ctx context.Context, a Action) {
 	}
 }
 
+// Two chunks of 96 KiB are got at a time: enough to fill a link, and few enough
+// that over a thin one, of 2 KB/s, one comes before fetchWait is over. A broker
+// says nothing where it retains nothing; so what does not come is given up when
+// nothing else has come for so long either, and the machine asks again.
 const (
-	fetchesAtOnce = 8
-	// fetchWait is how long a broker may take for what it retains. It says
-	// nothing where it has none; the machine asks again.
-	fetchWait = 30 * time.Second
+	fetchesAtOnce = 2
+	fetchWait     = 2 * time.Minute
 )
 
 // fetch gets what is retained at a topic, and hands it to the machine as it
@@ -234,9 +237,7 @@ func (r *runner) fetch(ctx context.Context, topic string) {
 		case <-ctx.Done():
 			return
 		}
-		wait, cancel := context.WithTimeout(ctx, fetchWait)
-		payload, err := r.t.Get(wait, topic)
-		cancel()
+		payload, err := r.get(ctx, topic)
 		<-r.slots
 		r.tell(ctx, func(now time.Time) ([]Action, error) {
 			delete(r.fetching, topic)
@@ -249,4 +250,35 @@ func (r *runner) fetch(ctx context.Context, topic string) {
 			return nil, nil
 		})
 	})
+}
+
+// errNothing ends the wait for what a broker does not retain.
+var errNothing = fmt.Errorf("nothing came in %v", fetchWait)
+
+func (r *runner) get(ctx context.Context, topic string) ([]byte, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	began := time.Now()
+	r.work.Go(func() {
+		for rest := fetchWait; rest > 0; {
+			timer := time.NewTimer(rest)
+			select {
+			case <-timer.C:
+			case <-ctx.Done():
+				timer.Stop()
+				return
+			}
+			last := time.Unix(0, r.fetched.Load())
+			if last.Before(began) {
+				last = began
+			}
+			rest = time.Until(last.Add(fetchWait))
+		}
+		cancel(errNothing)
+	})
+	payload, err := r.t.Get(ctx, topic)
+	if err == nil {
+		r.fetched.Store(time.Now().UnixNano())
+	}
+	return payload, err
 }

@@ -204,3 +204,69 @@ func TestGivenUp(t *testing.T) {
 		}
 	})
 }
+
+// wanting fetches what it is told to with each Tick, every ten minutes.
+type wanting struct {
+	topics []string
+	got    map[string]int
+}
+
+func (w *wanting) Filters() []string { return []string{"none/of/these"} }
+
+func (w *wanting) Connected(now time.Time) ([]fl.Action, error) {
+	return []fl.Action{{Fetch: w.topics}, {Fetch: w.topics}, {Wake: now.Add(10 * time.Minute)}}, nil
+}
+
+func (w *wanting) Tick(time.Time) ([]fl.Action, error) { return nil, nil }
+
+func (w *wanting) Handle(_ time.Time, m fl.Message) ([]fl.Action, error) {
+	w.got[m.Topic]++
+	return nil, nil
+}
+
+// What a broker retains is fetched, each once; what it does not is waited for as
+// long as other things come, and two minutes more.
+func TestFetch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := fltest.NewBroker(fltest.Faults{Seed: 1, Delay: 100 * time.Second})
+		w := &wanting{got: map[string]int{}}
+		other := b.Connect("other")
+		for i := range 12 {
+			topic := fmt.Sprint("fl/x/model/1/", i)
+			if w.topics = append(w.topics, topic); i == 3 {
+				continue
+			}
+			if err := other.Publish(t.Context(), fl.Message{Topic: topic, Payload: []byte("x"), Retain: true}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var logged []string
+		start, stop := running(t, func(_ string, err error) { logged = append(logged, err.Error()) })
+		link := b.Connect("one that wants")
+		began := time.Now()
+		start(link, w)
+		time.Sleep(40 * time.Minute)
+		synctest.Wait()
+		if len(w.got) != 11 || len(logged) != 1 || !strings.Contains(logged[0], "model/1/3: nothing came in 2m0s") {
+			t.Errorf("after %v there are %v; logged: %v", time.Since(began), w.got, logged)
+		}
+		// With the next link it is asked for again, and there by then.
+		if err := other.Publish(t.Context(), fl.Message{Topic: w.topics[3], Payload: []byte("x"), Retain: true}); err != nil {
+			t.Fatal(err)
+		}
+		link.Cut()
+		link.Join()
+		time.Sleep(40 * time.Minute)
+		stop()
+		synctest.Wait()
+		for _, topic := range w.topics {
+			want := 2
+			if topic == w.topics[3] {
+				want = 1
+			}
+			if w.got[topic] != want {
+				t.Errorf("%s came %d times", topic, w.got[topic])
+			}
+		}
+	})
+}

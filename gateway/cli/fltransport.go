@@ -38,8 +38,8 @@ type flSub struct {
 }
 
 // flTimeout bounds the wait for an acknowledgement: a thin link takes a while
-// for a chunk of an update.
-const flTimeout = time.Minute
+// for a chunk of an update, at 1 KB/s 96 seconds.
+const flTimeout = 2 * time.Minute
 
 func newFLTransport(cfg link.Config, say func(string)) *flTransport {
 	if cfg.Timeout == 0 {
