@@ -193,6 +193,65 @@ streams:
 		publish(t, c, "angle", `{"x":2}`)
 		return state().From == "bundle"
 	})
+	// One of another model is not used, whoever made it.
+	other, err := drift.NewLearner([]string{"x", "y", "score"}, 2, true, 128)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 128 {
+		other.Add([]float64{float64(i * 37 % 128), float64(i), 0}, "on")
+	}
+	if ref, err = other.Reference(32); err != nil {
+		t.Fatal(err)
+	}
+	text.Reset()
+	if err := ref.Write(&text); err != nil {
+		t.Fatal(err)
+	}
+	const not = "is not of model sine: it knows 2 numbers of an input, and the model takes 1"
+	m.Version, parts["reference.json"] = "2", text.Bytes()
+	m.Files["reference.json"] = store.PartOf(text.Bytes())
+	bundle.Reset()
+	if err := store.WriteBundle(&bundle, m, parts, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, bundle.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.store.Add(t.Context(), "sine", path, "a test"); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.store.Want("sine", store.Want{Version: "2", Do: "activate", Force: true, By: "a test"}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the reference that is not of the model", func() bool {
+		publish(t, c, "angle", `{"x":2}`)
+		return strings.Contains(g.log.String(), not)
+	})
+	own := filepath.Join(dir, "other.json")
+	if err := os.WriteFile(own, text.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g.change("{window: 64}", "{window: 64, reference: other.json}")
+	if err := g.Reload(); err == nil || !strings.Contains(err.Error(), "streams.sine.drift.reference: "+own+": the reference "+not) {
+		t.Errorf("it is loaded: %v", err)
+	}
+	cfg, err := LoadConfig(g.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := cfg.CheckFiles(); err == nil || !strings.Contains(err.Error(), "streams.sine.drift.reference: "+own+" is not of this model: it knows 2 numbers") {
+		t.Errorf("check says %v", err)
+	}
+	g.change("{window: 64, reference: other.json}", "{window: 64}")
+	if err := g.store.Want("sine", store.Want{Do: "rollback", By: "a test"}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "version 1 again", func() bool {
+		publish(t, c, "angle", `{"x":2}`)
+		st, err := g.store.State()
+		return err == nil && st.Models["sine"].Live == "1"
+	})
 	g.stop()
 	g = begin(t, dir, "edge", config)
 	if s := state(); s.From != "bundle" || s.State != pipeline.DriftFills {

@@ -70,6 +70,25 @@ func (c Config) CheckFiles() (warning, absent, err error) {
 			inputs[name] = ins
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(c.Streams)) {
+		s := c.Streams[name]
+		if s.Drift == nil || s.Drift.Reference == "" {
+			continue
+		}
+		model, ok := models[s.ModelName()]
+		if !ok && s.Model != "" {
+			continue // that is told
+		}
+		err := rollout.CheckReference(model, s.Drift.Reference)
+		if err != nil {
+			err = fmt.Errorf("streams.%s.drift.%w", name, err)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			gone = append(gone, err)
+		} else {
+			errs = append(errs, err)
+		}
+	}
 	if c.Infer.Library != "" && len(c.Models) > 0 {
 		if _, err := os.Stat(c.Infer.Library); err != nil {
 			gone = append(gone, fmt.Errorf("infer.library: %w", err))

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"edgegateway/gateway/rollout"
+	"edgegateway/infer"
 	"edgegateway/infer/store"
 )
 
@@ -21,6 +22,12 @@ func NoteRemoved(data, model, version, by string) error {
 // NoteEvicted is NoteAdded for a version, NAME@VERSION, that made room for one
 // which by brought.
 func NoteEvicted(data, ref, by string) error { return rollout.NoteEvicted(store.Dir(data), ref, by) }
+
+// CheckReference says what is wrong with a file that is to be the reference for
+// drift of a model.
+func CheckReference(model infer.ModelConfig, file string) error {
+	return rollout.CheckReference(model, file)
+}
 
 // KeepFile makes the configuration's file of a model a version in the store of
 // the data folder, where it is none yet, for a process that is no gateway. noted

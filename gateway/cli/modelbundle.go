@@ -16,8 +16,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"edgegateway/gateway/app"
 	"edgegateway/infer"
-	"edgegateway/infer/drift"
 	"edgegateway/infer/model"
 	"edgegateway/infer/model/pack"
 	"edgegateway/infer/store"
@@ -207,7 +207,7 @@ func (b *bundling) parts(file []byte) (map[string][]byte, error) {
 
 // checkBeside holds what a version brings beside its model against it: labels
 // that name every class, settings that its outputs take, and a reference for
-// drift, a file or none, that can be read. What fails here would be at work
+// drift, a file or none, that may be of it. What fails here would be at work
 // without a word.
 func checkBeside(c infer.ModelConfig, reference string) error {
 	_, warning, err := infer.Inspect(c)
@@ -219,10 +219,7 @@ func checkBeside(c infer.ModelConfig, reference string) error {
 	case reference == "":
 		return nil
 	}
-	if _, err := drift.ReadFile(reference); err != nil {
-		return fmt.Errorf("reference: %w; model reference makes one", err)
-	}
-	return nil
+	return app.CheckReference(c, reference)
 }
 
 // pack gives the model as it travels, proven to come back.

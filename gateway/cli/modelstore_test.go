@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"edgegateway/infer"
+	"edgegateway/infer/drift"
 	"edgegateway/infer/store"
 	"edgegateway/internal/testkit"
 )
@@ -25,13 +26,39 @@ func says(t *testing.T, code int, words string, args ...string) {
 	}
 }
 
+// referenceOf is a reference for drift of samples of these numbers, the first ones
+// of inputs.
+func referenceOf(t *testing.T, names []string, inputs int) string {
+	t.Helper()
+	l, err := drift.NewLearner(names, inputs, false, drift.MinSamples)
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := make([]float64, len(names))
+	for i := range drift.MinSamples {
+		for k := range row {
+			row[k] = float64((i*37 + k) % 101)
+		}
+		l.Add(row, "")
+	}
+	ref, err := l.Reference()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	if err := ref.Write(&text); err != nil {
+		t.Fatal(err)
+	}
+	return text.String()
+}
+
 // What a version brings beside its model has to fit it: where it is made, where
 // a bundle of another maker is checked, and where it is tried.
 func TestBundleOfRubbish(t *testing.T) {
 	dir := t.TempDir()
 	file := testkit.Shared(t, "models/kws_ref_model.tflite")
 	model, two := read(t, file), write(t, dir, "two.txt", "a\nb\n")
-	three := 3.0
+	three, sine := 3.0, referenceOf(t, []string{"x", "score", "values[0]"}, 1)
 	for _, tt := range []struct {
 		want     string
 		flags    []string
@@ -42,6 +69,7 @@ func TestBundleOfRubbish(t *testing.T) {
 		{"names 2 of the 12 classes", []string{"--labels", two}, "a\nb\n", "", store.Settings{}},
 		{"13 labels, and output", []string{"--labels", write(t, dir, "many.txt", strings.Repeat("w\n", 13))}, strings.Repeat("w\n", 13), "", store.Settings{}},
 		{"drift reference: ", []string{"--reference", two}, "", "a\nb\n", store.Settings{}},
+		{"is not of this model: it knows 1 numbers of an input, and the model takes 490", []string{"--reference", write(t, dir, "sine.json", sine)}, "", sine, store.Settings{}},
 		{"threshold: 3 is not in 0..1", []string{"--threshold", "3"}, "", "", store.Settings{Threshold: &three}},
 		{"output: ", []string{"--output", "blazeface"}, "", "", store.Settings{Output: "blazeface"}},
 	} {

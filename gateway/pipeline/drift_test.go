@@ -241,7 +241,7 @@ func TestDriftConfig(t *testing.T) {
 // A sample that is looked at costs no allocation.
 func TestDriftAllocates(t *testing.T) {
 	o := newObserver()
-	w, err := newWatch("d", watched(64), o, o, zerolog.Nop())
+	w, err := newWatch("d", watched(64), nil, o, o, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -80,7 +80,7 @@ func newStream(name string, cfg Config, model *infer.Model, epoch uint64, pub Pu
 		}
 	}
 	if cfg.Drift != nil {
-		if s.watch, err = newWatch(name, cfg, rec, watch, s.log); err != nil {
+		if s.watch, err = newWatch(name, cfg, model, rec, watch, s.log); err != nil {
 			return nil, prefixStream(name, err)
 		}
 	}

@@ -25,7 +25,8 @@ const maxChanges = 64
 // (learning, files, alerts) its own goroutine does.
 type watch struct {
 	stream string
-	model  string // its name; "" for none
+	model  string       // its name; "" for none
+	of     *infer.Model // nil for none
 	cfg    DriftConfig
 	every  every
 	keep   int // samples of a window, for labelling
@@ -52,63 +53,6 @@ type watch struct {
 	quarter  []time.Time // when the last judgements were, the oldest first
 	notable  review
 	full     []notable // of a whole window, on their way to the recorder
-}
-
-// newWatch takes the reference that there is: of the configuration, of the
-// model's bundle, or what was learned before.
-func newWatch(stream string, cfg Config, rec Recorder, out Watcher, log zerolog.Logger) (*watch, error) {
-	d := *cfg.Drift
-	w := &watch{stream: stream, model: cfg.Model, cfg: d, rec: rec, out: out, log: log, wake: make(chan struct{}, 1)}
-	if cfg.Reviews() && rec != nil {
-		w.keep = d.Keep
-	}
-	var err error
-	if w.every, err = parseEvery(d.Every); err != nil {
-		return nil, fmt.Errorf("drift.every: %w", err)
-	}
-	var ref *drift.Reference
-	switch {
-	case d.Reference != "":
-		w.from = "file"
-		if ref, err = drift.ReadFile(d.Reference); err != nil {
-			return nil, fmt.Errorf("drift.reference: %w", err)
-		}
-	case out != nil:
-		w.from = "bundle"
-		if cfg.Model != "" {
-			ref, err = out.Bundled(cfg.Model, cfg.Version)
-		}
-		if ref == nil {
-			if err != nil {
-				w.log.Error().Err(err).Msg("drift: the bundle's reference is not read; the stream is learned")
-			}
-			w.from = "stream"
-			if ref, err = out.Learned(stream); err != nil {
-				w.log.Error().Err(err).Msg("drift: what was learned is not read; it is learned anew")
-			}
-		}
-	default:
-		w.from = "stream"
-	}
-	if ref != nil {
-		return w, w.use(ref)
-	}
-	return w, nil
-}
-
-// use begins to hold samples against a reference.
-func (w *watch) use(ref *drift.Reference) error {
-	m, err := drift.NewMonitor(ref, drift.Config{Window: w.cfg.Window, FalseAlarms: w.cfg.FalseAlarms})
-	if err != nil {
-		return fmt.Errorf("drift: %w", err)
-	}
-	w.monitor, w.learner = m, nil
-	w.first, w.quarter = time.Time{}, nil
-	w.notable = review{most: w.keep}
-	if b := m.Blind(); len(b) > 0 {
-		w.log.Warn().Strs("features", b).Int("window", w.cfg.Window).Msg("drift: of these a window of this size tells nothing, they differ as much by themselves; a longer one is needed (drift.window)")
-	}
-	return nil
 }
 
 // add looks at one sample that a worker has the result of.
@@ -267,55 +211,6 @@ func (w *watch) work() {
 	}
 	w.record(list)
 	w.tell()
-}
-
-// learned makes the reference and keeps it; a learner that is full is changed
-// by nobody else.
-func (w *watch) learned(l *drift.Learner) {
-	ref, err := l.Reference(w.cfg.Window)
-	if err == nil && w.model != "" {
-		w.mu.Lock()
-		ref.Model = w.model + "@" + w.version
-		w.mu.Unlock()
-	}
-	if err == nil && w.out != nil {
-		if err := w.out.Keep(w.stream, ref); err != nil {
-			w.log.Error().Err(err).Msg("drift: what was learned is not kept; after a restart it is learned anew")
-		}
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if err == nil {
-		err = w.use(ref)
-	}
-	if err != nil {
-		w.log.Error().Err(err).Msg("drift: nothing is learned of these samples; the next ones are tried")
-		w.learner = nil
-		return
-	}
-	w.log.Info().Int("samples", l.Len()).Msg("drift: learned what is ordinary")
-}
-
-// rebase takes the reference that another version of the model brought. Without
-// one what was learned goes on, for the inputs alone.
-func (w *watch) rebase(version string) {
-	if w.out == nil {
-		return
-	}
-	ref, err := w.out.Bundled(w.model, version)
-	if err != nil {
-		w.log.Error().Err(err).Str("version", version).Msg("drift: the bundle's reference is not read; the one before goes on")
-	}
-	if ref == nil {
-		return
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if err := w.use(ref); err != nil {
-		w.log.Error().Err(err).Str("version", version).Msg("drift: the bundle's reference is not used; the one before goes on")
-		return
-	}
-	w.from, w.misfit, w.refit = "bundle", nil, false
 }
 
 // otherModel says that the reference knows the answers of another version of

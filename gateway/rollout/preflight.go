@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"edgegateway/gateway/pipeline"
 	"edgegateway/infer"
 	"edgegateway/infer/drift"
 	"edgegateway/infer/store"
@@ -73,9 +74,28 @@ func beside(c Candidate) error {
 		}
 	}
 	if c.Files.Reference != "" {
-		if _, err := drift.ReadFile(c.Files.Reference); err != nil {
-			return fmt.Errorf("reference: %w", err)
+		return CheckReference(c.Model, c.Files.Reference)
+	}
+	return nil
+}
+
+// CheckReference says what is wrong with a file that is to be the reference for
+// drift of a model: that it is none, or one of another model. What is wrong with
+// the model others say.
+func CheckReference(model infer.ModelConfig, file string) error {
+	ref, err := drift.ReadFile(file)
+	if err == nil {
+		ins, _, wrong := infer.Inspect(model)
+		answers, wrong2 := infer.InspectAnswers(model)
+		if wrong != nil || wrong2 != nil {
+			return nil
 		}
+		if err = pipeline.ReferenceFits(ref, ins, answers); err != nil {
+			err = fmt.Errorf("%s is not of this model: %w", file, err)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("reference: %w; model reference makes one", err)
 	}
 	return nil
 }

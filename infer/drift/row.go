@@ -49,6 +49,9 @@ func channels(readings int) int {
 	return readings
 }
 
+// channelParts are what Inputs says of each value of a reading.
+var channelParts = [perChannel]string{"mean", "std", "min", "max", "step"}
+
 // InputNames are the names of what Inputs gives for n numbers that have these
 // names, or nil for none; of readings, the names of one reading's values.
 func InputNames(names []string, n, readings int) []string {
@@ -71,7 +74,7 @@ func InputNames(names []string, n, readings int) []string {
 		if width == readings {
 			of = name(c)
 		}
-		for _, what := range [perChannel]string{"mean", "std", "min", "max", "step"} {
+		for _, what := range channelParts {
 			list = append(list, of+"."+what)
 		}
 	}
