@@ -18,7 +18,7 @@ type CoordinatorConfig struct {
 	Evaluate func(*Weights) (Metrics, error)
 	// First gives the weights that the task begins with; nil: those of its network.
 	First func() (*Weights, error)
-	Chunk int // bytes of body in a message; 0: 96 KiB
+	Chunk int // bytes of body in a message; 0: DefaultChunk. It holds from a task's beginning to its end
 	// After are applied in their order to the weights that came of a round, before
 	// they are judged. An error ends the task.
 	After []func(round int, weights []float32) error
@@ -72,6 +72,9 @@ type Coordinator struct {
 func NewCoordinator(task Task, cfg CoordinatorConfig, st State, key ed25519.PrivateKey, enrolled Keys) (*Coordinator, error) {
 	if err := task.Validate(); err != nil {
 		return nil, err
+	}
+	if n := cfg.Chunk; n != 0 && (n < MinChunk || n > maxMessage-maxHeader-1024) {
+		return nil, fmt.Errorf("chunks of %d bytes are outside %d..%d", n, MinChunk, maxMessage-maxHeader-1024)
 	}
 	encoded, err := task.Encode()
 	if err != nil {
@@ -249,7 +252,10 @@ func (c *Coordinator) takeReport(p *Part) error {
 	if err := c.putMember(&m); err != nil {
 		return err
 	}
-	text := fmt.Sprintf("%s: the model %.12s is %s", p.From, r.Model.String(), r.State)
+	text := fmt.Sprintf("%s: the model of round %d is %s", p.From, p.Round, r.State)
+	if r.State == "failed" {
+		text = fmt.Sprintf("%s: the training of round %d failed", p.From, p.Round)
+	}
 	if r.Why != "" {
 		text += ": " + r.Why
 	}

@@ -28,7 +28,7 @@ func (c *Coordinator) finish(now time.Time) error {
 	var stop error
 	for _, after := range c.cfg.After {
 		if stop = after(r.Round, w.Values); stop != nil {
-			w, r.Why = c.weights, stop.Error()
+			w, r.Why = c.weights, words(stop)
 			break
 		}
 	}
@@ -78,7 +78,7 @@ func (c *Coordinator) sum(r *RoundReport, said map[string]string) (*Weights, err
 			r.Late++
 		}
 		if err := c.add(name, &k, age); err != nil {
-			r.SetAside = append(r.SetAside, aggregate.Aside{From: name, Why: err.Error()})
+			r.SetAside = append(r.SetAside, aggregate.Aside{From: name, Why: words(err)})
 			continue
 		}
 		said[name] = fmt.Sprintf("counted in round %d", r.Round)
@@ -94,7 +94,7 @@ func (c *Coordinator) sum(r *RoundReport, said map[string]string) (*Weights, err
 		err = fmt.Errorf("weight %d became %v", at, w.Values[at])
 	}
 	if err != nil { // the round led nowhere; the next one has other updates
-		r.Why, w = err.Error(), c.weights
+		r.Why, w = words(err), c.weights
 		c.cfg.Say(fmt.Sprintf("round %d leaves the weights as they were: %v", r.Round, err))
 		if c.strategy, err = c.remembered(); err != nil {
 			return nil, err
@@ -172,7 +172,7 @@ func (c *Coordinator) end(h *head, stop error) {
 	known, s := h.BestOf.Samples > 0, c.task.Stop
 	switch {
 	case stop != nil:
-		h.State, h.Why = stateStopped, stop.Error()
+		h.State, h.Why = stateStopped, words(stop)
 	case known && s.Accuracy > 0 && h.BestOf.Accuracy >= s.Accuracy:
 		h.State, h.Why = stateDone, fmt.Sprintf("an accuracy of %.4f is enough", h.BestOf.Accuracy)
 	case known && s.Patience > 0 && h.Judged-h.BestAt >= s.Patience:
@@ -270,9 +270,6 @@ func (c *Coordinator) commit(h head, r *RoundReport, w *Weights, body []byte, sa
 	}
 	if c.cfg.Kept != nil {
 		c.cfg.Kept(*r)
-	}
-	if c.Done() {
-		c.cfg.Say("the task is over: " + h.Why)
 	}
 	return nil
 }

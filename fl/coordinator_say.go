@@ -7,17 +7,9 @@ import (
 	"slices"
 )
 
-// chunk is how many bytes of body go into a message.
-func (c *Coordinator) chunk() int {
-	if c.cfg.Chunk > 0 {
-		return c.cfg.Chunk
-	}
-	return DefaultChunk
-}
-
 // ref says where weights are found.
 func (c *Coordinator) ref(w *Weights, body []byte, round int) Ref {
-	return Ref{Hash: w.Hash(), Body: sha256.Sum256(body), Bytes: len(body), Chunks: (len(body) + c.chunk() - 1) / c.chunk(), Round: round}
+	return Ref{Hash: w.Hash(), Body: sha256.Sum256(body), Bytes: len(body), Chunks: (len(body) + c.head.Chunk - 1) / c.head.Chunk, Round: round}
 }
 
 // say seals a body and has it sent.
@@ -53,11 +45,7 @@ func (c *Coordinator) sayModel(ref Ref) error {
 	if body == nil {
 		return missing(false, modelName(ref.Body))
 	}
-	chunk := (ref.Bytes + ref.Chunks - 1) / ref.Chunks
-	if n := c.chunk(); (ref.Bytes+n-1)/n == ref.Chunks {
-		chunk = n
-	}
-	list, err := Seal(Header{Kind: KindModel, Task: c.id, Round: ref.Round, Base: ref.Hash, Seq: uint64(ref.Round) + 1}, body, chunk, c.key)
+	list, err := Seal(Header{Kind: KindModel, Task: c.id, Round: ref.Round, Base: ref.Hash, Seq: uint64(ref.Round) + 1}, body, c.head.Chunk, c.key)
 	if err != nil {
 		return err
 	}

@@ -49,6 +49,8 @@ type head struct {
 	Cleared  []Ref    `cbor:"12,keyasint"` // those that it retained before
 	File     Ref      `cbor:"13,keyasint"` // the task's .tflite
 
+	Chunk int `cbor:"17,keyasint"` // bytes of body in a message, from the task's beginning on
+
 	Refused     map[Reason]int `cbor:"14,keyasint"`
 	LastRefused string         `cbor:"15,keyasint"`
 }
@@ -195,13 +197,16 @@ func (c *Coordinator) begin() error {
 	if err != nil {
 		return err
 	}
+	if c.head.Chunk = c.cfg.Chunk; c.head.Chunk == 0 {
+		c.head.Chunk = DefaultChunk
+	}
 	ref := c.ref(w, body, 0)
-	h := head{State: stateWaiting, Model: ref, Best: ref, Kept: []Ref{ref}, Refused: map[Reason]int{}}
+	h := head{State: stateWaiting, Chunk: c.head.Chunk, Model: ref, Best: ref, Kept: []Ref{ref}, Refused: map[Reason]int{}}
 	if err := c.st.Put(modelName(ref.Body), body); err != nil {
 		return err
 	}
 	if m := &c.task.Model; m.File != "" {
-		h.File = Ref{Hash: m.Sum, Body: m.Sum, Bytes: len(m.Data), Chunks: (len(m.Data) + c.chunk() - 1) / c.chunk()}
+		h.File = Ref{Hash: m.Sum, Body: m.Sum, Bytes: len(m.Data), Chunks: (len(m.Data) + h.Chunk - 1) / h.Chunk}
 		if err := c.st.Put(modelName(m.Sum), m.Data); err != nil {
 			return err
 		}

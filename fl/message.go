@@ -84,11 +84,11 @@ type Announcement struct {
 
 // Ref is weights that the broker retains in chunks.
 type Ref struct {
-	Hash   Hash `cbor:"1,keyasint"` // of the weights (Weights.Hash)
-	Body   Hash `cbor:"2,keyasint"` // of the chunks put together; names their topics
-	Bytes  int  `cbor:"3,keyasint"`
-	Chunks int  `cbor:"4,keyasint"`
-	Round  int  `cbor:"5,keyasint"` // after which they are
+	Hash   Hash `cbor:"1,keyasint" json:"hash"` // of the weights (Weights.Hash)
+	Body   Hash `cbor:"2,keyasint" json:"body"` // of the chunks put together; names their topics
+	Bytes  int  `cbor:"3,keyasint" json:"bytes"`
+	Chunks int  `cbor:"4,keyasint" json:"chunks"`
+	Round  int  `cbor:"5,keyasint" json:"round"` // after which they are
 }
 
 // Call is what a coordinator has to say to one gateway: retained, so that it
@@ -125,11 +125,11 @@ type Update struct {
 
 // Report is what became of a new model at a gateway, or that its training failed.
 type Report struct {
-	Model Hash    `cbor:"1,keyasint"`
-	State string  `cbor:"2,keyasint"` // live, refused, trying; failed: a round that begins with these weights cannot be trained there
-	Why   string  `cbor:"3,keyasint,omitempty"`
-	New   Metrics `cbor:"4,keyasint"`
-	Old   Metrics `cbor:"5,keyasint"`
+	Model Hash    `cbor:"1,keyasint" json:"model"`
+	State string  `cbor:"2,keyasint" json:"state"` // live, refused, trying; failed: a round that begins with these weights cannot be trained there
+	Why   string  `cbor:"3,keyasint,omitempty" json:"why,omitempty"`
+	New   Metrics `cbor:"4,keyasint" json:"new"`
+	Old   Metrics `cbor:"5,keyasint" json:"old"`
 }
 
 // Metrics are figures of a model on some samples. NaN never travels: what

@@ -261,6 +261,10 @@ func (p *Participant) takeCall(part *Part) error {
 		u.Round = 0
 		return p.keepUpdate(u)
 	}
+	if !u.Done { // it began anew, or its broker did, and says what it has: what was on its way then is lost
+		clear(p.sentAt)
+		p.resends = 0
+	}
 	return nil
 }
 

@@ -358,6 +358,32 @@ func TestParticipantNextRound(t *testing.T) {
 	}
 }
 
+// A coordinator that began anew says its Call again: what it does not have is
+// sent at once, though it was sent before.
+func TestParticipantAskedAgain(t *testing.T) {
+	c := newCaller(t, roundTask())
+	ref, chunks := c.model(first(t, c.task), 0)
+	p := newPerson(t, c, ParticipantConfig{Chunk: MinChunk})
+	p.does(p.Counted(p.now, 90)).does(p.Connected(p.now))
+	p.hears(c.announce(Announcement{State: "running", Round: 1, Model: ref, Best: ref}), c.call(1, Call{Invited: true, Model: ref})).hears(chunks...)
+	job := p.job()
+	r, err := Train(t.Context(), job, clouds(90, 7), nil)
+	do(t, err)
+	n := len(p.does(p.Trained(p.now, job, r, nil)).sent(KindUpdate))
+	if n < 2 {
+		t.Fatalf("%d chunks", n)
+	}
+	if p.does(p.Tick(p.now)); len(p.sent(KindUpdate)) > 0 {
+		t.Error("it sends again what is on its way")
+	}
+	for have := range n {
+		p.hears(c.call(1, Call{Invited: true, Model: ref, Have: Missing(nil, have)}))
+		if got := len(p.sent(KindUpdate)); got != n-have {
+			t.Errorf("the coordinator has %d of %d: %d are sent", have, n, got)
+		}
+	}
+}
+
 // A job that fails is tried again, less and less often; the coordinator hears
 // why once.
 func TestParticipantFails(t *testing.T) {

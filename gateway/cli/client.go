@@ -25,7 +25,11 @@ type clientFlags struct {
 	ca, cert, key                  string
 }
 
-func (f *clientFlags) add(cmd *cobra.Command) {
+func (f *clientFlags) add(cmd *cobra.Command) { f.addWith(cmd, "key") }
+
+// addWith is add for a command that calls the key of --cert something else,
+// because it has a key of its own.
+func (f *clientFlags) addWith(cmd *cobra.Command, key string) {
 	flags := cmd.Flags()
 	flags.StringVarP(&f.broker, "broker", "b", defaultBroker, "broker: mqtt://, tcp://, with TLS mqtts://, ssl://; ws://, wss://, unix://, or HOST:PORT")
 	flags.StringVar(&f.id, "client-id", "", "client id; a random one where it is empty")
@@ -33,9 +37,9 @@ func (f *clientFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.passwordFile, "password-file", "", "file with the password, mode 0600")
 	flags.StringVar(&f.ca, "ca", "", "certificate authority (PEM) of the broker")
 	flags.StringVar(&f.cert, "cert", "", "client certificate (PEM)")
-	flags.StringVar(&f.key, "key", "", "its key (PEM)")
+	flags.StringVar(&f.key, key, "", "key of --cert (PEM)")
 	completeFiles(cmd, "password-file")
-	for _, name := range []string{"ca", "cert", "key"} {
+	for _, name := range []string{"ca", "cert", key} {
 		completeFiles(cmd, name, "pem", "crt", "key")
 	}
 }

@@ -4,10 +4,12 @@ import "github.com/spf13/cobra"
 
 func flCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "fl",
-		Short:   "Federated learning: gateways train a common model, their data stays where it is",
-		Example: `  edgegateway fl simulate configs/fl/digits.yaml --data train-images-idx3-ubyte`,
+		Use:   "fl",
+		Short: "Federated learning: gateways train a common model, their data stays where it is",
+		Example: "  edgegateway fl simulate configs/fl/digits.yaml --data train-images-idx3-ubyte --holdout t10k-images-idx3-ubyte\n" +
+			"  edgegateway fl coordinator --key coordinator.pem --enrolled enrolled --data tasks configs/fl/digits.yaml",
 	}
+	cmd.AddCommand(flCoordinatorCommand(), flEnrollCommand(), flStatusCommand())
 	cmd.AddCommand(toTheEnd(flSimulateCommand())...)
 	return cmd
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
@@ -137,7 +136,7 @@ func (s *simulation) load(ctx context.Context) (err error) {
 	if s.learn, err = s.data.load(ctx, shape, s.say); err != nil {
 		return err
 	}
-	if err := s.fits(s.data.path, s.learn, shape); err != nil {
+	if err := fitsTask(s.task, shape, s.data.path, s.learn); err != nil {
 		return err
 	}
 	if s.holdout == "" {
@@ -149,27 +148,7 @@ func (s *simulation) load(ctx context.Context) (err error) {
 	if s.held, err = other.load(ctx, shape, io.Discard); err != nil {
 		return err
 	}
-	return s.fits(s.holdout, s.held, shape)
-}
-
-func (s *simulation) fits(path string, d *train.Dataset, shape train.Shape) error {
-	if size := func(s train.Shape) (n int) {
-		n = 1
-		for _, v := range s {
-			n *= v
-		}
-		return n
-	}; size(d.Shape) != size(shape) {
-		return invalid(fmt.Errorf("%s: its samples are %v, those of the task %v", path, []int(d.Shape), []int(shape)))
-	}
-	m := s.task.Model
-	if m.Classes != nil && !slices.Equal(m.Classes, d.Classes) {
-		return invalid(fmt.Errorf("%s: its classes are %s, those of the task %s", path, strings.Join(d.Classes, ", "), strings.Join(m.Classes, ", ")))
-	}
-	if m.Values > 0 && (d.Labels != nil || d.Width != m.Values) {
-		return invalid(fmt.Errorf("%s: it has not the %d values a sample that the task learns; --target names columns", path, m.Values))
-	}
-	return nil
+	return fitsTask(s.task, shape, s.holdout, s.held)
 }
 
 // roundText says how a round went.
@@ -198,18 +177,7 @@ func (s *simulation) write(out *simulate.Outcome) error {
 	if s.out == "" {
 		return nil
 	}
-	text, err := fl.HistoryJSON(out.History)
-	if err != nil {
-		return err
-	}
-	table, err := fl.HistoryCSV(out.History)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(writeWhole(s.out+".history.json", text), writeWhole(s.out+".history.csv", table)); err != nil {
-		return err
-	}
-	if err := writeFigures(s.out, map[string]*chart.Drawing{".curve": curve("Rounds of "+s.task.Name, out.History)}); err != nil {
+	if err := errors.Join(writeHistory(s.out+".", out.History), writeCurve(s.out+".", s.task, out.History)); err != nil {
 		return err
 	}
 	file, err := federated(s.task, out.Weights)

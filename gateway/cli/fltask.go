@@ -1,0 +1,277 @@
+package cli
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"edgegateway/fl"
+	"edgegateway/infer/train"
+	"edgegateway/internal/chart"
+)
+
+// flTask is one task that a coordinator leads here.
+type flTask struct {
+	*coordination
+	file    string
+	task    *fl.Task
+	c       *fl.Coordinator
+	dir     string
+	lock    *os.File
+	bar     *bar
+	written time.Time
+	drawn   time.Time
+	rounds  int    // in the history that is written
+	shown   int    // in the curve that is written
+	changed bool   // something is not written
+	last    string // how the last round went
+	over    bool   // it was said that the task is over
+}
+
+// open makes a task's coordinator over its folder.
+func (c *coordination) open(ctx context.Context, file string, key ed25519.PrivateKey) (_ *flTask, err error) {
+	t := &flTask{coordination: c, file: file, bar: newBar("")}
+	if t.task, err = fl.LoadTask(file); err != nil {
+		return nil, invalid(err)
+	}
+	id, err := t.task.ID()
+	if err != nil {
+		return nil, err
+	}
+	t.dir = c.folder(id)
+	if t.lock, err = lockTask(t.dir); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			t.lock.Close()
+		}
+	}()
+	cfg := fl.CoordinatorConfig{Chunk: c.chunk, Kept: t.kept, Say: func(s string) { c.line("%s", t.label(s)) }}
+	if cfg.Evaluate, err = t.judge(ctx); err != nil {
+		return nil, err
+	}
+	st, err := fl.NewDir(filepath.Join(t.dir, "state"))
+	if err != nil {
+		return nil, err
+	}
+	if t.c, err = fl.NewCoordinator(*t.task, cfg, st, key, fl.KeyDir(c.enrolled)); err != nil {
+		return nil, invalid(err)
+	}
+	t.changed, t.rounds, t.shown = true, -1, -1
+	return t, nil
+}
+
+// lockTask makes a task's folder and keeps others out of it.
+func lockTask(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		return nil, &exitError{exitUsage, fmt.Errorf("%s is in use by another coordinator", dir)}
+	}
+	return f, nil
+}
+
+// judge reads the data that judges the task's models; nil where there are none.
+func (t *flTask) judge(ctx context.Context) (func(*fl.Weights) (fl.Metrics, error), error) {
+	path := t.heldOf(t.task.Name)
+	if path == "" {
+		return nil, nil
+	}
+	net, err := t.task.Network()
+	if err != nil {
+		return nil, invalid(err)
+	}
+	source := t.held
+	source.path = path
+	d, err := source.load(ctx, net.In, io.Discard)
+	if err == nil {
+		err = fitsTask(t.task, net.In, path, d)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return func(w *fl.Weights) (fl.Metrics, error) {
+		if err := w.Into(net); err != nil {
+			return fl.Metrics{}, err
+		}
+		return fl.Judge(net, d)
+	}, nil
+}
+
+// fitsTask says whether data are what a task is about.
+func fitsTask(task *fl.Task, in train.Shape, path string, d *train.Dataset) error {
+	size := func(s train.Shape) int {
+		n := 1
+		for _, v := range s {
+			n *= v
+		}
+		return n
+	}
+	m := &task.Model
+	switch {
+	case size(d.Shape) != size(in):
+		return invalid(fmt.Errorf("%s: its samples are %v, those of the task %v", path, []int(d.Shape), []int(in)))
+	case m.Classes != nil && !slices.Equal(m.Classes, d.Classes):
+		return invalid(fmt.Errorf("%s: its classes are %s, those of the task %s", path, strings.Join(d.Classes, ", "), strings.Join(m.Classes, ", ")))
+	case m.Values > 0 && (d.Labels != nil || d.Width != m.Values):
+		return invalid(fmt.Errorf("%s: it has not the %d values a sample that the task learns; --target names columns", path, m.Values))
+	}
+	return nil
+}
+
+// label puts the task's name in front where there are several.
+func (t *flTask) label(text string) string {
+	if len(t.tasks) > 1 {
+		return t.task.Name + ": " + text
+	}
+	return text
+}
+
+// begin says what there is.
+func (t *flTask) begin(enrolled int) {
+	s := t.c.Status()
+	text := fmt.Sprintf("task %s: %d weights, %d gateways are enrolled; data in %s", s.ID, s.Weights, enrolled, t.dir)
+	if n := len(t.c.History()); n > 0 {
+		text += fmt.Sprintf("; goes on after round %d of %d", n, s.Rounds)
+		if s.Updates > 0 {
+			text += fmt.Sprintf(" with %d updates of the next", s.Updates)
+		}
+	} else if s.Updates > 0 {
+		text += fmt.Sprintf("; goes on with %d updates of the first round", s.Updates)
+	}
+	t.line("%s", text)
+}
+
+// kept is told of each round.
+func (t *flTask) kept(r fl.RoundReport) {
+	t.last = roundText(r)
+	t.line("%s", t.label(fmt.Sprintf("round %d of %d: %s", r.Round, t.task.Rounds, t.last)))
+	for _, a := range r.SetAside {
+		t.line("%s", t.label(fmt.Sprintf("round %d: set aside %s: %s", r.Round, a.From, a.Why)))
+	}
+	if t.asJSON {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		_ = json.NewEncoder(t.out).Encode(struct {
+			Task string `json:"task"`
+			ID   string `json:"id"`
+			fl.RoundReport
+		}{t.task.Name, t.c.ID(), r})
+	}
+}
+
+// step is called after each step of the coordinator.
+func (t *flTask) step() {
+	t.changed = true
+	if err := t.write(t.c.Done()); err != nil {
+		t.line("%s", t.label(err.Error()))
+		return
+	}
+	if t.c.Done() && !t.over {
+		t.over = true
+		t.line("%s", t.outcome(t.c.Status()))
+	}
+}
+
+// How often the files for people follow, at most: a figure is work.
+const (
+	writeEvery = time.Second
+	drawEvery  = 10 * time.Second
+)
+
+// write writes the files for people, where something changed and the last time
+// was a while ago, or now. The State has all of it: what is not written when the
+// program is killed is when it starts again.
+func (t *flTask) write(now bool) error {
+	if !now && (!t.changed || time.Since(t.written) < writeEvery) {
+		return nil
+	}
+	s := t.c.Status()
+	t.written, t.changed = time.Now(), false
+	if len(t.tasks) == 1 && !t.c.Done() {
+		t.mu.Lock()
+		t.bar.what = fmt.Sprintf("round %d of %d", s.Round, s.Rounds)
+		if t.last != "" {
+			t.bar.what += ", the last: " + t.last
+		}
+		if s.Invited > 0 {
+			t.bar.step(min(s.Updates, s.Invited), s.Invited)
+		}
+		t.mu.Unlock()
+	}
+	text, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := writeWhole(filepath.Join(t.dir, "status.json"), append(text, '\n')); err != nil {
+		return err
+	}
+	history := t.c.History()
+	if len(history) != t.rounds {
+		if err := writeHistory(t.dir+"/", history); err != nil {
+			return err
+		}
+		t.rounds = len(history)
+	}
+	if len(history) == t.shown || !now && time.Since(t.drawn) < drawEvery {
+		return nil
+	}
+	if err := writeCurve(t.dir+"/", t.task, history); err != nil {
+		return err
+	}
+	t.shown, t.drawn = len(history), time.Now()
+	if !t.c.Done() {
+		return nil
+	}
+	file, err := federated(t.task, t.c.Weights())
+	if err != nil {
+		return err
+	}
+	return writeWhole(filepath.Join(t.dir, "model.tflite"), file)
+}
+
+// writeHistory writes the rounds, the files' names behind stem.
+func writeHistory(stem string, history []fl.RoundReport) error {
+	text, err := fl.HistoryJSON(history)
+	if err != nil {
+		return err
+	}
+	table, err := fl.HistoryCSV(history)
+	if err != nil {
+		return err
+	}
+	return errors.Join(writeWhole(stem+"history.json", text), writeWhole(stem+"history.csv", table))
+}
+
+// writeCurve draws the rounds.
+func writeCurve(stem string, task *fl.Task, history []fl.RoundReport) error {
+	return writeFigures(stem, map[string]*chart.Drawing{"curve": curve("Rounds of "+task.Name, history)})
+}
+
+// outcome says what a task that is over came to.
+func (t *flTask) outcome(s fl.Status) string {
+	text := fmt.Sprintf("task %s is over, %s: %s has the weights after round %d", s.ID, s.Why, filepath.Join(t.dir, "model.tflite"), s.Model.Round)
+	switch m := s.Score; {
+	case m.Samples > 0 && m.Accuracy >= 0:
+		text += fmt.Sprintf(", accuracy %.4f on %d samples", m.Accuracy, m.Samples)
+	case m.Samples > 0:
+		text += fmt.Sprintf(", loss %.5g on %d samples", m.Loss, m.Samples)
+	}
+	return text
+}
