@@ -59,14 +59,7 @@ func (c *cohort) judge(u *Update, cfg Config) member {
 			m.why = fmt.Sprintf("late by %d: counts for %.2f", u.Age, m.scale)
 		}
 	}
-	limit := math.Inf(1)
-	if cfg.Clip > 0 {
-		limit = cfg.Clip
-	}
-	if cfg.ClipTimes > 0 && c.median > 0 {
-		limit = min(limit, cfg.ClipTimes*c.median)
-	}
-	if m.norm > limit {
+	if limit := cfg.limit(c.median); m.norm > limit {
 		m.scale *= limit / m.norm
 		m.why = fmt.Sprintf("shortened from %.3g to %.3g", m.norm, limit)
 	}

@@ -63,5 +63,5 @@ func (u *Update) check(n int) (largest float64, err error) {
 }
 
 // weakening is what an update counts for that was made from weights of age
-// rounds before: FedBuff's 1/sqrt(1+age), arXiv:2106.06639, section 5.
+// rounds before: FedBuff's 1/sqrt(1+age), arXiv:2106.06639.
 func weakening(age int) float64 { return 1 / math.Sqrt(float64(1+age)) }
