@@ -236,7 +236,7 @@ func (t *Task) Validate() error {
 	if !(t.Local.Proximal >= 0 && t.Local.Proximal <= 1e6) {
 		bad("local.proximal", "%v is outside 0..1000000", t.Local.Proximal)
 	}
-	errs = append(errs, t.Strategy.Validate(), t.Compression.Validate())
+	errs = append(errs, t.Strategy.Validate(), t.Compression.Validate(), t.Compression.Suits(t.Strategy))
 	within("rounds", t.Rounds, 1, 1_000_000)
 	within("cohort.size", t.Cohort.Size, 0, 1_000_000)
 	within("cohort.quorum", t.Cohort.Quorum, 1, 1_000_000)

@@ -32,6 +32,16 @@ func (c Compression) Validate() error {
 	return nil
 }
 
+// Suits says why a compression and a strategy do not go together that are each
+// right.
+func (c Compression) Suits(s Config) error {
+	sparse := c.Kind == "topk" || c.Kind == "topk-int8"
+	if sparse && c.share() < 0.5 && (s.Kind == "median" || s.Kind == "trimmed-mean") {
+		return fmt.Errorf("compression.kind: %s has most participants say 0 of a weight, and %s would follow them: take int8 or int4", c.Kind, s.Kind)
+	}
+	return nil
+}
+
 func compressions() []string { return []string{"none", "int8", "int4", "topk", "topk-int8"} }
 
 // Encode makes delta small for its way. residual is what was left over the time

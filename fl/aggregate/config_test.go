@@ -1,6 +1,7 @@
 package aggregate
 
 import (
+	"math/rand/v2"
 	"strings"
 	"testing"
 )
@@ -48,5 +49,44 @@ func TestValidate(t *testing.T) {
 		if _, err := New(c.cfg); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: %v, want %q", c.cfg, err, c.want)
 		}
+	}
+}
+
+// A sparse update is no good to those who look at each weight alone; the median
+// of such stays 0, which is why they are refused together.
+func TestSuits(t *testing.T) {
+	for _, kind := range kinds() {
+		for _, c := range compressions() {
+			z := Compression{Kind: c}
+			alone := kind == "median" || kind == "trimmed-mean"
+			if err := z.Suits(configOf(kind)); (err != nil) != (alone && strings.HasPrefix(c, "topk")) {
+				t.Errorf("%s with %s: %v", kind, c, err)
+			}
+			if z.Share = 0.5; strings.HasPrefix(c, "topk") && z.Suits(configOf(kind)) != nil {
+				t.Errorf("%s with half of the weights", kind)
+			}
+		}
+	}
+	w := make([]float32, 1000)
+	var updates []Update
+	for i, u := range same(9, nil) {
+		data, _, err := Encode(Compression{Kind: "topk", Share: 0.1}, normals(rand.New(rand.NewPCG(uint64(i), 1)), len(w), 0, 1), nil, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if u.Delta, err = Decode(data, len(w)); err != nil {
+			t.Fatal(err)
+		}
+		updates = append(updates, u)
+	}
+	moved := 0
+	finish(t, mustNew(t, Config{Kind: "median"}), w, updates)
+	for _, v := range w {
+		if v != 0 {
+			moved++
+		}
+	}
+	if moved > 10 {
+		t.Errorf("%d of 1000 weights moved: then it is too strict", moved)
 	}
 }

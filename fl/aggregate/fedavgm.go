@@ -2,9 +2,9 @@ package aggregate
 
 // fedavgm is FedAvgM: Hsu, Qi, Brown, "Measuring the Effects of Non-Identical
 // Data Distribution for Federated Visual Classification", arXiv:1909.06335:
-// v <- momentum*v + mean, and the weights move by v. In the long
-// run that is 1/(1-momentum) times as far as FedAvg: lower the rate or the
-// participants' own with it.
+// v <- momentum*v + mean, and the weights move by v. In the long run that is
+// 1/(1-momentum) times as far as FedAvg: lower the rate or the participants'
+// own with it.
 type fedavgm struct {
 	rate, momentum float64
 	v              []float32

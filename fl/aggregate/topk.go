@@ -10,13 +10,16 @@ import (
 // send the largest hundredth.
 const defaultShare = 0.01
 
+func (c Compression) share() float64 {
+	if c.Share == 0 {
+		return defaultShare
+	}
+	return c.Share
+}
+
 // count is how many of n weights travel.
 func (c Compression) count(n int) int {
-	share := c.Share
-	if share == 0 {
-		share = defaultShare
-	}
-	return min(max(int(math.Round(share*float64(n))), 1), n)
+	return min(max(int(math.Round(c.share()*float64(n))), 1), n)
 }
 
 // largest are the places of the k values of x with the largest absolute values,
