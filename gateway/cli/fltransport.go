@@ -53,14 +53,14 @@ func (t *flTransport) run(ctx context.Context) {
 	failures, last := 0, ""
 	for ctx.Err() == nil {
 		began := time.Now()
-		err := t.once(ctx)
+		stood, err := t.once(ctx)
 		if ctx.Err() != nil {
 			return
 		}
 		if time.Since(began) > t.most {
 			failures = 0
 		}
-		if text := err.Error(); text != last || failures == 0 {
+		if text := err.Error(); text != last || stood {
 			t.say(text + "; trying again")
 			last = text
 		}
@@ -78,11 +78,12 @@ func (t *flTransport) run(ctx context.Context) {
 	}
 }
 
-// once is one connection, from its beginning to its end.
-func (t *flTransport) once(ctx context.Context) error {
+// once is one connection, from its beginning to its end; stood says that there
+// was a link.
+func (t *flTransport) once(ctx context.Context) (stood bool, err error) {
 	conn, err := link.Connect(ctx, t.cfg)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer conn.Close()
 	// Subscribe adds to subs under the lock and subscribes by itself where there
@@ -98,7 +99,7 @@ func (t *flTransport) once(ctx context.Context) error {
 	}
 	t.mu.Unlock()
 	if err != nil {
-		return err
+		return false, err
 	}
 	t.say("connected to " + t.cfg.URL)
 	select {
@@ -114,7 +115,7 @@ func (t *flTransport) once(ctx context.Context) error {
 	t.mu.Lock()
 	t.conn = nil
 	t.mu.Unlock()
-	return err
+	return true, err
 }
 
 func (t *flTransport) subscribe(conn *link.Conn, s *flSub) error {

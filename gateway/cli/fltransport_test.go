@@ -42,11 +42,9 @@ func soon[T any](t *testing.T, what string, c <-chan T) T {
 	}
 }
 
-// A broker that is away at first, is killed, and comes back having forgotten
-// everything: both sides find each other again, with the same subscription.
-func TestFLTransportKilledBroker(t *testing.T) {
-	program := testkit.Program(t, "mosquitto")
-	addr := testkit.FreeAddr(t)
+// mosquittoConf is a configuration file for a broker at an address.
+func mosquittoConf(t *testing.T, addr string) string {
+	t.Helper()
 	_, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		t.Fatal(err)
@@ -55,6 +53,15 @@ func TestFLTransportKilledBroker(t *testing.T) {
 	if err := os.WriteFile(conf, []byte("listener "+port+" 127.0.0.1\nallow_anonymous true\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	return conf
+}
+
+// A broker that is away at first, is killed, and comes back having forgotten
+// everything: both sides find each other again, with the same subscription.
+func TestFLTransportKilledBroker(t *testing.T) {
+	program := testkit.Program(t, "mosquitto")
+	addr := testkit.FreeAddr(t)
+	conf := mosquittoConf(t, addr)
 	broker := func() *testkit.Process {
 		p := testkit.Start(t, exec.Command(program, "-c", conf))
 		p.Line("running")
