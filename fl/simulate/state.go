@@ -1,11 +1,11 @@
 package simulate
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
+	"hash/maphash"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -14,9 +14,14 @@ import (
 // disk: the memory it takes does not grow with the updates of a round. It is for
 // one goroutine, and nothing of it outlives the simulation.
 type shelf struct {
-	dir string // of what is large
-	by  map[[32]byte]*content
+	dir   string // of what is large
+	made  int    // files there
+	seeds [2]maphash.Seed
+	by    map[sum]*content
 }
+
+// sum tells contents apart: two hashes of 64 bits by seeds that nobody knows.
+type sum [2]uint64
 
 type content struct {
 	data []byte // nil: in the file of this name
@@ -27,27 +32,30 @@ type content struct {
 // large is from where on a file lies on disk.
 const large = 32 << 10
 
-func newShelf(dir string) *shelf { return &shelf{dir, map[[32]byte]*content{}} }
+func newShelf(dir string) *shelf {
+	return &shelf{dir, 0, [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, map[sum]*content{}}
+}
 
 // state gives somebody a part of the shelf, as fl.State.
-func (s *shelf) state() *state { return &state{s, map[string][32]byte{}, nil} }
+func (s *shelf) state() *state { return &state{s, map[string]sum{}, nil} }
 
 type state struct {
 	shelf *shelf
-	files map[string][32]byte
+	files map[string]sum
 	names []string // sorted
 }
 
 // Put implements fl.State.
 func (s *state) Put(name string, data []byte) error {
-	hash := sha256.Sum256(data)
+	hash := sum{maphash.Bytes(s.shelf.seeds[0], data), maphash.Bytes(s.shelf.seeds[1], data)}
 	c := s.shelf.by[hash]
 	if c == nil {
 		c = &content{}
 		if len(data) < large {
 			c.data = append([]byte{}, data...)
 		} else {
-			c.file = filepath.Join(s.shelf.dir, hex.EncodeToString(hash[:]))
+			s.shelf.made++
+			c.file = filepath.Join(s.shelf.dir, strconv.Itoa(s.shelf.made))
 			if err := os.WriteFile(c.file, data, 0o600); err != nil {
 				return err
 			}

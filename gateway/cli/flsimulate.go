@@ -28,6 +28,7 @@ type simulation struct {
 	task              *fl.Task
 	learn, held       *train.Dataset
 	began             time.Time
+	heap              uint64 // in use at most, so far
 }
 
 func flSimulateCommand() *cobra.Command {
@@ -102,6 +103,7 @@ func (s *simulation) run(ctx context.Context, file string) (err error) {
 		}
 	}
 	s.cfg.Step = func(round, made, of int) {
+		s.heap = max(s.heap, liveHeap())
 		bar.what = strings.TrimSuffix(fmt.Sprintf("round %d of %d, the last: %s", round, s.task.Rounds, last), ", the last: ")
 		bar.step((round-1)*of+min(made, of), s.task.Rounds*of)
 	}

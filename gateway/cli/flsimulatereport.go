@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"runtime/metrics"
 	"text/tabwriter"
 	"time"
 
@@ -30,6 +31,7 @@ type simulated struct {
 	Refused      int              `json:"messages_refused"`
 	Clock        float64          `json:"clock_seconds"`
 	Seconds      float64          `json:"seconds"`
+	Heap         uint64           `json:"heap_bytes"` // at most, what was in use after a garbage collection
 	History      []fl.RoundReport `json:"history"`
 }
 
@@ -37,7 +39,7 @@ type simulated struct {
 func (s *simulation) report(out *simulate.Outcome) error {
 	r := simulated{Task: s.task.Name, Participants: s.cfg.Participants, Partition: s.cfg.Partition.String(), Hostile: append([]string{}, out.Hostile...),
 		State: out.Status.State, Why: out.Status.Why, Rounds: len(out.History), Weights: out.Status.Weights, Refused: out.Refused,
-		Clock: out.Clock.Seconds(), Seconds: time.Since(s.began).Seconds(), History: out.History}
+		Clock: out.Clock.Seconds(), Seconds: time.Since(s.began).Seconds(), Heap: max(s.heap, liveHeap()), History: out.History}
 	hostile := map[string]bool{}
 	for _, name := range out.Hostile {
 		hostile[name] = true
@@ -97,8 +99,19 @@ func (r *simulated) print(s *simulation) error {
 		row(m.name, "%sloss %.4g on %d samples", text, m.is.Loss, m.is.Samples)
 	}
 	row("uplink", "%.2f MB in %d updates; whole weights are %.2f MB, %.1f times as much", float64(r.BytesUp)/1e6, r.Updates, float64(r.BytesWhole)/1e6, float64(r.BytesWhole)/float64(max(r.BytesUp, 1)))
+	row("memory", "%.0f MB in use at most, the data among it", float64(r.Heap)/1e6)
 	if r.Refused > 0 {
 		row("refused", "%d messages", r.Refused)
 	}
 	return w.Flush()
+}
+
+// liveHeap is what the last garbage collection found in use.
+func liveHeap() uint64 {
+	s := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(s)
+	if s[0].Value.Kind() != metrics.KindUint64 {
+		return 0
+	}
+	return s[0].Value.Uint64()
 }

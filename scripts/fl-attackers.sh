@@ -1,0 +1,68 @@
+#!/bin/sh
+# Attackers, on MNIST and Fashion-MNIST: twenty participants, all of them in each
+# round, with data by Dirichlet(0.5), of which a fifth send noise (its deviation is
+# 5 a weight), or three in ten the opposite of what they learned. One line a run:
+# the accuracy on the 10,000 pictures of the test file after 40 rounds, and whose
+# updates were set aside. The last runs are without attackers.
+#
+#   scripts/fl-attackers.sh [ROUNDS [STRATEGY...]]
+#
+# Needs bin/edgegateway, and Debian's dataset-fashion-mnist for the second.
+set -eu
+cd "$(dirname "$0")/.."
+rounds=${1:-40}
+test $# -eq 0 || shift
+test $# -gt 0 || set -- fedavg multi-krum trimmed-mean median
+mnist=$(scripts/setup.sh all)/mnist/data
+fashion=/usr/share/datasets/fashion-mnist
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT INT TERM
+
+# task STRATEGY writes the task: of a cohort of 20, 6 may be hostile.
+task() {
+	case $1 in
+	multi-krum) more=", attackers: 6" ;;
+	trimmed-mean) more=", trim: 0.3" ;;
+	*) more= ;;
+	esac
+	cat >"$tmp/task.yaml" <<Y
+name: pictures
+model:
+  input: [28, 28, 1]
+  classes: ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]
+  preset: mlp
+data: {stream: pictures, holdout: 0}
+local:
+  epochs: 1
+  batch: 32
+  optimizer: {kind: sgd, rate: 0.05, momentum: 0.9}
+strategy: {kind: $1$more}
+rounds: $rounds
+deadline: 1h
+Y
+}
+
+# run PICTURES FOLDER ENDING ATTACK STRATEGY
+run() {
+	task "$5"
+	bin/edgegateway fl simulate "$tmp/task.yaml" --json --participants 20 --partition dirichlet:0.5 ${4:+--attack "$4"} \
+		--data "$2/train-images-idx3-ubyte$3" --holdout "$2/t10k-images-idx3-ubyte$3" >"$tmp/out.json" 2>"$tmp/log" || { cat "$tmp/log" >&2; return; }
+	awk -v pictures="$1" -v attack="${4:-nobody}" -v strategy="$5" '
+		function value() { v = $2; gsub(/[^0-9.eE+-]/, "", v); return v }
+		/^  "last"/ { last = 1 }
+		last && /"accuracy"/ { accuracy = value(); last = 0 }
+		/^  "rounds"/ { rounds = value() }
+		/^  "hostile_updates_set_aside"/ { caught = value() }
+		/^  "other_updates_set_aside"/ { other = value() }
+		/^  "seconds"/ { seconds = value() }
+		END { printf "%-14s %-14s %-13s %7.4f after %d rounds, set aside: %d of attackers, %d of others; %.0f s\n", pictures, attack, strategy, accuracy, rounds, caught, other, seconds }' "$tmp/out.json"
+}
+
+for strategy; do
+	for attack in gaussian:0.2:5 sign-flip:0.3; do
+		run MNIST "$mnist" "" $attack "$strategy"
+		test ! -d $fashion || run Fashion-MNIST $fashion .gz $attack "$strategy"
+	done
+done
+run MNIST "$mnist" "" "" "$1"
+test ! -d $fashion || run Fashion-MNIST $fashion .gz "" "$1"
