@@ -221,8 +221,10 @@ func (c *Coordinator) takeHello(now time.Time, p *Part) error {
 	if news, err := newer(m.Said, p); err != nil || !news {
 		return err
 	}
+	was, _ := c.able(&m)
 	m.Said, m.Hello, m.Heard = Seen{p.Seq, p.Body}, h, now.UnixMilli()
-	c.dirty[p.From], c.look = true, true
+	is, _ := c.able(&m)
+	c.dirty[p.From], c.look = true, c.look || was != is
 	return c.putMember(&m)
 }
 
