@@ -230,10 +230,7 @@ func (p *preflight) try(ctx context.Context) error {
 			return err
 		}
 		c.close()
-		r := CandidateReport{Name: c.name, OK: c.err == nil, Micros: c.median()}
-		if c.err != nil {
-			r.Why, r.Micros = c.err.Error(), 0
-		}
+		r := c.report()
 		if err := p.say(preflightWord{Candidate: &r}); err != nil {
 			return err
 		}

@@ -28,9 +28,10 @@ type TrialRequest struct {
 // CandidateReport is what came of one candidate.
 type CandidateReport struct {
 	Name   string  `json:"name"`
-	OK     bool    `json:"ok"`            // it loads and agrees with the built-in kernels
-	Why    string  `json:"why,omitempty"` // where it does not
-	Micros float64 `json:"us,omitempty"`  // median time of one Invoke
+	OK     bool    `json:"ok"`               // it loads and agrees with the built-in kernels
+	Why    string  `json:"why,omitempty"`    // where it does not
+	Micros float64 `json:"us,omitempty"`     // median time of one Invoke, without that for which others went before
+	Waited float64 `json:"waited,omitempty"` // share of the time for which others did: of helper threads nobody knows
 	Chosen bool    `json:"chosen,omitempty"`
 	Begun  bool    `json:"begun,omitempty"` // said before it is touched: whom a crash is to be blamed on
 }
@@ -90,6 +91,8 @@ func RunTrial(ctx context.Context, in io.Reader, out io.Writer) error {
 		c.err = t.prepare(c)
 		runs = append(runs, c)
 	}
+	watch := newStopwatch()
+	defer watch.close()
 	for range rounds {
 		for _, c := range runs {
 			if ctx.Err() != nil {
@@ -98,7 +101,7 @@ func RunTrial(ctx context.Context, in io.Reader, out io.Writer) error {
 			if err := touch(c.name); err != nil {
 				return err
 			}
-			c.measure(nil)
+			c.measure(watch)
 		}
 	}
 	for _, c := range runs {
@@ -107,11 +110,7 @@ func RunTrial(ctx context.Context, in io.Reader, out io.Writer) error {
 			return err
 		}
 		c.close()
-		r := CandidateReport{Name: c.name, OK: c.err == nil, Micros: c.median()}
-		if c.err != nil {
-			r.Why, r.Micros = c.err.Error(), 0
-		}
-		if err := enc.Encode(r); err != nil {
+		if err := enc.Encode(c.report()); err != nil {
 			return err
 		}
 	}
@@ -143,8 +142,22 @@ type contender struct {
 	name  string
 	m     *tflite.Model
 	w     *worker
-	times []float64 // mean microseconds of each round
+	times []float64     // mean microseconds of each round
+	own   time.Duration // of all rounds
+	wall  time.Duration // with that for which others went before
 	err   error
+}
+
+// report is what came of it.
+func (c *contender) report() CandidateReport {
+	if c.err != nil {
+		return CandidateReport{Name: c.name, Why: c.err.Error()}
+	}
+	r := CandidateReport{Name: c.name, OK: true, Micros: c.median()}
+	if c.wall > 0 {
+		r.Waited = math.Round(100*(1-c.own.Seconds()/c.wall.Seconds())) / 100
+	}
+	return r
 }
 
 // close frees what the candidate holds. Closing twice is safe.
@@ -244,28 +257,21 @@ func (t *trial) read() (*model.Model, []byte, error) {
 	return m, data, nil
 }
 
-// measure runs it for a round. With a stopwatch the time for which others went
-// before does not count.
+// measure runs it for a round. The time for which others went before does not
+// count.
 func (c *contender) measure(s *stopwatch) {
 	if c.err != nil {
 		return
 	}
 	begin, n, spent := time.Now(), 0, time.Duration(0)
 	for n < 2 || time.Since(begin) < roundFor {
-		if s != nil {
-			var own time.Duration
-			own, _, c.err = s.time(c.w.invoke)
-			spent += own
-		} else {
-			c.err = c.w.invoke()
-		}
-		if c.err != nil {
+		var own, wall time.Duration
+		if own, wall, c.err = s.time(c.w.invoke); c.err != nil {
 			return
 		}
+		spent += own
+		c.own, c.wall = c.own+own, c.wall+wall
 		n++
-	}
-	if s == nil {
-		spent = time.Since(begin)
 	}
 	c.times = append(c.times, float64(spent.Nanoseconds())/1e3/float64(n))
 }

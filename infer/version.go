@@ -45,7 +45,8 @@ type version struct {
 	mu       sync.Mutex
 	why      string
 	trying   bool
-	degraded string // why the accelerator, or what is pinned, does not serve
+	again    time.Time // when a trial on a busy box is made again; zero: at once
+	degraded string    // why the accelerator, or what is pinned, does not serve
 	table    []CandidateReport
 	away     absence
 }

@@ -85,8 +85,8 @@ func New(cfg Config, load func() (Config, error), trial infer.TrialFunc, log zer
 	if aside := a.store.Aside(); len(aside) > 0 {
 		log.Error().Strs("kept", aside).Msg(stateDamaged)
 	}
-	a.sayUntrusted()
 	a.store.Pin(cfg.Pinned())
+	a.sayUntrusted()
 	a.store.BuildOn(cfg.ModelFiles())
 	if a.coming, err = upstream.OpenIncoming(filepath.Join(store.Dir(a.data.dir), "incoming"), cfg.Gateway, versions{a}, part(log, "versions")); err != nil {
 		return nil, err
@@ -160,10 +160,11 @@ func New(cfg Config, load func() (Config, error), trial infer.TrialFunc, log zer
 	return a, nil
 }
 
-// sayUntrusted says of live versions that they are not signed as is asked for now.
+// sayUntrusted says of versions that answer that they are not signed as is asked
+// for now.
 func (a *App) sayUntrusted() {
 	for _, e := range a.store.Untrusted() {
-		a.log.Warn().Err(e).Msg("the live version would not be taken now; it goes on until another one is live")
+		a.log.Warn().Err(e).Msg("a version that answers would not be taken now; it goes on until another one does")
 	}
 }
 

@@ -27,7 +27,7 @@ func TestUnsignedLive(t *testing.T) {
 	wantVersion(t, g.store, store.DoActivate, "1")
 	lives(t, g.store, "1")
 	g.stop()
-	const says = "the live version would not be taken now"
+	const says = "a version that answers would not be taken now"
 	if strings.Contains(g.log.String(), says) {
 		t.Errorf("nobody asks for a signature:\n%s", g.log)
 	}
@@ -79,7 +79,7 @@ func TestReloadStore(t *testing.T) {
 	if err := g.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	if log := g.log.String(); strings.Count(log, "the live version would not be taken now") != 1 || !strings.Contains(log, "model sine@1: not signed") {
+	if log := g.log.String(); strings.Count(log, "a version that answers would not be taken now") != 1 || !strings.Contains(log, "model sine@1: not signed") {
 		t.Errorf("the log says\n%s", log)
 	}
 	if err := g.store.Want("sine", store.Want{Version: "1", Do: store.DoActivate}); err == nil || !strings.Contains(err.Error(), "require_signed is set") {

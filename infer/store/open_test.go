@@ -63,6 +63,7 @@ func TestPrepare(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, filepath.Join(dir, "models"), DefaultConfig())
 	add(t, s, "door", "1", 1)
+	add(t, s, "gate", "1", 9)
 	do(t, s.Activate("door", "1", ""))
 	private, public, id, err := keyfile.New()
 	do(t, err)
@@ -86,6 +87,10 @@ func TestPrepare(t *testing.T) {
 	}
 	if list := s.Untrusted(); len(list) != 1 || !strings.Contains(list[0].Error(), "model door@1") {
 		t.Errorf("what is live and not signed: %v", list)
+	}
+	s.Pin([]string{"gate@1", "gate@9"})
+	if list := s.Untrusted(); len(list) != 2 || !strings.Contains(list[1].Error(), "model gate@1") {
+		t.Errorf("live and pinned: %v", list)
 	}
 	key, err := keyfile.ReadPrivate(filepath.Join(dir, "a.pem"))
 	do(t, err)

@@ -252,15 +252,24 @@ func (s *Store) trusts(v *Version) error {
 	return verify(text, sig, terms.keys)
 }
 
-// Untrusted says of which models the live version would not be taken now: it is
-// not signed as the configuration asks for. It goes on all the same.
+// Untrusted says which versions that answer, the live ones and those that streams
+// are pinned to, would not be taken now: they are not signed as the configuration
+// asks for. They go on all the same.
 func (s *Store) Untrusted() (list []error) {
 	st, err := s.State()
 	if err != nil {
 		return nil // who asks for the state is told
 	}
 	for _, name := range slices.Sorted(maps.Keys(st.Models)) {
-		if v := st.Models[name].Find(st.Models[name].Live); v != nil {
+		m := st.Models[name]
+		for i := range m.Versions {
+			v := &m.Versions[i]
+			s.mu.Lock()
+			answers := v.Version == m.Live || s.isPinned(name, v.Version)
+			s.mu.Unlock()
+			if !answers {
+				continue
+			}
 			if err := s.trusts(v); err != nil {
 				list = append(list, fmt.Errorf("model %s@%s: %w", name, v.Version, err))
 			}
