@@ -41,6 +41,7 @@ type runner struct {
 	act     func(ctx context.Context, a Action) // what is neither Send, Fetch nor Wake
 	step    func() bool                         // after each step; false ends it
 	wake    time.Time
+	trail   time.Duration // step is called once more so long after the last one; 0: it is not
 	stirred chan struct{} // look at step again
 	ended   chan struct{} // closed when its goroutine is
 	over    atomic.Bool   // it has no more to do, but to answer
@@ -153,8 +154,10 @@ func (r *runner) run(ctx context.Context) error {
 	defer close(r.ended)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var quiet, again time.Time // when Tick is due though it was not asked for, and step
 	for {
 		actions, err := []Action(nil), error(nil)
+		idle := false
 		select {
 		case <-ctx.Done():
 			return nil
@@ -165,9 +168,13 @@ func (r *runner) run(ctx context.Context) error {
 		case step := <-r.events:
 			actions, err = step(time.Now())
 		case <-r.stirred:
+			idle = true
 		case <-timer.C:
-			r.wake = time.Time{}
-			actions, err = r.Tick(time.Now())
+			now := time.Now()
+			if idle = now.Before(quiet) && (r.wake.IsZero() || now.Before(r.wake)); !idle {
+				r.wake = time.Time{}
+				actions, err = r.Tick(now)
+			}
 		}
 		if ReasonOf(err) != "" {
 			r.log(r.id, err)
@@ -180,9 +187,19 @@ func (r *runner) run(ctx context.Context) error {
 		if !r.step() {
 			return nil
 		}
-		next := time.Now().Add(atLeast)
-		if !r.wake.IsZero() && r.wake.Before(next) {
-			next = r.wake
+		now := time.Now()
+		if !idle {
+			if quiet, again = now.Add(atLeast), (time.Time{}); r.trail > 0 {
+				again = now.Add(r.trail)
+			}
+		} else if !now.Before(again) {
+			again = time.Time{}
+		}
+		next := quiet
+		for _, at := range []time.Time{r.wake, again} {
+			if !at.IsZero() && at.Before(next) {
+				next = at
+			}
 		}
 		timer.Reset(time.Until(next))
 	}

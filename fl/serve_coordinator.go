@@ -1,6 +1,9 @@
 package fl
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // CoordinatorLoop is what ServeCoordinator has beside the machines.
 type CoordinatorLoop struct {
@@ -8,6 +11,9 @@ type CoordinatorLoop struct {
 	// Step is called after each step of a coordinator, by the goroutine that runs
 	// it: there it may be asked for its Status and History. nil: nobody.
 	Step func(c *Coordinator)
+	// Again, where it is not 0, has Step called once more so long after the last
+	// step: what it put off then is not put off for long.
+	Again time.Duration
 	// Stay goes on when all tasks are over: gateways that come late are answered,
 	// a broker that forgot is told again, and reports are heard.
 	Stay bool
@@ -21,6 +27,7 @@ func ServeCoordinator(ctx context.Context, t Transport, list []*Coordinator, o C
 	s := newStation(t, o.Log)
 	for _, c := range list {
 		r := s.add(c, c.ID())
+		r.trail = o.Again
 		r.step = func() bool {
 			if o.Step != nil {
 				o.Step(c)

@@ -270,3 +270,33 @@ func TestFetch(t *testing.T) {
 		}
 	})
 }
+
+// After the last of some steps there is one more, and then none until a minute is
+// over.
+func TestStepAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, err := fl.NewCoordinator(pointsTask(), fl.CoordinatorConfig{}, fl.NewMemory(), keyOf("coordinator"), fl.KeyMap{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		link := fltest.NewBroker(fltest.Faults{}).Connect("coordinator")
+		ctx, cancel := context.WithCancel(t.Context())
+		began, last, steps, end := time.Now(), time.Now(), 0, make(chan error)
+		go func() {
+			end <- fl.ServeCoordinator(ctx, link, []*fl.Coordinator{c}, fl.CoordinatorLoop{Again: time.Second, Step: func(*fl.Coordinator) { steps, last = steps+1, time.Now() }})
+		}()
+		time.Sleep(500 * time.Millisecond)
+		synctest.Wait()
+		early := steps
+		time.Sleep(50 * time.Second)
+		synctest.Wait()
+		if early < 1 || steps != early+1 || last.Sub(began) != time.Second {
+			t.Errorf("%d steps at once, %d in all, the last after %v", early, steps, last.Sub(began))
+		}
+		time.Sleep(time.Minute)
+		cancel()
+		if err := <-end; err != nil || steps != early+3 {
+			t.Errorf("%d steps in two minutes, %v", steps, err)
+		}
+	})
+}

@@ -74,7 +74,7 @@ func (p flPoints) Load(context.Context, int) (*train.Dataset, error) { return p.
 func flRun(t *testing.T, c *cloud, cut int64, kept func(round int)) []fl.Hash {
 	task := fl.DefaultTask()
 	task.Name, task.Model.Preset, task.Model.Input, task.Model.Classes = "points", "mlp", []int{6}, []string{"low", "high"}
-	task.Rounds, task.Cohort.Quorum, task.Cohort.WaitFor = 6, 3, 3
+	task.Rounds, task.Cohort.Quorum, task.Cohort.WaitFor = 4, 3, 3
 	id, err := task.ID()
 	if err != nil {
 		t.Fatal(err)
@@ -154,7 +154,7 @@ func TestFLBrokerKilled(t *testing.T) {
 	})
 	close(kill)
 	killing.Wait()
-	if fmt.Sprint(rounds) != fmt.Sprint(quiet) || len(rounds) != 6 || killed != 3 {
+	if fmt.Sprint(rounds) != fmt.Sprint(quiet) || len(rounds) != 4 || killed != 2 {
 		t.Errorf("after %d kills the rounds ended with %.8v, undisturbed with %.8v", killed, rounds, quiet)
 	}
 }

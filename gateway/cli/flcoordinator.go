@@ -124,7 +124,7 @@ func (c *coordination) run(ctx context.Context, files []string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var link sync.WaitGroup
 	link.Go(func() { transport.run(ctx) })
-	err = fl.ServeCoordinator(ctx, transport, list, fl.CoordinatorLoop{Log: c.log, Step: c.step, Stay: c.stay})
+	err = fl.ServeCoordinator(ctx, transport, list, fl.CoordinatorLoop{Log: c.log, Step: c.step, Again: writeEvery, Stay: c.stay})
 	stopped := ctx.Err() != nil
 	cancel()
 	link.Wait()

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"edgegateway/fl"
 	"edgegateway/infer/train"
@@ -263,8 +264,15 @@ func TestFLCoordinatorStopped(t *testing.T) {
 			t.Errorf("%v: %v: %s", test.args, err, out)
 		}
 	}
-	if s := h.status(); s.State != "waiting" || s.Why != "waiting until 3 participants are there" {
-		t.Errorf("%+v", s)
+	// The line is said before the status is written.
+	for late := time.Now().Add(flPatience); ; time.Sleep(10 * time.Millisecond) {
+		s := h.status()
+		if s.State == "waiting" && s.Why == "waiting until 3 participants are there" {
+			break
+		}
+		if time.Now().After(late) {
+			t.Fatalf("%+v", s)
+		}
 	}
 	p.Signal(syscall.SIGINT)
 	p.Line(`stopped in round 0 of 6; the same command goes on there`)
