@@ -227,3 +227,20 @@ func TestBothCrash(t *testing.T) {
 		}
 	})
 }
+
+// Tasks in which updates count late end all the same.
+func TestBothCrashLate(t *testing.T) {
+	late := denseTask(8)
+	late.Rounds, late.Late, late.Deadline = 4, "next", 30*time.Second
+	late.Cohort = CohortConfig{Size: 2, Quorum: 1, WaitFor: 3, Select: "present"}
+	buffered := denseTask(8)
+	buffered.Rounds, buffered.Deadline, buffered.Strategy.Kind, buffered.Strategy.Buffer = 4, 60*time.Second, "fedbuff", 2
+	rapid.Check(t, func(rt *rapid.T) {
+		b := newBoth(rt, rapid.SampledFrom([]Task{late, buffered}).Draw(rt, "task"), rapid.Uint64().Draw(rt, "seed"))
+		b.lost, b.within = 0.15, 40
+		b.run()
+		if h := b.all[0].c.History(); len(h) != 4 || h[3].Updates == 0 {
+			rt.Fatalf("%+v", h)
+		}
+	})
+}

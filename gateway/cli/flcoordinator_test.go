@@ -129,10 +129,16 @@ func (h *flHall) coordinator(more ...string) *testkit.Process {
 	return testkit.Start(h, testkit.Command(h, args...))
 }
 
-// gateway follows the task until the test ends.
+// gateway makes a key and follows the task until the test ends.
 func (h *flHall) gateway(name string, seed uint64) {
 	h.Helper()
 	h.key(name)
+	h.follow(name, h.id, seed)
+}
+
+// follow follows a task until the test ends.
+func (h *flHall) follow(name, id string, seed uint64) {
+	h.Helper()
 	key, err := keyfile.ReadPrivate(h.path(name + ".pem"))
 	if err != nil {
 		h.Fatal(err)
@@ -141,12 +147,12 @@ func (h *flHall) gateway(name string, seed uint64) {
 	if err != nil {
 		h.Fatal(err)
 	}
-	p, err := fl.NewParticipant(name, fl.NewMemory(), key, []ed25519.PublicKey{trusted[0].Public}, fl.ParticipantConfig{Task: h.id, Version: "test"})
+	p, err := fl.NewParticipant(name, fl.NewMemory(), key, []ed25519.PublicKey{trusted[0].Public}, fl.ParticipantConfig{Task: id, Version: "test"})
 	if err != nil {
 		h.Fatal(err)
 	}
 	d, _ := clouds(60, seed)
-	link := flLink(h.T, h.broker, name)
+	link := flLink(h.T, h.broker, name+"-"+id)
 	ctx, stop := context.WithCancel(context.Background())
 	var ended sync.WaitGroup
 	ended.Go(func() {
@@ -234,6 +240,50 @@ func TestFLCoordinator(t *testing.T) {
 	}
 	if models[0].Hash != models[1].Hash {
 		t.Errorf("undisturbed %v, killed %v", models[0], models[1])
+	}
+}
+
+// Two tasks at once, one judged by data of the coordinator, the other by its
+// gateways; with --stay it is there when they are over, until Ctrl-C.
+func TestFLCoordinatorTwoTasks(t *testing.T) {
+	h := newFLHall(t)
+	second := h.write("second.yaml", strings.NewReplacer("name: clouds", "name: second", "rounds: 6", "rounds: 3").Replace(flTestTask))
+	task, err := fl.LoadTask(second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := task.ID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range []string{"hall-1", "hall-2", "hall-3"} {
+		h.gateway(name, uint64(i+1))
+		h.follow(name, id, uint64(i+1))
+		h.enroll(name)
+	}
+	p := testkit.Start(t, testkit.Command(t, "fl", "coordinator", "--broker", h.broker, "--key", h.path("coordinator.pem"), "--enrolled", h.path("enrolled"),
+		"--data", h.path("tasks"), "--holdout", "clouds="+h.path("held.csv"), "--target", "class", "--json", "--stay", h.task, second))
+	p.Line(`task \S+ is over`)
+	p.Line(`task \S+ is over`)
+	p.Signal(syscall.SIGINT)
+	if code := p.Exit(); code != exitOK {
+		t.Errorf("it ended with %d", code)
+	}
+	rounds := map[string]int{}
+	for line := range strings.Lines(p.Output()) {
+		var r struct {
+			Task, ID string
+			fl.RoundReport
+		}
+		if json.Unmarshal([]byte(line), &r) != nil || r.Task == "" {
+			continue
+		}
+		if rounds[r.Task]++; r.Round != rounds[r.Task] || (r.Held.Samples > 0) != (r.Task == "clouds") || r.Before.Samples == 0 {
+			t.Errorf("%s", line)
+		}
+	}
+	if rounds["clouds"] != 6 || rounds["second"] != 3 || !strings.Contains(p.Output(), "second: round 3 of 3: 2 updates") {
+		t.Errorf("%v", rounds)
 	}
 }
 
