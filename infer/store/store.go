@@ -159,7 +159,11 @@ func (s *Store) apply(f func(st *State) error) error {
 func (st State) version(name, version string) (*ModelState, *Version, error) {
 	m := st.Models[name]
 	if m == nil {
-		return nil, nil, fmt.Errorf("model %s: %w", name, ErrUnknown)
+		there := "there is none"
+		if names := slices.Sorted(maps.Keys(st.Models)); len(names) > 0 {
+			there = "there are " + cut(strings.Join(names, ", "))
+		}
+		return nil, nil, fmt.Errorf("model %s: %w; %s", name, ErrUnknown, there)
 	}
 	if v := m.Find(version); v != nil {
 		return m, v, nil

@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"strings"
 	"testing"
 )
 
@@ -68,5 +69,32 @@ func TestTrialGivenUp(t *testing.T) {
 	do(t, s.Remove("door", "5"))
 	if err := s.Remove("door", "1"); !errors.Is(err, ErrKept) {
 		t.Errorf("the live one is removed: %v", err)
+	}
+}
+
+// A version that did not become live, and was not to blame, is what it was, and
+// not wanted any more; why is said.
+func TestPutBack(t *testing.T) {
+	s := open(t, t.TempDir(), DefaultConfig())
+	for i, version := range []string{"1", "2", "3"} {
+		add(t, s, "door", version, i)
+	}
+	do(t, s.Activate("door", "1", "it is the first"))
+	for _, tt := range []struct{ at, then Stage }{{Trying, Added}, {Shadow, Passed}, {Canary, Passed}, {Passed, Passed}, {Added, Added}, {Retired, Retired}} {
+		do(t, s.Want("door", Want{Version: "2", Do: DoActivate}))
+		do(t, s.Mark("door", "2", tt.at, "", nil))
+		do(t, s.PutBack("door", "2", "the disk is full"))
+		m := state(t, s).Models["door"]
+		if v := m.Find("2"); v.Stage != tt.then || v.Why != "the disk is full" || m.Want != nil {
+			t.Errorf("%s became %s (%s), wanted %+v", tt.at, v.Stage, v.Why, m.Want)
+		}
+	}
+	do(t, s.Want("door", Want{Version: "3", Do: DoActivate}))
+	do(t, s.PutBack("door", "1", "the disk is full"))
+	if m := state(t, s).Models["door"]; m.Find("1").Why != "it is the first" || m.Want == nil {
+		t.Errorf("%+v", m)
+	}
+	if err := s.PutBack("gate", "1", ""); !errors.Is(err, ErrUnknown) || !strings.Contains(err.Error(), "model gate: not in the store; there are door") {
+		t.Errorf("of another model: %v", err)
 	}
 }
