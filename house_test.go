@@ -21,12 +21,13 @@ var house = []struct {
 	why string
 }{
 	{".", []string{"gateway/cli"}, "main hands the command line to cli and does nothing else"},
-	{"gateway/cli", []string{"gateway/app", "gateway/dataset", "configs", "sensors", "fl", "fl/simulate", "infer/...", "internal/link", "internal/keyfile", "internal/offer", "internal/chart"}, "commands use the parts; those that only look at files start no app"},
-	{"gateway/app", []string{"configs", "broker", "sensors/...", "infer", "infer/drift", "infer/model/...", "infer/store", "fl", "internal/link", "internal/keyfile", "internal/offer", "gateway/pipeline", "gateway/alert", "gateway/upstream", "gateway/dataset", "gateway/dashboard", "gateway/rollout"}, "app composes and has no rule of its own"},
+	{"gateway/cli", []string{"gateway/app", "gateway/dataset", "gateway/learn", "configs", "sensors", "fl", "fl/simulate", "infer/...", "internal/link", "internal/keyfile", "internal/offer", "internal/chart"}, "commands use the parts; those that only look at files start no app"},
+	{"gateway/app", []string{"configs", "broker", "sensors/...", "infer", "infer/drift", "infer/model/...", "infer/store", "fl", "internal/link", "internal/keyfile", "internal/offer", "gateway/pipeline", "gateway/alert", "gateway/upstream", "gateway/dataset", "gateway/dashboard", "gateway/rollout", "gateway/learn"}, "app composes and has no rule of its own"},
 	{"gateway/pipeline", []string{"broker", "sensors", "infer", "infer/drift", "internal/spool"}, "a stream joins broker, sensors and infer and knows no later room"},
 	{"gateway/alert", []string{"gateway/pipeline"}, "rules see results and nothing else"},
 	{"gateway/dataset", []string{"gateway/pipeline", "broker", "sensors", "infer/train"}, "a data set is made of results and samples, or of messages that a stream takes"},
 	{"gateway/rollout", []string{"gateway/pipeline", "broker", "sensors", "infer", "infer/drift", "infer/model/...", "infer/store"}, "a version goes from the store under the streams, its reference read before; nothing of it is known to them"},
+	{"gateway/learn", []string{"fl", "gateway/pipeline", "gateway/dataset", "gateway/upstream", "sensors", "infer", "infer/model/...", "infer/store", "infer/train", "infer/compress", "internal/link", "internal/keyfile"}, "federated learning meets what a gateway has: links, recorded samples, versions of models"},
 	{"gateway/upstream", []string{"internal/spool", "internal/link", "internal/offer"}, "the way up is a queue and a link, and what is offered comes down it"},
 	{"fl", []string{"configs", "infer/model", "infer/train", "infer/compress", "fl/aggregate", "fl/secagg", "fl/privacy", "internal/keyfile"}, "federated learning knows no transport; a task is a file like a configuration, its messages are signed"},
 	{"fl/simulate", []string{"fl", "infer/train"}, "a simulation runs the machines of fl on samples of its own"},

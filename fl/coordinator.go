@@ -223,6 +223,7 @@ func (c *Coordinator) takeHello(now time.Time, p *Part) error {
 	}
 	was, _ := c.able(&m)
 	m.Said, m.Hello, m.Heard = Seen{p.Seq, p.Body}, h, now.UnixMilli()
+	m.call = Hash{} // it may have missed its Call: that is said again
 	is, _ := c.able(&m)
 	c.dirty[p.From], c.look = true, c.look || was != is
 	return c.putMember(&m)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"edgegateway/fl/aggregate"
@@ -15,6 +16,10 @@ import (
 type Local struct {
 	// Before is passed each update before it is packed.
 	Before []func(job *Job, delta []float32) error
+	// Checkpoint is a file that keeps the state of a job after each epoch, so that
+	// the same job goes on there after a kill; "": none. One that is of something
+	// else is begun anew. It is removed when the job is done.
+	Checkpoint string
 
 	net *train.Network
 }
@@ -137,8 +142,25 @@ func (l *Local) run(ctx context.Context, job *Job, d *train.Dataset, progress fu
 		cfg.Batch = d.Len()
 	}
 	l.net.Forget()
+	cfg.Checkpoint = l.Checkpoint
 	t := train.Trainer{Net: l.net, Config: cfg, Train: d, Pull: local.Proximal, Done: progress}
-	return t.Run(ctx)
+	err := t.Run(ctx)
+	if err != nil && cfg.Checkpoint != "" && len(t.History) == 0 && ctx.Err() == nil {
+		// It may be the checkpoint's fault: damaged, or of samples that have left.
+		if os.Remove(cfg.Checkpoint) != nil {
+			return err
+		}
+		if err := job.Base.Into(l.net); err != nil {
+			return err
+		}
+		l.net.Forget()
+		t = train.Trainer{Net: l.net, Config: cfg, Train: d, Pull: local.Proximal, Done: progress}
+		err = t.Run(ctx)
+	}
+	if err == nil && cfg.Checkpoint != "" {
+		err = os.Remove(cfg.Checkpoint)
+	}
+	return err
 }
 
 // step is what the weights moved by, after all that updates pass through.

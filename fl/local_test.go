@@ -5,6 +5,8 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -257,4 +259,48 @@ func BenchmarkClientEpoch(b *testing.B) {
 	b.ReportMetric(total[0].Seconds()*1e3/float64(b.N), "ms/job")
 	b.ReportMetric(total[1].Seconds()*1e3/float64(b.N), "ms/plain")
 	b.ReportMetric(total[0].Seconds()/total[1].Seconds(), "job/plain")
+}
+
+// A job that was killed between its epochs gives the same update from its
+// checkpoint on; a checkpoint of something else does no harm.
+func TestTrainFromCheckpoint(t *testing.T) {
+	task := roundTask()
+	task.Local.Epochs = 4
+	job := &Job{Task: task, Round: 1, Gateway: "g", Base: first(t, task), Samples: 80, Seed: 7}
+	d := clouds(80, 3)
+	want, err := Train(t.Context(), job, d, nil)
+	do(t, err)
+	file := filepath.Join(t.TempDir(), "checkpoint")
+	ctx, kill := context.WithCancel(t.Context())
+	l, err := NewLocal(task)
+	do(t, err)
+	l.Checkpoint = file
+	if _, err := l.Train(ctx, job, d, func(e train.Epoch) {
+		if e.Epoch == 2 {
+			kill()
+		}
+	}); err == nil {
+		t.Fatal("it was not killed")
+	}
+	begun := 0
+	if l, err = NewLocal(task); err != nil {
+		t.Fatal(err)
+	}
+	l.Checkpoint = file
+	got, err := l.Train(t.Context(), job, d, func(e train.Epoch) {
+		if begun == 0 {
+			begun = e.Epoch
+		}
+	})
+	do(t, err)
+	if begun != 3 || !slices.Equal(got.Update.Delta, want.Update.Delta) || !slices.Equal(got.Residual, want.Residual) {
+		t.Errorf("from epoch %d on it gives another update", begun)
+	}
+	if _, err := os.Stat(file); err == nil {
+		t.Error("the checkpoint is still there")
+	}
+	do(t, os.WriteFile(file, []byte("something else"), 0o600))
+	if got, err = l.Train(t.Context(), job, d, nil); err != nil || !slices.Equal(got.Update.Delta, want.Update.Delta) {
+		t.Errorf("over a damaged checkpoint: %v", err)
+	}
 }

@@ -23,6 +23,9 @@ func (h *Hash) UnmarshalText(text []byte) error {
 	return h.UnmarshalBinary(b)
 }
 
+// MarshalBinary gives the bytes of a hash.
+func (h Hash) MarshalBinary() ([]byte, error) { return h[:], nil }
+
 // UnmarshalBinary takes exactly as many bytes as a hash has.
 func (h *Hash) UnmarshalBinary(b []byte) error {
 	if len(b) != len(h) {

@@ -51,7 +51,6 @@ type Participant struct {
 	said     int       // samples in the last Hello
 	helloAt  time.Time // when that was
 	hellos   int       // in a row that nobody answered
-	lookedAt time.Time // when it looked at what is retained for it
 	training *Job      // handed out, no result yet
 	failures int       // of the job, in a row
 	trainAt  time.Time // not before, after a failure

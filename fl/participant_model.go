@@ -74,10 +74,13 @@ func (p *Participant) Published(now time.Time, m *NewModel, v Verdict, err error
 	}
 	o := &Outcome{Round: m.Round, State: "live", New: v.New, Old: v.Old}
 	if err != nil {
-		o.State, o.Why = "refused", words(err)
+		o.State, o.Why = "refused", err.Error()
 	}
 	next := p.head.clone()
-	next.Outcome, next.Report = o, &Report{Model: m.Base, State: o.State, Why: o.Why, New: v.New, Old: v.Old}
+	next.Outcome, next.Report = o, &Report{Model: m.Base, State: o.State, New: v.New, Old: v.Old}
+	if err != nil {
+		next.Report.Why = spoken(err)
+	}
 	next.Judged = append(next.Judged, m.Base)
 	next.Judged = next.Judged[max(0, len(next.Judged)-keptJudged):]
 	next.Said, err = p.seq.Next(now)
@@ -105,7 +108,23 @@ func (p *Participant) report(seq uint64, round int, r Report) error {
 	return p.say(Header{Kind: KindReport, Round: round, Base: r.Model, Seq: seq}, body, nil)
 }
 
-// words is an error as a message may say it.
+// Told is an error whose words may leave the gateway, for they hold nothing of
+// its samples, labels and files.
+type Told string
+
+func (t Told) Error() string { return string(t) }
+
+// spoken is what a message says of an error: the words of a Told, and of any
+// other that there was one.
+func spoken(err error) string {
+	var t Told
+	if !errors.As(err, &t) {
+		return "something failed there; the gateway's log says what"
+	}
+	return words(t)
+}
+
+// words is an error as it may be long in a message.
 func words(err error) string {
 	text := strings.ToValidUTF8(err.Error(), "")
 	if len(text) > maxWords {

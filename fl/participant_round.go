@@ -29,7 +29,6 @@ func (p *Participant) advance(now time.Time) error {
 	if err := p.hello(now); err != nil {
 		return err
 	}
-	p.look(now)
 	if err := p.drop(); err != nil {
 		return err
 	}
@@ -75,6 +74,9 @@ func (p *Participant) prepare(now time.Time) error {
 // cannot notes why this gateway does not take part.
 func (p *Participant) cannot(err error) { p.status.Why = err.Error() }
 
+// looks is how many times Retry it waits before it says again that it is there.
+const looks = 10
+
 // hello says that it is there: when the link is, when the coordinator waits for
 // somebody, and when there is a tenth more or less to train on.
 func (p *Participant) hello(now time.Time) error {
@@ -92,15 +94,16 @@ func (p *Participant) hello(now time.Time) error {
 		least = max(p.task.Data.Minimum, 1)
 	}
 	moved := 10*max(p.samples-p.said, p.said-p.samples) >= max(p.said, 1) || (p.said < least) != (p.samples < least)
-	answered := len(p.head.Seen) > 1 // by a Call
-	if p.helloed && !moved && !p.called && answered {
-		return nil
+	// A broker may let fall what it says, or what the coordinator answers: it is
+	// said again, soon while nothing was ever heard, and now and then later.
+	again := looks * p.cfg.Retry
+	if len(p.head.Seen) < 2 { // no Call
+		again = backoff(p.cfg.Retry, p.hellos)
 	}
-	wait := p.cfg.Retry
-	if !answered {
-		wait = backoff(wait, p.hellos)
+	if p.helloed && !moved && p.called && again > p.cfg.Retry {
+		again = p.cfg.Retry
 	}
-	if next := p.helloAt.Add(wait); p.helloed && !moved && now.Before(next) {
+	if next := p.helloAt.Add(again); p.helloed && !moved && now.Before(next) {
 		p.wakeAt(next)
 		return nil
 	}
@@ -115,30 +118,6 @@ func (p *Participant) hello(now time.Time) error {
 		return err
 	}
 	return p.say(Header{Kind: KindHello, Round: p.head.Task.Round, Base: p.head.Task.Model.Hash, Seq: seq}, body, nil)
-}
-
-// looks is how many times Retry it waits for news before it looks whether there
-// were some: a broker may have let them fall.
-const looks = 10
-
-// look asks for what the broker retains for this gateway, now and again.
-func (p *Participant) look(now time.Time) {
-	if !p.linked || p.over() {
-		return
-	}
-	next := p.lookedAt.Add(looks * p.cfg.Retry)
-	if p.lookedAt.IsZero() {
-		p.lookedAt, next = now, now.Add(looks*p.cfg.Retry)
-	}
-	if !now.Before(next) {
-		p.lookedAt, next = now, now.Add(looks*p.cfg.Retry)
-		topics := []string{TaskTopic(p.cfg.Task)}
-		if len(p.head.Seen) > 1 {
-			topics = p.Filters()
-		}
-		p.out = append(p.out, Action{Fetch: topics})
-	}
-	p.wakeAt(next)
 }
 
 // say seals a body and has it sent, but for the chunks that are there.
@@ -244,7 +223,7 @@ func (p *Participant) Trained(now time.Time, job *Job, r *Result, err error) ([]
 	if p.failures == 1 { // the coordinator's people want to know what it waits for
 		seq, e := p.seq.Next(now)
 		if e == nil {
-			e = p.report(seq, job.Round, Report{Model: job.Base.Hash(), State: "failed", Why: words(err)})
+			e = p.report(seq, job.Round, Report{Model: job.Base.Hash(), State: "failed", Why: spoken(err)})
 		}
 		if e != nil {
 			return nil, e

@@ -393,7 +393,7 @@ func TestParticipantFails(t *testing.T) {
 	p.does(p.Counted(p.now, 90)).does(p.Connected(p.now))
 	p.hears(c.announce(Announcement{State: "running", Round: 1, Model: ref, Best: ref}), c.call(1, Call{Invited: true, Model: ref})).hears(chunks...)
 	reports := 0
-	for i, err := range []error{errors.New("no room"), errors.Join(ErrLater, errors.New("too warm")), errors.New("no room")} {
+	for i, err := range []error{errors.New("no room in /data/secret"), errors.Join(ErrLater, errors.New("too warm")), errors.New("no room")} {
 		job := p.job()
 		if job == nil {
 			t.Fatalf("try %d: none", i)
@@ -405,7 +405,7 @@ func TestParticipantFails(t *testing.T) {
 		for _, part := range p.sent(KindReport) {
 			var r Report
 			do(t, part.Into(&r))
-			if reports++; r.State != "failed" || r.Why != "no room" {
+			if reports++; r.State != "failed" || strings.Contains(r.Why, "secret") || r.Why == "" {
 				t.Errorf("%+v", r)
 			}
 		}
@@ -524,7 +524,7 @@ func TestParticipantOffers(t *testing.T) {
 					}
 					verdict := error(nil)
 					if i == 1 {
-						verdict = errors.New("worse: 0.7 and 0.9")
+						verdict = Told("worse: 0.7 and 0.9")
 					}
 					p.does(p.Published(p.now, a.Offer, Verdict{New: Metrics{Samples: 9, Accuracy: 0.7}}, verdict))
 					var r Report

@@ -59,8 +59,12 @@ func LoadTask(path string) (*Task, error) {
 	if err := t.Validate(); err != nil {
 		return nil, file.Locate(err)
 	}
-	if _, err := t.Network(); err != nil {
+	n, err := t.Network()
+	if err != nil {
 		return nil, file.Locate(fmt.Errorf("model: %w", err))
+	}
+	if t.Model.Input == nil { // participants look for samples of it before they have the file
+		t.Model.Input = n.In
 	}
 	b, err := t.Encode()
 	if err == nil && len(b) > maxTask {

@@ -19,6 +19,7 @@ import (
 	"edgegateway/gateway/alert"
 	"edgegateway/gateway/dashboard"
 	"edgegateway/gateway/dataset"
+	"edgegateway/gateway/learn"
 	"edgegateway/gateway/pipeline"
 	"edgegateway/gateway/rollout"
 	"edgegateway/gateway/upstream"
@@ -40,6 +41,8 @@ type App struct {
 	broker *broker.Server
 	pipe   *pipeline.Pipeline
 	roll   *rollout.Rollout
+	learn  *learn.Learner
+	child  *learn.Worker
 	alerts *alert.Engine
 	sets   *dataset.Recorder
 	drifts *drifts
@@ -137,6 +140,9 @@ func New(cfg Config, load func() (Config, error), trial infer.TrialFunc, log zer
 		Engine: a.engine, Streams: a.pipe, Reload: &a.mu, Say: a.out.Say, Differ: a.sets,
 		Models: func() map[string]infer.ModelConfig { return a.cfg.Models },
 	})
+	if err = a.openLearn(cfg, reg); err != nil {
+		return nil, err
+	}
 	if _, err = a.broker.Tap([]string{"#"}, a.pipe.Handle); err != nil {
 		return nil, fmt.Errorf("broker: %w", err)
 	}
@@ -201,7 +207,7 @@ func (a *App) newLink(cut context.Context, name string, cfg upstream.Config, reg
 // inOrder is the stages in the order in which they stop: the order of the
 // journey, then what the journey ran on.
 func (a *App) inOrder() []stage {
-	list := []stage{{"intake", a.hold}, {"pipeline", a.pipe.Run}, {"alert", a.alerts.Run}, {"dataset", a.sets.Run}, {"labels", a.answerLabels}, {"rollout", a.roll.Run}}
+	list := []stage{{"intake", a.hold}, {"pipeline", a.pipe.Run}, {"alert", a.alerts.Run}, {"dataset", a.sets.Run}, {"labels", a.answerLabels}, {"rollout", a.roll.Run}, {"fl", a.learn.Run}}
 	for _, l := range a.out.links {
 		list = append(list, stage{"outbox " + l.name, l.feed}, stage{"upstream " + l.name, l.bridge.Run})
 	}
@@ -341,6 +347,10 @@ func (a *App) reload() error {
 		models.Discard()
 		return err
 	}
+	if err := a.learn.Check(next.FL); err != nil {
+		models.Discard()
+		return next.refused(err)
+	}
 	if err := a.broker.Reload(next.Broker); err != nil {
 		models.Discard()
 		return fmt.Errorf("broker.%w", err)
@@ -370,6 +380,7 @@ func (a *App) reload() error {
 		errs = append(errs, l.bridge.Reload(cfg))
 	}
 	a.cfg = next
+	a.learn.Configure(next.FL)
 	a.store.Pin(next.Pinned())
 	a.store.BuildOn(next.ModelFiles())
 	a.sayUntrusted()

@@ -14,8 +14,10 @@ import (
 
 	"edgegateway/broker"
 	"edgegateway/configs"
+	"edgegateway/fl"
 	"edgegateway/gateway/alert"
 	"edgegateway/gateway/dashboard"
+	"edgegateway/gateway/learn"
 	"edgegateway/gateway/pipeline"
 	"edgegateway/gateway/rollout"
 	"edgegateway/gateway/upstream"
@@ -36,6 +38,7 @@ type Config struct {
 	Streams   map[string]pipeline.Config   `yaml:"streams" desc:"streams by name"`
 	Alerts    map[string]alert.Config      `yaml:"alerts" desc:"alert rules by name"`
 	Upstream  map[string]upstream.Config   `yaml:"upstream" desc:"links to cloud brokers by name"`
+	FL        learn.Config                 `yaml:"fl" desc:"federated learning: what this gateway takes part in, and what that may take"`
 	Dashboard dashboard.Config             `yaml:"dashboard" desc:"metrics, health and status by HTTP"`
 
 	File string        `yaml:"-"` // where it was read from, absolute
@@ -66,6 +69,7 @@ func DefaultConfig() Config {
 		Infer:     infer.DefaultConfig(),
 		Store:     store.DefaultConfig(),
 		Rollout:   rollout.DefaultConfig(),
+		FL:        learn.DefaultConfig(),
 		Dashboard: dashboard.DefaultConfig(),
 	}
 }
@@ -137,6 +141,10 @@ func (c *Config) resolve(dir string) {
 			abs(&s.Drift.Reference)
 		}
 	}
+	abs(&c.FL.Key)
+	for i := range c.FL.Keys {
+		abs(&c.FL.Keys[i])
+	}
 	for name, u := range c.Upstream {
 		abs(&u.PasswordFile)
 		abs(&u.TLS.CA)
@@ -183,6 +191,18 @@ func (c Config) Validate() error {
 	section("store", c.Store.Validate())
 	section("rollout", c.Rollout.Validate())
 	section("dashboard", c.Dashboard.Validate())
+	section("fl", c.FL.Validate())
+	if c.FL.Key != "" {
+		links := slices.Sorted(maps.Keys(c.Upstream))
+		if _, ok := c.Upstream[c.FL.Upstream]; c.FL.Upstream != "" && !ok {
+			bad("fl.upstream: there is no link %q%s", c.FL.Upstream, didYouMean(c.FL.Upstream, links))
+		} else if c.FL.Upstream == "" && len(links) != 1 {
+			bad("fl.upstream: say over which link, of the %d under upstream", len(links))
+		}
+		if err := fl.CheckName(c.Gateway); err != nil {
+			bad("gateway: %w: in federated learning it is the name of this gateway", err)
+		}
+	}
 	for i, l := range c.Broker.Listeners {
 		if broker.SameAddr(l.TCP+l.WebSocket, c.Dashboard.Listen) {
 			bad("dashboard.listen: %s is where broker.listeners[%d] listens", c.Dashboard.Listen, i)

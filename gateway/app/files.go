@@ -94,6 +94,11 @@ func (c Config) CheckFiles() (warning, absent, err error) {
 			gone = append(gone, fmt.Errorf("infer.library: %w", err))
 		}
 	}
+	for i, name := range append([]string{c.FL.Key}, c.FL.Keys...) {
+		if _, err := os.Stat(name); name != "" && err != nil {
+			gone = append(gone, fmt.Errorf("fl.%s: %w", map[bool]string{true: "key", false: fmt.Sprintf("keys[%d]", i-1)}[i == 0], err))
+		}
+	}
 	errs = append(errs, c.fit(func(name string) []infer.TensorInfo { return inputs[name] }))
 	return c.refused(errors.Join(warn...)), c.refused(errors.Join(gone...)), c.refused(errors.Join(errs...))
 }

@@ -7,6 +7,7 @@ import (
 	"edgegateway/gateway/alert"
 	"edgegateway/gateway/dashboard"
 	"edgegateway/gateway/dataset"
+	"edgegateway/gateway/learn"
 	"edgegateway/gateway/pipeline"
 	"edgegateway/gateway/upstream"
 	"edgegateway/infer"
@@ -25,6 +26,7 @@ type Status struct {
 	Alerts  []alert.Event       `json:"alerts"` // those that are raised
 	Links   []LinkStatus        `json:"upstream"`
 	Sets    []dataset.Status    `json:"datasets,omitempty"` // of the streams that record
+	FL      *learn.Status       `json:"fl,omitempty"`       // where it takes part
 	Reload  *ReloadStatus       `json:"reload"`
 }
 
@@ -47,7 +49,7 @@ func (a *App) Status() any {
 	s := Status{
 		Gateway: a.name, Process: os.Getpid(), Config: a.file, Ready: a.ready.Load(), Broker: a.broker.Addrs(), Clients: a.broker.Clients(),
 		Streams: list(a.pipe.Status()), Models: list(a.engine.Models()), Alerts: list(a.alerts.Active()), Links: []LinkStatus{},
-		Reload: a.reloaded.Load(), Sets: a.sets.Status(),
+		Reload: a.reloaded.Load(), Sets: a.sets.Status(), FL: a.learn.Status(),
 	}
 	for _, l := range a.out.links {
 		ls := LinkStatus{Name: l.name, Bridge: l.bridge.Status()}
@@ -63,8 +65,9 @@ func list[T any](l []T) []T { return append([]T{}, l...) }
 // Ready says whether the broker accepts.
 func (a *App) Ready() bool { return a.ready.Load() }
 
-// Health lists the parts. A cloud out of reach or a slow delegate is no
-// illness, the gateway is built to go on without; a disk that takes nothing is,
+// Health lists the parts. A cloud out of reach, a slow delegate or a training
+// that fails is no illness, the gateway is built to go on without; a disk that
+// takes nothing is,
 // and so is a store of versions that was damaged, until somebody looked at it,
 // and a model whose live version cannot be served.
 func (a *App) Health() []dashboard.Health {
@@ -103,6 +106,11 @@ func (a *App) Health() []dashboard.Health {
 			h.Detail = "samples are not kept: " + s.Error
 		}
 		all = append(all, h)
+	}
+	if s := a.learn.Status(); s != nil {
+		for i := range s.Tasks {
+			all = append(all, dashboard.Health{Part: "fl " + s.Tasks[i].Task, OK: true, Detail: s.Tasks[i].Line()})
+		}
 	}
 	return all
 }

@@ -11,5 +11,6 @@ func flCommand() *cobra.Command {
 	}
 	cmd.AddCommand(flCoordinatorCommand(), flEnrollCommand(), flStatusCommand())
 	cmd.AddCommand(toTheEnd(flSimulateCommand())...)
+	cmd.AddCommand(flChildCommand())
 	return cmd
 }

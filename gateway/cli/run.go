@@ -67,6 +67,11 @@ applies it without losing a message; one that is not right changes nothing.`,
 				return taken(err)
 			}
 			a.Preflight(preflight)
+			exe, err := os.Executable()
+			if err != nil {
+				return errors.Join(err, a.Close())
+			}
+			a.Learn(version, exe, flChild...)
 			log.Info().Str("gateway", cfg.Gateway).Str("version", version).Int("process", os.Getpid()).Msg("starting")
 			ctx, stop := context.WithCancel(cmd.Context())
 			var beside sync.WaitGroup

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"reflect"
 	"slices"
 	"strconv"
 
@@ -70,26 +70,6 @@ func (l *Labelled) fits(h Header, label string, width int) (target float64, ok b
 	}
 	v, err := strconv.ParseFloat(label, 32)
 	return v, err == nil && v-v == 0
-}
-
-// Count is how many samples there are now; a set that is not there has none.
-func (l *Labelled) Count(ctx context.Context) (n int, err error) {
-	if err := l.Check(); err != nil {
-		return 0, err
-	}
-	if !Is(l.Dir) {
-		return 0, nil
-	}
-	_, err = scan(l.Dir, func(h Header, s line, _ string) error {
-		if _, ok := l.fits(h, s.Label, len(s.Values)); ok {
-			n++
-		}
-		return ctx.Err()
-	})
-	if errors.Is(err, os.ErrNotExist) {
-		return 0, nil
-	}
-	return n, err
 }
 
 // errEnough ends the reading of a set.
@@ -164,3 +144,6 @@ func (l *Labelled) Load(ctx context.Context, n int) (*train.Dataset, error) {
 	}
 	return d, d.Check()
 }
+
+// Same says whether both mean the same samples.
+func (l *Labelled) Same(o *Labelled) bool { return reflect.DeepEqual(l, o) }

@@ -40,11 +40,12 @@ func TestLabelledKeepsItsFirst(t *testing.T) {
 		}
 		cut := rapid.IntRange(0, len(list)).Draw(r, "cut")
 		l := &Labelled{Dir: dir, Input: train.Shape{2}, Classes: classes, Normalise: sensors.NormaliseConfig{Mean: []float64{1}, Std: []float64{2}}}
-		if n, err := l.Count(t.Context()); err != nil || n != 0 {
+		c := NewCounter(*l)
+		if n, err := c.Count(t.Context()); err != nil || n != 0 {
 			r.Fatalf("an empty folder: %d, %v", n, err)
 		}
 		write(t, dir, pair, plenty, list[:cut]...)
-		first, err := l.Count(t.Context())
+		first, err := c.Count(t.Context())
 		if err != nil {
 			r.Fatal(err)
 		}
@@ -56,7 +57,7 @@ func TestLabelledKeepsItsFirst(t *testing.T) {
 		}
 		write(t, dir, Header{Features: []string{"x", "y", "z"}}, plenty, Sample{Time: noon, Label: "ok", Values: []float64{1, 2, 3}})
 		write(t, dir, pair, plenty, list[cut:]...)
-		n, err := l.Count(t.Context())
+		n, err := c.Count(t.Context())
 		if err != nil || n != len(labels) {
 			r.Fatalf("%d samples, %v; want %d", n, err, len(labels))
 		}
@@ -104,7 +105,7 @@ func TestLabelledKinds(t *testing.T) {
 		"other widths": {Labelled{Dir: numbers, Input: train.Shape{3}, Values: 1}, 0, nil, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			n, err := tt.l.Count(t.Context())
+			n, err := NewCounter(tt.l).Count(t.Context())
 			if err != nil || n != tt.n {
 				t.Fatalf("%d, %v", n, err)
 			}
@@ -126,7 +127,7 @@ func TestLabelledKinds(t *testing.T) {
 		"no shape":    {Values: 1, Input: train.Shape{0}},
 		"mean":        {Input: train.Shape{4, 4, 1}, Classes: []string{"a"}, Picture: sensors.ImageConfig{Mean: []float64{1}}},
 	} {
-		if _, err := l.Count(t.Context()); err == nil {
+		if _, err := NewCounter(l).Count(t.Context()); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}

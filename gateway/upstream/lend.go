@@ -45,8 +45,8 @@ type lending struct {
 	token chan *link.Token // holds one
 }
 
-// errNoLink is the error of a Publish or Get while the link is away.
-var errNoLink = errors.New("there is no link to the cloud now")
+// ErrNoLink is the error of a Publish or Get of a Lent while the link is away.
+var ErrNoLink = errors.New("there is no link to the cloud now")
 
 // Lend lends the link's connection to another part of the program.
 func (b *Bridge) Lend() *Lent {
@@ -87,14 +87,14 @@ func (l *Lent) Publish(ctx context.Context, m link.Msg) error {
 	}
 	conn := l.from.now()
 	if conn == nil {
-		return errNoLink
+		return ErrNoLink
 	}
 	m.QoS = 1
 	r := &lending{msg: m, token: make(chan *link.Token, 1)}
 	select {
 	case l.from.requests <- r:
 	case <-conn.Done():
-		return errNoLink
+		return ErrNoLink
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -105,7 +105,7 @@ func (l *Lent) Publish(ctx context.Context, m link.Msg) error {
 func (l *Lent) Get(ctx context.Context, topic string) ([]byte, error) {
 	conn := l.from.now()
 	if conn == nil {
-		return nil, errNoLink
+		return nil, ErrNoLink
 	}
 	return conn.Get(ctx, topic)
 }
