@@ -7,6 +7,8 @@
 #
 #   scripts/fl-attackers.sh [ROUNDS [STRATEGY...]]
 #
+# multi-krum and trimmed-mean are told how many may be hostile.
+#
 # Needs bin/edgegateway, and Debian's dataset-fashion-mnist for the second.
 set -eu
 cd "$(dirname "$0")/.."
@@ -18,11 +20,11 @@ fashion=/usr/share/datasets/fashion-mnist
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT INT TERM
 
-# task STRATEGY writes the task: of a cohort of 20, 6 may be hostile.
+# task STRATEGY HOSTILE writes the task: of a cohort of 20 so many may be hostile.
 task() {
 	case $1 in
-	multi-krum) more=", attackers: 6" ;;
-	trimmed-mean) more=", trim: 0.3" ;;
+	multi-krum) more=", attackers: $2" ;;
+	trimmed-mean) more=", trim: 0.$((50 * $2))" ;;
 	*) more= ;;
 	esac
 	cat >"$tmp/task.yaml" <<Y
@@ -34,7 +36,7 @@ model:
 data: {stream: pictures, holdout: 0}
 local:
   epochs: 1
-  batch: 32
+  batch: 16
   optimizer: {kind: sgd, rate: 0.05, momentum: 0.9}
 strategy: {kind: $1$more}
 rounds: $rounds
@@ -44,7 +46,9 @@ Y
 
 # run PICTURES FOLDER ENDING ATTACK STRATEGY
 run() {
-	task "$5"
+	hostile=4
+	test "$4" != sign-flip:0.3 || hostile=6
+	task "$5" $hostile
 	bin/edgegateway fl simulate "$tmp/task.yaml" --json --participants 20 --partition dirichlet:0.5 ${4:+--attack "$4"} \
 		--data "$2/train-images-idx3-ubyte$3" --holdout "$2/t10k-images-idx3-ubyte$3" >"$tmp/out.json" 2>"$tmp/log" || { cat "$tmp/log" >&2; return; }
 	awk -v pictures="$1" -v attack="${4:-nobody}" -v strategy="$5" '

@@ -28,7 +28,8 @@ type simulation struct {
 	task              *fl.Task
 	learn, held       *train.Dataset
 	began             time.Time
-	heap              uint64 // in use at most, so far
+	used              time.Duration // of processors, when it began
+	heap              uint64        // in use at most, so far
 }
 
 func flSimulateCommand() *cobra.Command {
@@ -43,7 +44,7 @@ task, flags and data give the same weights. With --out NAME the history is in
 NAME.history.json and .csv, its curve in NAME.curve.svg and .png, and the model
 in NAME.tflite. Ctrl-C writes what there is until then.`,
 		Example: `  edgegateway fl simulate configs/fl/digits.yaml --data train-images-idx3-ubyte --holdout t10k-images-idx3-ubyte
-  edgegateway fl simulate configs/fl/digits-median.yaml --data train-images-idx3-ubyte --holdout t10k-images-idx3-ubyte --participants 20 --partition dirichlet:0.5 --attack gaussian:0.2`,
+  edgegateway fl simulate configs/fl/digits-attacked.yaml --data train-images-idx3-ubyte --holdout t10k-images-idx3-ubyte --participants 20 --partition dirichlet:0.5 --attack gaussian:0.2:5`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s.result, s.say = cmd.OutOrStdout(), cmd.OutOrStdout()
@@ -107,7 +108,7 @@ func (s *simulation) run(ctx context.Context, file string) (err error) {
 		bar.what = strings.TrimSuffix(fmt.Sprintf("round %d of %d, the last: %s", round, s.task.Rounds, last), ", the last: ")
 		bar.step((round-1)*of+min(made, of), s.task.Rounds*of)
 	}
-	s.began = time.Now()
+	s.began, s.used = time.Now(), processorTime()
 	out, stopped := simulate.Run(ctx, *s.task, s.cfg, s.learn, s.held)
 	if out == nil || len(out.History) == 0 {
 		return invalid(stopped)

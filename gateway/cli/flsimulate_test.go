@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"edgegateway/fl"
+	"edgegateway/internal/testkit"
 )
 
 // sides is a task: to say on which side of a line a point is.
@@ -124,6 +125,22 @@ func TestSimulateRefuses(t *testing.T) {
 	} {
 		if got := run(t, "", append([]string{"fl", "simulate"}, c.args...)...); got.code != c.code || !strings.Contains(got.stderr, c.want) {
 			t.Errorf("%q: exit code %d, %s; want %d, %q", c.args, got.code, got.stderr, c.code, c.want)
+		}
+	}
+}
+
+// The example tasks are tasks.
+func TestExampleTasks(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join(testkit.Root(t), "configs", "fl", "*.yaml"))
+	if err != nil || len(files) < 4 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	for _, file := range files {
+		task, err := fl.LoadTask(file)
+		if err != nil {
+			t.Error(err)
+		} else if name := strings.TrimSuffix(filepath.Base(file), ".yaml"); task.Name != name {
+			t.Errorf("%s holds the task %s", file, task.Name)
 		}
 	}
 }

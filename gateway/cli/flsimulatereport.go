@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"runtime/metrics"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -31,6 +32,7 @@ type simulated struct {
 	Refused      int              `json:"messages_refused"`
 	Clock        float64          `json:"clock_seconds"`
 	Seconds      float64          `json:"seconds"`
+	Processor    float64          `json:"processor_seconds"`
 	Heap         uint64           `json:"heap_bytes"` // at most, what was in use after a garbage collection
 	History      []fl.RoundReport `json:"history"`
 }
@@ -39,7 +41,7 @@ type simulated struct {
 func (s *simulation) report(out *simulate.Outcome) error {
 	r := simulated{Task: s.task.Name, Participants: s.cfg.Participants, Partition: s.cfg.Partition.String(), Hostile: append([]string{}, out.Hostile...),
 		State: out.Status.State, Why: out.Status.Why, Rounds: len(out.History), Weights: out.Status.Weights, Refused: out.Refused,
-		Clock: out.Clock.Seconds(), Seconds: time.Since(s.began).Seconds(), Heap: max(s.heap, liveHeap()), History: out.History}
+		Clock: out.Clock.Seconds(), Seconds: time.Since(s.began).Seconds(), Processor: (processorTime() - s.used).Seconds(), Heap: max(s.heap, liveHeap()), History: out.History}
 	hostile := map[string]bool{}
 	for _, name := range out.Hostile {
 		hostile[name] = true
@@ -114,4 +116,13 @@ func liveHeap() uint64 {
 		return 0
 	}
 	return s[0].Value.Uint64()
+}
+
+// processorTime is how long this process has had a processor so far.
+func processorTime() time.Duration {
+	var u syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
