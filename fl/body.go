@@ -1,7 +1,7 @@
 package fl
 
 import (
-	"sync"
+	"errors"
 
 	"github.com/fxamacker/cbor/v2"
 	"github.com/klauspost/compress/zstd"
@@ -18,45 +18,37 @@ type codec struct {
 	unzip *zstd.Decoder
 }
 
-// codecs makes one when it is first needed: its tables are large beside most
-// messages.
-var codecs = sync.OnceValues(func() (c codec, err error) {
+// coder is made with the program: its pools are channels, which in a test with a
+// clock of its own belong to the test that first used them. It has no tables yet,
+// these come with the first use, and it is never changed.
+var coder = newCodec()
+
+func newCodec() *codec {
 	o := cbor.CoreDetEncOptions() // RFC 8949, 4.2.1
 	o.NaNConvert, o.InfConvert = cbor.NaNConvertReject, cbor.InfConvertReject
-	if c.enc, err = o.EncMode(); err != nil {
-		return c, err
-	}
-	c.dec, err = cbor.DecOptions{
+	enc, err1 := o.EncMode()
+	dec, err2 := cbor.DecOptions{
 		DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden, TagsMd: cbor.TagsForbidden,
 		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField, NaN: cbor.NaNDecodeForbidden, Inf: cbor.InfDecodeForbidden,
 		MaxNestedLevels: 16, MaxArrayElements: 1 << 20, MaxMapPairs: 1 << 10, FieldNameMatching: cbor.FieldNameMatchingCaseSensitive,
 	}.DecMode()
-	if err != nil {
-		return c, err
+	zip, err3 := zstd.NewWriter(nil, zstd.WithEncoderCRC(false), zstd.WithSingleSegment(true), zstd.WithEncoderConcurrency(2))
+	unzip, err4 := zstd.NewReader(nil, zstd.WithDecodeAllCapLimit(true), zstd.WithDecoderConcurrency(2))
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
+		panic(err) // the options are wrong
 	}
-	if c.zip, err = zstd.NewWriter(nil, zstd.WithEncoderCRC(false), zstd.WithSingleSegment(true), zstd.WithEncoderConcurrency(2)); err != nil {
-		return c, err
-	}
-	c.unzip, err = zstd.NewReader(nil, zstd.WithDecodeAllCapLimit(true), zstd.WithDecoderConcurrency(2))
-	return c, err
-})
+	zip.EncodeAll(nil, nil) // makes the pool
+	return &codec{enc, dec, zip, unzip}
+}
 
 // marshal gives deterministic CBOR.
 func marshal(v any) ([]byte, error) {
-	c, err := codecs()
-	if err != nil {
-		return nil, err
-	}
-	return c.enc.Marshal(v)
+	return coder.enc.Marshal(v)
 }
 
 // unmarshal reads CBOR that is all of b.
 func unmarshal(b []byte, v any) error {
-	c, err := codecs()
-	if err != nil {
-		return err
-	}
-	return c.dec.Unmarshal(b, v)
+	return coder.dec.Unmarshal(b, v)
 }
 
 // Pack gives a body: CBOR, compressed by zstd. The same v gives the same bytes.
@@ -66,7 +58,7 @@ func Pack(v any) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return zip(plain)
+	return zip(plain), nil
 }
 
 // Unpack reads what Pack gave into v. A body that would become longer than most
@@ -83,19 +75,9 @@ func Unpack(body []byte, most int, v any) error {
 }
 
 // zip gives one zstd frame that says how long its content is.
-func zip(plain []byte) ([]byte, error) {
-	c, err := codecs()
-	if err != nil {
-		return nil, err
-	}
-	return c.zip.EncodeAll(plain, nil), nil
-}
+func zip(plain []byte) []byte { return coder.zip.EncodeAll(plain, nil) }
 
 func unzip(body []byte, most int) ([]byte, error) {
-	c, err := codecs()
-	if err != nil {
-		return nil, err
-	}
 	var h zstd.Header
 	if err := h.Decode(body); err != nil {
 		return nil, refuse(BadBody, "no zstd frame: %v", err)
@@ -106,7 +88,7 @@ func unzip(body []byte, most int) ([]byte, error) {
 	if h.FrameContentSize > uint64(most) {
 		return nil, refuse(BadBody, "it would become %d bytes, more than %d", h.FrameContentSize, most)
 	}
-	plain, err := c.unzip.DecodeAll(body, make([]byte, 0, h.FrameContentSize))
+	plain, err := coder.unzip.DecodeAll(body, make([]byte, 0, h.FrameContentSize))
 	if err != nil {
 		return nil, refuse(BadBody, "zstd: %v", err)
 	}

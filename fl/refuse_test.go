@@ -182,8 +182,7 @@ func TestCollectorDamaged(t *testing.T) {
 
 // A body cannot become longer than it may, whatever it says.
 func TestBombs(t *testing.T) {
-	bomb, err := zip(make([]byte, 10<<20))
-	do(t, err)
+	bomb := zip(make([]byte, 10<<20))
 	w, err := zstd.NewWriter(nil, zstd.WithEncoderCRC(false))
 	do(t, err)
 	defer w.Close()

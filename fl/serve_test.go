@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -281,22 +282,26 @@ func TestStepAgain(t *testing.T) {
 		}
 		link := fltest.NewBroker(fltest.Faults{}).Connect("coordinator")
 		ctx, cancel := context.WithCancel(t.Context())
-		began, last, steps, end := time.Now(), time.Now(), 0, make(chan error)
+		began, end := time.Now(), make(chan error)
+		var steps, last atomic.Int64 // last in nanoseconds
 		go func() {
-			end <- fl.ServeCoordinator(ctx, link, []*fl.Coordinator{c}, fl.CoordinatorLoop{Again: time.Second, Step: func(*fl.Coordinator) { steps, last = steps+1, time.Now() }})
+			end <- fl.ServeCoordinator(ctx, link, []*fl.Coordinator{c}, fl.CoordinatorLoop{Again: time.Second, Step: func(*fl.Coordinator) {
+				steps.Add(1)
+				last.Store(int64(time.Since(began)))
+			}})
 		}()
 		time.Sleep(500 * time.Millisecond)
 		synctest.Wait()
-		early := steps
+		early := steps.Load()
 		time.Sleep(50 * time.Second)
 		synctest.Wait()
-		if early < 1 || steps != early+1 || last.Sub(began) != time.Second {
-			t.Errorf("%d steps at once, %d in all, the last after %v", early, steps, last.Sub(began))
+		if n, at := steps.Load(), time.Duration(last.Load()); early < 1 || n != early+1 || at != time.Second {
+			t.Errorf("%d steps at once, %d in all, the last after %v", early, n, at)
 		}
 		time.Sleep(time.Minute)
 		cancel()
-		if err := <-end; err != nil || steps != early+3 {
-			t.Errorf("%d steps in two minutes, %v", steps, err)
+		if err := <-end; err != nil || steps.Load() != early+3 {
+			t.Errorf("%d steps in two minutes, %v", steps.Load(), err)
 		}
 	})
 }
