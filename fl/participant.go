@@ -256,6 +256,8 @@ func (p *Participant) takeCall(part *Part) error {
 	case c.Done && !u.Done:
 		p.status.Sent++
 		return p.delivered()
+	case u.Done && part.Round < p.head.Task.Round && !p.late(): // it was said before the round ended
+		return nil
 	case u.Done && c.Invited && !c.Done && u.Base == c.Model.Hash: // it lost what it had
 		u.Round = 0
 		return p.keepUpdate(u)

@@ -142,7 +142,7 @@ func (p *Participant) drop() error {
 	if p.task == nil {
 		return nil
 	}
-	now, late := max(p.head.Round, p.head.Task.Round), p.task.Late == "next" || p.task.Strategy.Kind == "fedbuff"
+	now, late := max(p.head.Round, p.head.Task.Round), p.late()
 	if u := &p.update; u.Seq > 0 && !u.Done && (p.over() || u.Round < now && !late) {
 		if err := p.delivered(); err != nil { // it is not sent any more
 			return err
@@ -157,6 +157,18 @@ func (p *Participant) drop() error {
 	}
 	p.training = nil
 	return p.keepJob(jobRecord{})
+}
+
+// late says whether updates count that were begun in rounds that are over.
+func (p *Participant) late() bool {
+	t := p.task
+	if t == nil { // just started
+		var err error
+		if t, _, err = DecodeTask(p.head.Task.Task); err != nil {
+			return false
+		}
+	}
+	return t.Late == "next" || t.Strategy.Kind == "fedbuff"
 }
 
 // train begins the job of a round, or the same again after a restart.

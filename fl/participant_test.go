@@ -384,6 +384,32 @@ func TestParticipantAskedAgain(t *testing.T) {
 	}
 }
 
+// A Call that comes after the news that its round is over asks for nothing: what
+// was trained for it is not trained again.
+func TestParticipantOldCall(t *testing.T) {
+	c := newCaller(t, roundTask())
+	w := first(t, c.task)
+	ref, chunks := c.model(w, 0)
+	p := newPerson(t, c, ParticipantConfig{})
+	p.does(p.Counted(p.now, 90)).does(p.Connected(p.now))
+	p.hears(c.announce(Announcement{State: "running", Round: 1, Model: ref, Best: ref}), c.call(1, Call{Invited: true, Model: ref})).hears(chunks...)
+	job := p.job()
+	r, err := Train(t.Context(), job, clouds(90, 7), nil)
+	do(t, err)
+	p.does(p.Trained(p.now, job, r, nil))
+	old := c.call(1, Call{Invited: true, Model: ref})
+	w.Values[0]++
+	next, more := c.model(w, 1)
+	p.hears(c.announce(Announcement{State: "running", Round: 2, Model: next, Best: next}))
+	if p.hears(old).hears(chunks...); p.job() != nil || p.fetches() != nil {
+		t.Error("it trains for a round that is over")
+	}
+	p.hears(c.call(2, Call{Invited: true, Model: next})).hears(more...)
+	if two := p.job(); two == nil || two.Round != 2 || !slices.Equal(two.Residual, r.Residual) {
+		t.Errorf("%+v", two)
+	}
+}
+
 // A job that fails is tried again, less and less often; the coordinator hears
 // why once.
 func TestParticipantFails(t *testing.T) {
