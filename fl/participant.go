@@ -75,7 +75,7 @@ type ParticipantStatus struct {
 	Samples   int            `json:"samples"`            // here
 	Why       string         `json:"why,omitempty"`      // it takes no part, or what failed at last
 	Counted   string         `json:"counted,omitempty"`  // what became of the last update
-	Sent      int            `json:"sent"`               // updates that the coordinator has, since the start
+	Sent      int            `json:"sent"`               // updates that were made and sent, since the start
 	SentBytes int64          `json:"sent_bytes"`         // of messages that were handed over to be sent, since the start
 	Refused   map[Reason]int `json:"refused,omitempty"`  // messages by reason, since the start
 	Before    Metrics        `json:"before"`             // of the round's weights on the samples held out here, in the last round
@@ -254,7 +254,6 @@ func (p *Participant) takeCall(part *Part) error {
 	case u.Seq == 0 || u.Round != part.Round:
 		return nil
 	case c.Done && !u.Done:
-		p.status.Sent++
 		return p.delivered()
 	case u.Done && part.Round < p.head.Task.Round && !p.late(): // it was said before the round ended
 		return nil

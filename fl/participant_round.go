@@ -261,6 +261,7 @@ func (p *Participant) trained(now time.Time, job *Job, r *Result) error {
 		return err
 	}
 	p.training, p.failures, p.trainAt, p.status.Why = nil, 0, time.Time{}, ""
+	p.status.Sent++
 	p.resends = 0
 	clear(p.sentAt)
 	return p.keepJob(jobRecord{})

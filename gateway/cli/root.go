@@ -82,7 +82,7 @@ configuration or a model that is missing or not right.`,
 	root.SetFlagErrorFunc(usage)
 	root.AddCommand(
 		runCommand(version), reloadCommand(), checkCommand(), schemaCommand(), subCommand(), publishCommand(), replayCommand(),
-		watchCommand(), modelCommand(), keysCommand(), benchCommand(version), versionCommand(version), demoCommand(), trialCommand(), preflightCommand(), flCommand(),
+		watchCommand(), modelCommand(), keysCommand(), benchCommand(version), versionCommand(version), demoCommand(), trialCommand(), preflightCommand(), flCommand(version),
 	)
 	root.AddCommand(toTheEnd(
 		datasetCommand(), trainCommand(), quantizeCommand(), evaluateCommand(), sensitivityCommand(), pruneCommand(), clusterCommand(),

@@ -91,7 +91,7 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 		t := &s.Tasks[i]
 		one(desc("round", "Round of a task.", "task"), prometheus.GaugeValue, float64(t.Round), t.ID)
 		one(desc("samples", "Samples here that a task can train on.", "task"), prometheus.GaugeValue, float64(t.Samples), t.ID)
-		one(desc("updates_total", "Updates that the coordinator has.", "task"), prometheus.CounterValue, float64(t.Sent), t.ID)
+		one(desc("updates_total", "Updates that were made and sent.", "task"), prometheus.CounterValue, float64(t.Sent), t.ID)
 		one(desc("sent_bytes_total", "Bytes of messages to the coordinator.", "task"), prometheus.CounterValue, float64(t.SentBytes), t.ID)
 		for why, n := range t.Refused {
 			one(desc("refused_total", "Messages of federated learning that were refused, by task and reason.", "task", "reason"), prometheus.CounterValue, float64(n), t.ID, string(why))

@@ -1,0 +1,270 @@
+package cli
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/spf13/cobra"
+
+	"edgegateway/fl"
+	"edgegateway/gateway/learn"
+	"edgegateway/infer/train"
+	"edgegateway/internal/keyfile"
+)
+
+// joining is one run of `fl join`.
+type joining struct {
+	clientFlags
+	from             dataSource
+	name, key, state string
+	trust            []string
+	task             string
+	chunk            int
+	limits           learn.Limits
+	version          string
+	say              io.Writer
+}
+
+func flJoinCommand(version string) *cobra.Command {
+	j := &joining{limits: learn.DefaultLimits(), version: version}
+	cmd := &cobra.Command{
+		Use:   "join",
+		Short: "Take part in a task with data that lies here, without a gateway",
+		Long: `Take part in a task of federated learning with data that lies on this machine. It
+never leaves it: what goes to the coordinator is how far the weights moved, the
+number of samples and figures. Training runs in a child process at the lowest
+priority.
+
+The first task that a trusted coordinator announces is taken, or the one that --task
+names. What was begun is in --state: the same command goes on with it after a kill.
+It ends when the task is over.`,
+		Example: `  edgegateway fl join --broker mqtts://cloud.example:8883 --name lab --key lab.pem --trust coordinator.pub --data samples.csv --target class`,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			j.say = cmd.OutOrStdout()
+			return j.run(cmd.Context())
+		},
+	}
+	j.addWith(cmd, "cert-key")
+	j.from.add(cmd, "what it trains on")
+	f := cmd.Flags()
+	f.StringVar(&j.name, "name", "", "name by which the coordinator enrolled it")
+	f.StringVar(&j.key, "key", "", "private key of that name (keys new)")
+	f.StringSliceVar(&j.trust, "trust", nil, "public keys of coordinators that are trusted")
+	f.StringVar(&j.task, "task", "", "name of the task; empty: the first that is announced")
+	f.StringVar(&j.state, "state", "fl-state", "folder for what must outlive a kill; one process at a time")
+	f.IntVar(&j.chunk, "chunk", fl.DefaultChunk, "bytes of an update in a message; fewer on a thin link")
+	f.Float64Var(&j.limits.CPU, "cpu", j.limits.CPU, "processors that training may take, 0.5 for half of the time of one")
+	f.Int64Var(&j.limits.Memory, "memory", j.limits.Memory, "bytes of memory that it may take")
+	f.StringSliceVar(&j.limits.Hours, "hours", nil, "local times of day at which it may work, such as 22:00-06:00")
+	f.Float64Var(&j.limits.Celsius, "celsius", 0, "pause while a sensor of this machine is hotter; 0: however hot")
+	for _, name := range []string{"data", "name", "key", "trust"} {
+		if err := cmd.MarkFlagRequired(name); err != nil {
+			panic(err) // there is no such flag
+		}
+	}
+	completeFiles(cmd, "key", "pem")
+	completeFiles(cmd, "trust", "pub")
+	return cmd
+}
+
+func (j *joining) run(ctx context.Context) error {
+	bad := func(flag string, err error) error { return &exitError{exitUsage, fmt.Errorf("--%s: %w", flag, err)} }
+	if err := fl.CheckName(j.name); err != nil {
+		return bad("name", err)
+	}
+	if err := j.limits.Validate(); err != nil {
+		return &exitError{exitUsage, err}
+	}
+	key, err := keyfile.ReadPrivate(j.key)
+	if err != nil {
+		return bad("key", err)
+	}
+	keys, err := keyfile.Read(j.trust...)
+	if err != nil {
+		return bad("trust", err)
+	}
+	var trusted []ed25519.PublicKey
+	for _, k := range keys {
+		trusted = append(trusted, k.Public)
+	}
+	cfg, err := j.config()
+	if err != nil {
+		return err
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	var mu sync.Mutex
+	line := func(format string, args ...any) {
+		mu.Lock()
+		defer mu.Unlock()
+		fmt.Fprintf(j.say, format+"\n", args...)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	transport := newFLTransport(cfg, func(s string) { line("%s", s) })
+	var link sync.WaitGroup
+	defer link.Wait()
+	defer cancel()
+	link.Go(func() { transport.run(ctx) })
+	task, id, err := j.announced(ctx, transport, trusted, line)
+	if err != nil {
+		return err
+	}
+	set, err := j.load(ctx, task)
+	if err != nil {
+		return err
+	}
+	line("task %s: %d samples to take part with", task.Name, set.Len())
+	st, err := fl.NewDir(filepath.Join(j.state, id))
+	if err != nil {
+		return err
+	}
+	p, err := fl.NewParticipant(j.name, st, key, trusted, fl.ParticipantConfig{Task: id, Version: j.version, Chunk: j.chunk})
+	if err != nil {
+		return &exitError{exitUsage, err}
+	}
+	worker := &learn.Worker{Program: exe, Args: flChild, Limits: func() learn.Limits { return j.limits }}
+	last, over := "", false
+	err = fl.ServeParticipant(ctx, transport, p, fl.ParticipantLoop{
+		Dataset: flSet{set},
+		Trainer: func(ctx context.Context, job *fl.Job) (*fl.Result, error) {
+			r, err := worker.Train(ctx, job, learn.Samples{Set: set}, filepath.Join(j.state, "work", id), nil)
+			if err == nil {
+				u := &r.Update
+				line("round %d: trained on %d samples in %.1f s; held out here: loss %.4f, then %.4f; the update has %d bytes", job.Round, u.Samples, u.Seconds, u.Before.Loss, u.After.Loss, len(u.Delta))
+			}
+			return r, err
+		},
+		Log: func(_ string, err error) { line("%v", err) },
+		Step: func(p *fl.Participant) {
+			s := p.Status()
+			over = s.State == "done" || s.State == "stopped"
+			text := fmt.Sprintf("round %d of %d: %s", s.Round, s.Rounds, s.Doing)
+			if s.Why != "" {
+				text += ": " + s.Why
+			}
+			if s.State != "" && s.Doing != "waiting" && text != last {
+				last = text
+				line("%s", text)
+			}
+		},
+		Done: func(*fl.Participant) bool { return over },
+	})
+	if err == nil && over {
+		line("task %s is over: this command sent %d updates; %s", task.Name, p.Status().Sent, p.Status().Counted)
+	} else if err == nil {
+		err = fmt.Errorf("stopped: the same command goes on from %s", j.state)
+	}
+	return err
+}
+
+// announced waits for the task that it is to take part in.
+func (j *joining) announced(ctx context.Context, t fl.Transport, trusted []ed25519.PublicKey, line func(string, ...any)) (*fl.Task, string, error) {
+	type found struct {
+		task *fl.Task
+		id   string
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	came := make(chan found, 1)
+	err := t.Subscribe(ctx, []string{fl.TaskFilter}, func(m fl.Message) {
+		if len(m.Payload) == 0 {
+			return
+		}
+		part, err := fl.Open(m, fl.Trusted(trusted))
+		var a fl.Announcement
+		if err == nil {
+			err = part.Into(&a)
+		}
+		var f found
+		if err == nil {
+			f.task, f.id, err = fl.DecodeTask(a.Task)
+		}
+		switch {
+		case err != nil:
+			line("passed over: %s: %v", m.Topic, err)
+		case f.id != part.Task:
+			line("passed over: %s announces the task %s", m.Topic, f.id)
+		case j.task != "" && f.task.Name != j.task, j.task == "" && (a.State == "done" || a.State == "stopped"):
+			// another one is meant
+		default:
+			select {
+			case came <- f:
+			default:
+			}
+		}
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	line("waiting for a task")
+	select {
+	case f := <-came:
+		return f.task, f.id, nil
+	case <-ctx.Done():
+		return nil, "", errors.New("stopped: no task was announced")
+	}
+}
+
+// load reads the data as a task takes it: with its classes, in its order.
+func (j *joining) load(ctx context.Context, task *fl.Task) (*train.Dataset, error) {
+	d, err := j.from.load(ctx, task.Model.Input, j.say)
+	if err != nil {
+		return nil, err
+	}
+	if want, got := size(task.Model.Input), size(d.Shape); want != got {
+		return nil, invalid(fmt.Errorf("the task takes inputs of %v, the data has %v", []int(task.Model.Input), []int(d.Shape)))
+	}
+	d.Shape = task.Model.Input
+	if len(task.Model.Classes) == 0 {
+		if d.Targets == nil || d.Width != task.Model.Values {
+			return nil, invalid(fmt.Errorf("the task learns %d values, the data has %d; --target and --regression say which", task.Model.Values, d.Width))
+		}
+		return d, nil
+	}
+	if d.Labels == nil {
+		return nil, invalid(fmt.Errorf("the task tells the classes %s, and the data has none", strings.Join(task.Model.Classes, ", ")))
+	}
+	var keep []int
+	for i, l := range d.Labels {
+		if slices.Contains(task.Model.Classes, d.Classes[l]) {
+			keep = append(keep, i)
+		}
+	}
+	if len(keep) == 0 {
+		return nil, invalid(fmt.Errorf("no sample is of one of the task's classes %s", strings.Join(task.Model.Classes, ", ")))
+	}
+	if n := d.Len() - len(keep); n > 0 {
+		fmt.Fprintf(j.say, "%d samples are of classes that the task does not know, and left out\n", n)
+	}
+	d = d.Subset(keep)
+	for i, l := range d.Labels {
+		d.Labels[i] = int32(slices.Index(task.Model.Classes, d.Classes[l]))
+	}
+	d.Classes = task.Model.Classes
+	return d, d.Check()
+}
+
+func size(s train.Shape) int {
+	n := 1
+	for _, d := range s {
+		n *= d
+	}
+	return n
+}
+
+// flSet is data in memory as a participant has it.
+type flSet struct{ d *train.Dataset }
+
+func (s flSet) Count(context.Context) (int, error)                { return s.d.Len(), nil }
+func (s flSet) Load(context.Context, int) (*train.Dataset, error) { return s.d, nil }
