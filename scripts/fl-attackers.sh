@@ -36,7 +36,7 @@ model:
 data: {stream: pictures, holdout: 0}
 local:
   epochs: 1
-  batch: 16
+  batch: 32
   optimizer: {kind: sgd, rate: 0.05, momentum: 0.9}
 strategy: {kind: $1$more}
 rounds: $rounds
@@ -50,7 +50,7 @@ run() {
 	test "$4" != sign-flip:0.3 || hostile=6
 	task "$5" $hostile
 	bin/edgegateway fl simulate "$tmp/task.yaml" --json --participants 20 --partition dirichlet:0.5 ${4:+--attack "$4"} \
-		--data "$2/train-images-idx3-ubyte$3" --holdout "$2/t10k-images-idx3-ubyte$3" >"$tmp/out.json" 2>"$tmp/log" || { cat "$tmp/log" >&2; return; }
+		--data "$2/train-images-idx3-ubyte$3" --holdout "$2/t10k-images-idx3-ubyte$3" >"$tmp/out.json" 2>"$tmp/log" || { cat "$tmp/log" >&2; exit 1; }
 	awk -v pictures="$1" -v attack="${4:-nobody}" -v strategy="$5" '
 		function value() { v = $2; gsub(/[^0-9.eE+-]/, "", v); return v }
 		/^  "last"/ { last = 1 }
