@@ -47,7 +47,7 @@ Y
 # run PICTURES FOLDER ENDING ATTACK STRATEGY
 run() {
 	hostile=4
-	test "$4" != sign-flip:0.3 || hostile=6
+	case $4 in sign-flip:*) hostile=6 ;; esac
 	task "$5" $hostile
 	bin/edgegateway fl simulate "$tmp/task.yaml" --json --participants 20 --partition dirichlet:0.5 ${4:+--attack "$4"} \
 		--data "$2/train-images-idx3-ubyte$3" --holdout "$2/t10k-images-idx3-ubyte$3" >"$tmp/out.json" 2>"$tmp/log" || { cat "$tmp/log" >&2; exit 1; }
