@@ -95,13 +95,14 @@ func (p *Participant) hello(now time.Time) error {
 	}
 	moved := 10*max(p.samples-p.said, p.said-p.samples) >= max(p.said, 1) || (p.said < least) != (p.samples < least)
 	// A broker may let fall what it says, or what the coordinator answers: it is
-	// said again, soon while nothing was ever heard, and now and then later.
-	again := looks * p.cfg.Retry
+	// said again, soon while nothing was ever heard or where a coordinator that
+	// waits says so anew, and now and then later.
+	soon, again := p.cfg.Retry/10, looks*p.cfg.Retry
 	if len(p.head.Seen) < 2 { // no Call
-		again = backoff(p.cfg.Retry, p.hellos)
+		again = backoff(soon, max(p.hellos-1, 0))
 	}
-	if p.helloed && !moved && p.called && again > p.cfg.Retry {
-		again = p.cfg.Retry
+	if p.called {
+		again = min(again, soon)
 	}
 	if next := p.helloAt.Add(again); p.helloed && !moved && now.Before(next) {
 		p.wakeAt(next)

@@ -307,6 +307,42 @@ func TestParticipantRound(t *testing.T) {
 	}
 }
 
+// A Hello that nobody answered, since the coordinator was not there, is said again
+// soon, and at once when a coordinator that waits says so anew a while after it.
+func TestParticipantHelloAgain(t *testing.T) {
+	c := newCaller(t, roundTask())
+	ref, _ := c.model(first(t, c.task), 0)
+	waiting := func() Message { return c.announce(Announcement{State: "waiting", Model: ref, Best: ref}) }
+	p := newPerson(t, c, ParticipantConfig{Retry: time.Minute})
+	p.does(p.Counted(p.now, 90)).does(p.Connected(p.now))
+	for i, step := range []struct {
+		after time.Duration
+		hears []Message
+		says  int
+	}{
+		{0, []Message{waiting()}, 1},
+		{time.Second, []Message{waiting()}, 0}, // too soon for each of many
+		{5 * time.Second, nil, 1},
+		{5 * time.Second, nil, 0},
+		{time.Second, nil, 0}, // rarer, while it is not called
+		{6 * time.Second, nil, 1},
+		{6 * time.Second, []Message{waiting()}, 1},
+		{time.Second, []Message{c.call(0, Call{})}, 0}, // it is known now
+		{9 * time.Minute, nil, 0},
+		{time.Second, []Message{waiting()}, 1},
+		{10 * time.Minute, nil, 1},
+	} {
+		p.now = p.now.Add(step.after)
+		p.hears(step.hears...)
+		if step.hears == nil {
+			p.does(p.Tick(p.now))
+		}
+		if got := len(p.sent(KindHello)); got != step.says {
+			t.Errorf("step %d: %d hellos, want %d", i, got, step.says)
+		}
+	}
+}
+
 // What compression left over in a round goes into the next one's job, and a
 // round that went on without it is dropped.
 func TestParticipantNextRound(t *testing.T) {

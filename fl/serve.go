@@ -44,9 +44,10 @@ type runner struct {
 	trail   time.Duration // step is called once more so long after the last one; 0: it is not
 	stirred chan struct{} // look at step again
 	ended   chan struct{} // closed when its goroutine is
+	met     bool          // there was a link, and it said what it had to say then
 	over    atomic.Bool   // it has no more to do, but to answer
 
-	fetching map[string]bool // topics that are got now
+	fetching map[string]bool // topics that are got now, and whether they were asked for again meanwhile
 	slots    chan struct{}   // of those got at a time
 	fetched  atomic.Int64    // Unix nanoseconds: when one of them came
 	work     sync.WaitGroup  // goroutines that it began
@@ -162,6 +163,7 @@ func (r *runner) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-r.linked:
+			r.met = true
 			actions, err = r.Connected(time.Now())
 		case m := <-r.in:
 			actions, err = r.Handle(time.Now(), m)
@@ -244,10 +246,11 @@ const (
 // fetch gets what is retained at a topic, and hands it to the machine as it
 // comes. What is on its way already is not asked for again.
 func (r *runner) fetch(ctx context.Context, topic string) {
-	if r.fetching[topic] {
+	if _, ok := r.fetching[topic]; ok {
+		r.fetching[topic] = true
 		return
 	}
-	r.fetching[topic] = true
+	r.fetching[topic] = false
 	r.work.Go(func() {
 		select {
 		case r.slots <- struct{}{}:
@@ -257,12 +260,15 @@ func (r *runner) fetch(ctx context.Context, topic string) {
 		payload, err := r.get(ctx, topic)
 		<-r.slots
 		r.tell(ctx, func(now time.Time) ([]Action, error) {
+			asked := r.fetching[topic]
 			delete(r.fetching, topic)
-			if err == nil {
+			switch {
+			case err == nil:
 				return r.Handle(now, Message{Topic: topic, Payload: payload, Retain: true})
-			}
-			if !errors.Is(err, ErrNoLink) {
+			case !errors.Is(err, ErrNoLink):
 				r.log(r.id, fmt.Errorf("fetch: %w", err))
+			case asked: // over the link that came after
+				r.fetch(ctx, topic)
 			}
 			return nil, nil
 		})

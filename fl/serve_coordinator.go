@@ -32,8 +32,9 @@ func ServeCoordinator(ctx context.Context, t Transport, list []*Coordinator, o C
 			if o.Step != nil {
 				o.Step(c)
 			}
-			// What it wanted sent is in the outbox by now.
-			r.over.Store(c.Done())
+			// What it wanted sent is in the outbox by now: where it was over when it
+			// began, what the one before it may not have got to say.
+			r.over.Store(c.Done() && r.met)
 			if o.Stay || !s.over() {
 				return true
 			}
