@@ -129,15 +129,16 @@ func (h *flHall) coordinator(more ...string) *testkit.Process {
 	return testkit.Start(h, testkit.Command(h, args...))
 }
 
-// gateway makes a key and follows the task until the test ends.
-func (h *flHall) gateway(name string, seed uint64) {
+// gateway makes a key and follows the task until the test ends; before is called
+// before it trains.
+func (h *flHall) gateway(name string, seed uint64, before ...func(context.Context, *fl.Job)) {
 	h.Helper()
 	h.key(name)
-	h.follow(name, h.id, seed)
+	h.follow(name, h.id, seed, before...)
 }
 
 // follow follows a task until the test ends.
-func (h *flHall) follow(name, id string, seed uint64) {
+func (h *flHall) follow(name, id string, seed uint64, before ...func(context.Context, *fl.Job)) {
 	h.Helper()
 	key, err := keyfile.ReadPrivate(h.path(name + ".pem"))
 	if err != nil {
@@ -157,6 +158,9 @@ func (h *flHall) follow(name, id string, seed uint64) {
 	var ended sync.WaitGroup
 	ended.Go(func() {
 		err := fl.ServeParticipant(ctx, link, p, fl.ParticipantLoop{Dataset: samples{d}, Trainer: func(ctx context.Context, job *fl.Job) (*fl.Result, error) {
+			for _, f := range before {
+				f(ctx, job)
+			}
 			return fl.Train(ctx, job, d, nil)
 		}})
 		if err != nil {

@@ -24,6 +24,7 @@ import (
 type joining struct {
 	clientFlags
 	from             dataSource
+	part             dataPart
 	name, key, state string
 	trust            []string
 	task             string
@@ -50,11 +51,15 @@ It ends when the task is over.`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			j.say = cmd.OutOrStdout()
+			if err := noneIdle(cmd, j.part.idle()); err != nil {
+				return err
+			}
 			return j.run(cmd.Context())
 		},
 	}
 	j.addWith(cmd, "cert-key")
 	j.from.add(cmd, "what it trains on")
+	j.part.add(cmd)
 	f := cmd.Flags()
 	f.StringVar(&j.name, "name", "", "name by which the coordinator enrolled it")
 	f.StringVar(&j.key, "key", "", "private key of that name (keys new)")
@@ -82,6 +87,9 @@ func (j *joining) run(ctx context.Context) error {
 		return bad("name", err)
 	}
 	if err := j.limits.Validate(); err != nil {
+		return &exitError{exitUsage, err}
+	}
+	if _, _, _, err := j.part.read(); err != nil {
 		return &exitError{exitUsage, err}
 	}
 	key, err := keyfile.ReadPrivate(j.key)
@@ -123,6 +131,9 @@ func (j *joining) run(ctx context.Context) error {
 	set, err := j.load(ctx, task)
 	if err != nil {
 		return err
+	}
+	if set, err = j.part.take(set, task.Seed); err != nil {
+		return invalid(err)
 	}
 	line("task %s: %d samples to take part with", task.Name, set.Len())
 	st, err := fl.NewDir(filepath.Join(j.state, id))

@@ -20,6 +20,9 @@ func TestMain(m *testing.M) {
 		if len(args) > 0 && args[0] == recorderCommand {
 			return recorder(args[1:])
 		}
+		if len(args) > 0 && args[0] == cli.FLCrowdCommand {
+			return cli.FLCrowd(args[1:])
+		}
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		context.AfterFunc(ctx, stop) // as main does
 		defer stop()

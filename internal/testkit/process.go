@@ -150,6 +150,9 @@ func (p *Process) Output() string {
 	return strings.Join(p.lines, "\n")
 }
 
+// Pid is its process id.
+func (p *Process) Pid() int { return p.cmd.Process.Pid }
+
 // Signal signals the process group, as Ctrl-C in a terminal does.
 func (p *Process) Signal(sig syscall.Signal) {
 	_ = syscall.Kill(-p.cmd.Process.Pid, sig) // it may have ended by itself
