@@ -69,7 +69,7 @@ allocations a message.`,
 			return app.Echo(cmd.Context(), "127.0.0.1:0", size, func(addr string) { fmt.Println(addr) }, newLogger(app.LogConfig{Level: "warn", Format: "console"}, os.Stderr))
 		},
 	}
-	cmd.AddCommand(echo, loopsCommand(), swapsCommand())
+	cmd.AddCommand(echo, loopsCommand(), swapsCommand(), trainingCommand())
 	return cmd
 }
 
@@ -81,6 +81,7 @@ type bench struct {
 	json                   bool
 	numbered               bool   // each message has a number of its own, in JSON
 	raw                    string // the form of a raw payload
+	streams, sections      string // of the gateway's configuration, beside its own
 	publishers, qos        []int
 	length                 time.Duration
 	steady                 time.Duration
@@ -297,9 +298,9 @@ data: %q
 log: {level: info, format: json}
 broker: {listeners: [{tcp: "127.0.0.1:0"}]}
 models: {m: {file: %q, output: %s}}
-streams: {bench: {topics: [bench/in/+], input: %s, model: m%s}}
+streams: {bench: {topics: [bench/in/+], input: %s, model: m%s}%s}
 dashboard: {listen: "127.0.0.1:0"}
-`, filepath.Join(dir, "data"), file, b.output, input, picture)
+%s`, filepath.Join(dir, "data"), file, b.output, input, picture, b.streams, b.sections)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}

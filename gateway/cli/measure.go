@@ -24,6 +24,7 @@ type measured struct {
 	p50, p99 time.Duration
 	cpu      float64 // CPU seconds of the server per million messages
 	allocs   float64 // of the server per message; 0 where it does not tell
+	took     []time.Duration
 }
 
 func median(list []measured) measured {
@@ -259,6 +260,7 @@ func (s *server) measure(ctx context.Context, payload []byte, n int, qos byte, l
 	m := measured{rate: float64(results) / elapsed}
 	if results > 0 {
 		slices.Sort(took)
+		m.took = took
 		m.p50, m.p99 = took[len(took)/2], took[len(took)*99/100]
 		m.cpu = used / float64(results) * 1e6
 		m.allocs = mallocs / float64(results)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -84,6 +85,10 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 		working = 1
 	}
 	one(desc("working", "1 while a child process trains, or makes a model; 0 also while it pauses."), prometheus.GaugeValue, working)
+	for i, name := range stateNames {
+		one(desc("child_seconds_total", "Seconds of child processes: working, or stopped for what serves, for their share of the processor, outside of hours and heat.", "state"),
+			prometheus.CounterValue, time.Duration(m.worker.spent[i].Load()).Seconds(), name)
+	}
 	for why, n := range s.Refused {
 		one(desc("refused_total", "Messages of federated learning that were refused, by task and reason.", "task", "reason"), prometheus.CounterValue, float64(n), "", string(why))
 	}

@@ -29,7 +29,20 @@ type Worker struct {
 
 	busy  sync.Mutex
 	state atomic.Pointer[string]
+	spent [states]atomic.Int64 // nanoseconds of children, by what they did
 }
+
+// What a child does, or why it is stopped.
+const (
+	works  = iota
+	serves // what serves comes first
+	shares // its share of the processor is used
+	shut   // the hours, or the heat
+	states = iota
+)
+
+// stateNames are those of the metric.
+var stateNames = [states]string{"working", "serving", "share", "shut"}
 
 // State says what the worker does: idle, working, or why it pauses.
 func (w *Worker) State() string {
@@ -150,7 +163,7 @@ func (w *Worker) gate() func() bool {
 func (w *Worker) listen(ctx context.Context, pid int, p *pause, words <-chan word, progress func(epoch, of int)) (end *word) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	stopped := false
+	did, since := works, time.Now()
 	for {
 		select {
 		case said, ok := <-words:
@@ -163,13 +176,15 @@ func (w *Worker) listen(ctx context.Context, pid int, p *pause, words <-chan wor
 				progress(said.Epoch, said.Of)
 			}
 		case <-tick.C:
-			why := p.why(time.Now())
-			if (why != "") == stopped {
+			now := time.Now()
+			p.w.spent[did].Add(int64(now.Sub(since)))
+			since = now
+			was := did
+			if did = p.why(now); (did == works) == (was == works) {
 				continue
 			}
-			stopped = why != ""
 			signal := syscall.SIGCONT
-			if stopped {
+			if did != works {
 				signal = syscall.SIGSTOP
 			}
 			_ = syscall.Kill(-pid, signal) // where it is gone its words have ended
@@ -206,20 +221,20 @@ func (p *pause) long(now time.Time) string {
 	return p.hot
 }
 
-// why says why not now, "" where it may work.
-func (p *pause) why(now time.Time) string {
-	why := p.long(now)
-	switch {
-	case why != "":
-		p.w.say(why)
-		return why
-	case !p.w.Limits().turn(now):
-		why = "its share of the processor is used"
-	case !p.gate():
-		why = "what serves comes first"
+// why says what the child does from now on.
+func (p *pause) why(now time.Time) int {
+	if long := p.long(now); long != "" {
+		p.w.say(long)
+		return shut
 	}
 	p.w.say("working")
-	return why
+	switch {
+	case !p.w.Limits().turn(now):
+		return shares
+	case !p.gate():
+		return serves
+	}
+	return works
 }
 
 // wait waits until a child may be started.
