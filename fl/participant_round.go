@@ -97,12 +97,12 @@ func (p *Participant) hello(now time.Time) error {
 	// A broker may let fall what it says, or what the coordinator answers: it is
 	// said again, soon while nothing was ever heard or where a coordinator that
 	// waits says so anew, and now and then later.
-	soon, again := p.cfg.Retry/10, looks*p.cfg.Retry
+	again := looks * p.cfg.Retry
 	if len(p.head.Seen) < 2 { // no Call
-		again = backoff(soon, max(p.hellos-1, 0))
+		again = backoff(p.cfg.Retry/10, max(p.hellos-1, 0))
 	}
 	if p.called {
-		again = min(again, soon)
+		again = min(again, p.cfg.Retry/60)
 	}
 	if next := p.helloAt.Add(again); p.helloed && !moved && now.Before(next) {
 		p.wakeAt(next)

@@ -321,11 +321,12 @@ func TestParticipantHelloAgain(t *testing.T) {
 		says  int
 	}{
 		{0, []Message{waiting()}, 1},
-		{time.Second, []Message{waiting()}, 0}, // too soon for each of many
-		{5 * time.Second, nil, 1},
-		{5 * time.Second, nil, 0},
-		{time.Second, nil, 0}, // rarer, while it is not called
+		{time.Second / 2, []Message{waiting()}, 0}, // too soon for each of many
+		{time.Second / 2, nil, 1},
+		{6 * time.Second, nil, 0},
 		{6 * time.Second, nil, 1},
+		{12 * time.Second, nil, 0}, // rarer, while it is not called
+		{12 * time.Second, nil, 1},
 		{6 * time.Second, []Message{waiting()}, 1},
 		{time.Second, []Message{c.call(0, Call{})}, 0}, // it is known now
 		{9 * time.Minute, nil, 0},

@@ -54,7 +54,7 @@ type runner struct {
 }
 
 // waiting is how many messages may wait for a machine; then the broker does.
-const waiting = 64
+const waiting = 16
 
 // A machine is asked what time it is at least so often: one that forgot to say
 // when would wait for ever.

@@ -77,7 +77,11 @@ func brokerAt(t *testing.T, broker, addr string) func() *testkit.Process {
 	if broker == "mosquitto-kept" {
 		text, err := os.ReadFile(conf)
 		if err == nil {
-			err = os.WriteFile(conf, append(text, "persistence true\nautosave_interval 1\npersistence_location "+filepath.Dir(conf)+"/\n"...), 0o600)
+			more := "persistence true\nautosave_interval 1\npersistence_location " + filepath.Dir(conf) + "/\n"
+			if os.Getuid() == 0 { // else it becomes a user who may not write there
+				more += "user root\n"
+			}
+			err = os.WriteFile(conf, append(text, more...), 0o600)
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
@@ -154,19 +155,29 @@ func (c *Conn) Window(ctx context.Context, msgs []Msg) (acked int, err error) {
 	return len(msgs), nil
 }
 
-// received is how many messages may wait for a slow handler; then the broker
-// waits, by TCP.
-const received = 1024
+// received is how many messages may wait for a slow handler, and receivedBytes how
+// long they may be together; then the broker waits, by TCP.
+const (
+	received      = 1024
+	receivedBytes = 4 << 20
+)
 
 // Subscribe subscribes and hands what comes to handle, one at a time, from a
 // goroutine of its own, so that a slow one does not hold up keep-alives. It
 // fails where the broker refuses a filter.
 func (c *Conn) Subscribe(ctx context.Context, filters []string, qos byte, handle func(Msg)) error {
 	queue := make(chan Msg, received)
+	var waiting atomic.Int64 // bytes
+	room := make(chan struct{}, 1)
 	go func() {
 		for {
 			select {
 			case m := <-queue:
+				waiting.Add(-int64(len(m.Payload)))
+				select {
+				case room <- struct{}{}:
+				default:
+				}
 				handle(m)
 			case <-c.done:
 				return
@@ -178,6 +189,15 @@ func (c *Conn) Subscribe(ctx context.Context, filters []string, qos byte, handle
 		want[f] = qos
 	}
 	token := c.client.SubscribeMultiple(want, func(_ mqtt.Client, m mqtt.Message) {
+		n := int64(len(m.Payload()))
+		for w := waiting.Load(); w > 0 && w+n > receivedBytes; w = waiting.Load() {
+			select {
+			case <-room:
+			case <-c.done:
+				return
+			}
+		}
+		waiting.Add(n)
 		select {
 		case queue <- Msg{Topic: m.Topic(), Payload: m.Payload(), QoS: m.Qos(), Retain: m.Retained()}:
 		case <-c.done:

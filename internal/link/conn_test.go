@@ -45,6 +45,32 @@ func TestPublishSubscribe(t *testing.T) {
 	}
 }
 
+// Long messages wait at the broker for a slow handler, also one that is longer
+// than all that may wait here; none is lost, and their order stays.
+func TestSlowHandler(t *testing.T) {
+	addr := testkit.Mosquitto(t, "")
+	sub, pub := connect(t, link.Config{URL: "tcp://" + addr, ClientID: "sub"}), connect(t, link.Config{URL: "tcp://" + addr, ClientID: "pub"})
+	sizes := []int{6 << 20, 1, 6 << 20}
+	for range 40 {
+		sizes = append(sizes, 200<<10)
+	}
+	goOn, got := make(chan struct{}), make(chan int, len(sizes))
+	if err := sub.Subscribe(t.Context(), []string{"a"}, 1, func(m link.Msg) { <-goOn; got <- len(m.Payload) }); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range sizes {
+		if err := pub.Publish(t.Context(), link.Msg{Topic: "a", Payload: make([]byte, n), QoS: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(goOn)
+	for i, want := range sizes {
+		if n := <-got; n != want {
+			t.Fatalf("message %d has %d bytes, want %d", i, n, want)
+		}
+	}
+}
+
 // A link that stalls gives back what was acknowledged and an error, and a cut
 // one is noticed.
 func TestStallAndCut(t *testing.T) {
