@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // dataFolder is the folder that this gateway alone writes.
@@ -36,11 +37,8 @@ func openData(dir, gateway string) (*dataFolder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("data: %w", err)
 	}
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		defer lock.Close()
-		holder := make([]byte, 256)
-		n, _ := lock.ReadAt(holder, 0)
-		who, _, _ := strings.Cut(string(holder[:n]), "\n")
+	if who, err := lockAlone(lock); err != nil {
+		lock.Close()
 		return nil, fmt.Errorf("data: %s is in use by %s; give this gateway a folder of its own (data:)", dir, who)
 	}
 	d := &dataFolder{dir: dir, lock: lock}
@@ -53,6 +51,31 @@ func openData(dir, gateway string) (*dataFolder, error) {
 		return nil, fmt.Errorf("data: %w", err)
 	}
 	return d, nil
+}
+
+// lockPatience is how long the lock of a gateway that was killed is waited for.
+const lockPatience = 10 * time.Second
+
+// lockAlone locks, or gives what the one who has the lock wrote into it. A process
+// that a gateway was about to start when it was killed has a copy of the lock until
+// it becomes another program; at the lowest priority, on a busy box, that is a while.
+func lockAlone(lock *os.File) (who string, err error) {
+	for late := time.Now().Add(lockPatience); ; time.Sleep(10 * time.Millisecond) {
+		if err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == nil {
+			return "", nil
+		}
+		text := make([]byte, 256)
+		n, _ := lock.ReadAt(text, 0)
+		who, _, _ = strings.Cut(string(text[:n]), "\n")
+		var name string
+		var process int
+		if _, bad := fmt.Sscanf(who, "gateway %q, process %d", &name, &process); bad != nil || process < 2 {
+			return who, err
+		}
+		if syscall.Kill(process, 0) != syscall.ESRCH || time.Now().After(late) {
+			return who, err
+		}
+	}
 }
 
 // tell writes behind the name and the process what others need to know of a
