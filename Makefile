@@ -12,12 +12,15 @@ simd = $(if $(filter amd64,$(1)),GOEXPERIMENT=simd)
 # videos, the pictures of Fashion-MNIST.
 APT = gcc libc6-dev mosquitto mosquitto-clients qemu-user-static libc6-arm64-cross libstdc++6-arm64-cross libturbojpeg0 flatbuffers-compiler ffmpeg dataset-fashion-mnist
 
-.PHONY: help run test build bench lint fuzz setup cross notices clean
+.PHONY: help run demo-fl test build bench lint fuzz setup cross notices clean
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: build ## fetch, build and show the gateway at work on real pictures and readings
 	@EDGEGATEWAY_CACHE=$$(scripts/setup.sh all) && export EDGEGATEWAY_CACHE && exec bin/edgegateway demo
+
+demo-fl: build ## show five gateways learn a common model, each from digits of its own
+	@EDGEGATEWAY_CACHE=$$(scripts/setup.sh all) && export EDGEGATEWAY_CACHE && exec bin/edgegateway demo fl
 
 build: setup ## build bin/edgegateway, one file with the TFLite library inside
 	@echo "building bin/edgegateway with $$($(GO) env GOVERSION)"

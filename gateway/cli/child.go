@@ -17,9 +17,11 @@ type child struct {
 }
 
 // startChild starts exe in a process group of its own, so that Ctrl-C reaches
-// the conductor alone, and hands each line of its standard error to say.
-func startChild(exe string, env []string, say func(line string), args ...string) (*child, error) {
+// the conductor alone, and hands each line of its standard error to say. What it
+// prints goes to out, nowhere where that is nil.
+func startChild(exe string, env []string, out io.Writer, say func(line string), args ...string) (*child, error) {
 	cmd := exec.Command(exe, args...)
+	cmd.Stdout = out
 	cmd.Env = append(os.Environ(), env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	stderr, err := cmd.StderrPipe()

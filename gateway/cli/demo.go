@@ -43,6 +43,7 @@ func demoCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&configs, "configs", "configs", "folder with demo.yaml and cloud.yaml")
 	cmd.Flags().StringVar(&cache, "cache", os.Getenv("EDGEGATEWAY_CACHE"), "folder that the set-up filled")
+	cmd.AddCommand(demoFLCommand(), demoRogueCommand())
 	return cmd
 }
 
@@ -120,10 +121,11 @@ func (d *demo) run(ctx context.Context) (err error) {
 	pictures := make(chan error, 1)
 	go func() { pictures <- doorPictures(folder, filepath.Join(data, "door")) }()
 
-	cloud, local, web, err := threePorts()
+	addrs, err := freeAddrs(3)
 	if err != nil {
 		return err
 	}
+	cloud, local, web := addrs[0], addrs[1], addrs[2]
 	env := []string{
 		"EDGEGATEWAY_DEMO_DATA=" + filepath.Join(data, "gateway"),
 		"EDGEGATEWAY_CLOUD_DATA=" + filepath.Join(data, "cloud"),
@@ -204,7 +206,7 @@ func (d *demo) command() string {
 
 // start runs this program with arguments until the demonstration ends.
 func (d *demo) start(name string, env []string, args ...string) error {
-	c, err := startChild(d.exe, env, func(line string) {
+	c, err := startChild(d.exe, env, nil, func(line string) {
 		// That a version is refused comes as a status too.
 		if name != "gateway" || !strings.Contains(line, refusedLine) {
 			d.say(name, "%s", line)
@@ -244,19 +246,19 @@ func (d *demo) stop() {
 	}
 }
 
-// threePorts finds free ports. They are free a moment ago, not reserved: a
-// child that finds its own taken says so and ends the demonstration.
-func threePorts() (a, b, c string, err error) {
-	var addrs [3]string
+// freeAddrs finds free ports. They are free a moment ago, not reserved: a child
+// that finds its own taken says so and ends the demonstration.
+func freeAddrs(n int) ([]string, error) {
+	addrs := make([]string, n)
 	for i := range addrs {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
-			return "", "", "", err
+			return nil, err
 		}
 		defer l.Close()
 		addrs[i] = l.Addr().String()
 	}
-	return addrs[0], addrs[1], addrs[2], nil
+	return addrs, nil
 }
 
 // await connects once the broker is there.

@@ -170,15 +170,14 @@ func (s *digits) publish(ctx context.Context) error {
 	defer conn.Close()
 	s.demo.say("scanner", "%d handwritten digits a second to scanner/desk/N, where N is", digitsRate)
 	s.demo.say("", "what was written; one answer in %d is shown, behind digits/N", digitsShown)
-	h, w := d.Shape[0], d.Shape[1]
 	tick := time.NewTicker(time.Second / digitsRate)
 	defer tick.Stop()
 	for i := 0; ; i = (i + 1) % d.Len() {
-		var file bytes.Buffer
-		if err := png.Encode(&file, &image.Gray{Pix: d.Pixels[i*h*w : (i+1)*h*w], Stride: w, Rect: image.Rect(0, 0, w, h)}); err != nil {
+		file, err := digitPNG(d, i)
+		if err != nil {
 			return err
 		}
-		if err := conn.Publish(ctx, link.Msg{Topic: fmt.Sprintf("scanner/desk/%d", d.Labels[i]), Payload: file.Bytes(), QoS: 1}); err != nil {
+		if err := conn.Publish(ctx, link.Msg{Topic: fmt.Sprintf("scanner/desk/%d", d.Labels[i]), Payload: file, QoS: 1}); err != nil {
 			return err
 		}
 		select {
@@ -189,4 +188,12 @@ func (s *digits) publish(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// digitPNG is a picture of a set as a file.
+func digitPNG(d *train.Dataset, i int) ([]byte, error) {
+	h, w := d.Shape[0], d.Shape[1]
+	var file bytes.Buffer
+	err := png.Encode(&file, &image.Gray{Pix: d.Pixels[i*h*w : (i+1)*h*w], Stride: w, Rect: image.Rect(0, 0, w, h)})
+	return file.Bytes(), err
 }
