@@ -129,7 +129,7 @@ type Update struct {
 // Report is what became of a new model at a gateway, or that its training failed.
 type Report struct {
 	Model Hash    `cbor:"1,keyasint" json:"model"`
-	State string  `cbor:"2,keyasint" json:"state"` // live, refused, trying; failed: a round that begins with these weights cannot be trained there
+	State string  `cbor:"2,keyasint" json:"state"` // live, refused, trying; withdrawn: it was live; failed: a round that begins with these weights cannot be trained there
 	Why   string  `cbor:"3,keyasint,omitempty" json:"why,omitempty"`
 	New   Metrics `cbor:"4,keyasint" json:"new"`
 	Old   Metrics `cbor:"5,keyasint" json:"old"`

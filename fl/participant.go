@@ -87,7 +87,7 @@ type ParticipantStatus struct {
 // Outcome is what became of a new model.
 type Outcome struct {
 	Round int     `json:"round" cbor:"1,keyasint"`
-	State string  `json:"state" cbor:"2,keyasint"` // trying, live, refused
+	State string  `json:"state" cbor:"2,keyasint"` // trying, live, refused, withdrawn
 	Why   string  `json:"why,omitempty" cbor:"3,keyasint,omitempty"`
 	New   Metrics `json:"new" cbor:"4,keyasint"` // of it, on the samples held out here
 	Old   Metrics `json:"old" cbor:"5,keyasint"` // of the model in use

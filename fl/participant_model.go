@@ -99,6 +99,38 @@ func (p *Participant) Published(now time.Time, m *NewModel, v Verdict, err error
 	return append(said, out...), err
 }
 
+// Stands is told whether the last model that went live here still is: why is what
+// came of it, nil where it is. What was said before is said anew where it changed.
+func (p *Participant) Stands(now time.Time, model Hash, why error) ([]Action, error) {
+	o, r := p.head.Outcome, p.head.Report
+	if r == nil || o == nil || r.Model != model || p.offering != nil {
+		return p.act(now, nil)
+	}
+	state := "live"
+	if why != nil {
+		state = "withdrawn"
+	}
+	if r.State == state || r.State != "live" && r.State != "withdrawn" {
+		return p.act(now, nil)
+	}
+	next := p.head.clone()
+	outcome, report := *o, *r
+	outcome.State, report.State, outcome.Why, report.Why = state, state, "", ""
+	if why != nil {
+		outcome.Why, report.Why = why.Error(), spoken(why)
+	}
+	next.Outcome, next.Report = &outcome, &report
+	var err error
+	if next.Said, err = p.seq.Next(now); err == nil {
+		err = p.keepHead(next)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("task %s: %w", p.cfg.Task, err)
+	}
+	p.reported = false // advance says it, as soon as the link is there
+	return p.act(now, nil)
+}
+
 // report says what became of a model here.
 func (p *Participant) report(seq uint64, round int, r Report) error {
 	body, err := Pack(r)

@@ -605,6 +605,23 @@ func TestParticipantOffers(t *testing.T) {
 			if len(p.fetches()) > 0 || len(p.sent(KindReport)) != 1 || len(p.sent(KindHello)) != 0 || p.Status().Model.State == "" {
 				t.Errorf("%v %+v", p.fetches(), p.Status().Model)
 			}
+			// Whoever takes it back, the coordinator hears of it, and once.
+			for i, why := range []error{nil, Told("version 1 is withdrawn: by ann"), Told("version 1 is withdrawn: by ann"), nil} {
+				other := w.Hash()
+				other[0]++
+				p.does(p.Stands(p.now, other, why)) // of one that it did not judge last
+				before := len(p.sent(KindReport))
+				p.does(p.Stands(p.now, w.Hash(), why))
+				if said := p.sent(KindReport); i%2 == 0 && len(said) > 0 || before > 0 {
+					t.Errorf("step %d said %d reports, and %d of another model", i, len(said), before)
+				} else if i%2 == 1 {
+					var r Report
+					do(t, said[0].Into(&r))
+					if r.Model != w.Hash() || r.State != []string{"withdrawn", "live"}[i/2] || (r.Why == "") != (why == nil) || r.New.Samples != 9 || p.Status().Model.State != r.State {
+						t.Errorf("step %d: %+v", i, r)
+					}
+				}
+			}
 		})
 	}
 }

@@ -127,7 +127,7 @@ func (h *Hello) check() error {
 
 func (r *Report) check() error {
 	switch r.State {
-	case "live", "refused", "trying", "failed":
+	case "live", "refused", "withdrawn", "trying", "failed":
 	default:
 		return refuse(BadBody, "a model cannot be %.20q", r.State)
 	}

@@ -17,7 +17,10 @@ type ParticipantLoop struct {
 	Dataset   Dataset
 	Trainer   Trainer
 	Publisher Publisher // nil: new models are brought to work nowhere here
-	Log       Log
+	// Stands says whether the last model that went live here still is: its hash, false
+	// where none went live or it is not decided, and why it is not, nil where it is. It is asked now and again. nil: nobody knows.
+	Stands func() (model Hash, ok bool, why error)
+	Log    Log
 	// Step is called after each step, by the goroutine that runs the participant:
 	// there it may be asked for its Status. nil: nobody.
 	Step func(p *Participant)
@@ -45,6 +48,9 @@ func ServeParticipant(ctx context.Context, t Transport, p *Participant, o Partic
 	}
 	var counting sync.WaitGroup
 	counting.Go(func() { w.count(ctx) })
+	if o.Stands != nil {
+		counting.Go(func() { w.look(ctx) })
+	}
 	err := s.run(ctx)
 	cancel()
 	counting.Wait()
@@ -131,6 +137,32 @@ func (w *worker) count(ctx context.Context) {
 		case <-tick.C:
 		case <-ctx.Done():
 			return
+		}
+	}
+}
+
+// lookEvery is how often it is asked whether a model still is live.
+const lookEvery = 2 * time.Second
+
+// look tells the participant whether its last model still is live.
+func (w *worker) look(ctx context.Context) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	type standing struct {
+		model Hash
+		why   string
+	}
+	var last standing
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		model, ok, why := w.o.Stands()
+		if now := (standing{model, fmt.Sprint(why)}); ok && now != last {
+			last = now
+			w.tell(ctx, func(now time.Time) ([]Action, error) { return w.p.Stands(now, model, why) })
 		}
 	}
 }

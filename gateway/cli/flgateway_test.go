@@ -334,19 +334,19 @@ func TestGatewaysLearn(t *testing.T) {
 			t.Errorf("%s: %+v", e.name, o)
 		}
 	}
-	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		s := now()
-		if slices.IndexFunc(s.Gateways, func(g fl.Gateway) bool { return g.Report == nil || g.Report.State != "live" }) < 0 && len(s.Gateways) == 2 {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatalf("the coordinator does not hear what became of its model: %+v", s)
+	heard := func(want map[string]string) {
+		t.Helper()
+		for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+			s := now()
+			if slices.IndexFunc(s.Gateways, func(g fl.Gateway) bool { return g.Report == nil || g.Report.State != want[g.Name] }) < 0 && len(s.Gateways) == 2 {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("the coordinator does not hear what became of its model: %+v", s)
+			}
 		}
 	}
-	stop()
-	if err := <-ended; err != nil {
-		t.Fatal(err)
-	}
+	heard(map[string]string{"north": "live", "south": "live"})
 	if got, want := c.Weights().Hash(), flExpected(t, task, edges); got != want {
 		t.Errorf("the gateways' model is %s, this process makes %s of the same samples", got, want)
 	}
@@ -372,6 +372,16 @@ func TestGatewaysLearn(t *testing.T) {
 	}
 	back := func(s app.Status) bool { return len(s.Models) == 1 && s.Models[0].Version == "0" }
 	victim.until("way back", back)
+	heard(map[string]string{"north": "withdrawn", "south": "live"})
+	for _, g := range now().Gateways {
+		if g.Name == "north" && (!strings.Contains(g.Report.Why, "version 1") || g.Report.New.Samples < 10) {
+			t.Errorf("%+v", g.Report)
+		}
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
 	victim.p.Kill()
 	victim.begin() // the task is over, and its model was here
 	victim.until("task after a restart", func(s app.Status) bool {

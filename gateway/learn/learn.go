@@ -287,6 +287,7 @@ func (p *party) take(ctx context.Context, id string, t *fl.Task, encoded []byte)
 	lent := p.bridge.Lend()
 	defer lent.Return()
 	data := newSamples(&p.g, t)
+	publish := &publisher{g: &p.g, cfg: p.config, key: p.key, worker: p.worker, data: data, dir: folder(p.g.Data, "publish", id)}
 	log := p.log.With().Str("task", t.Name).Logger()
 	log.Info().Str("id", id).Msg("takes part in a task of federated learning")
 	return fl.ServeParticipant(ctx, transport{lent}, part, fl.ParticipantLoop{
@@ -303,7 +304,7 @@ func (p *party) take(ctx context.Context, id string, t *fl.Task, encoded []byte)
 			}
 			return r, err
 		},
-		Publisher: &publisher{g: &p.g, cfg: p.config, key: p.key, worker: p.worker, data: data, dir: folder(p.g.Data, "publish", id)},
+		Publisher: publish, Stands: func() (fl.Hash, bool, error) { return publish.stands(t.Publish.Model) },
 		Log:       func(_ string, err error) { log.Warn().Err(err).Msg("federated learning") },
 		Step:      func(part *fl.Participant) { p.note(id, part.Status(), data) },
 		Every:     countEvery,

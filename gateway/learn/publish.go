@@ -242,6 +242,23 @@ func (p *publisher) follow(ctx context.Context, name, version string) error {
 	}
 }
 
+// stands says whether the last model that was offered still is live, and why not.
+func (p *publisher) stands(name string) (base fl.Hash, decided bool, why error) {
+	last, err := p.read()
+	if err != nil || base.UnmarshalText([]byte(last.Base)) != nil {
+		return base, false, nil
+	}
+	st, err := p.g.Store.State()
+	if err != nil || st.Models[name] == nil {
+		return base, false, nil
+	}
+	done, text := became(st.Models[name], last.Version)
+	if text != "" {
+		why = fl.Told(text)
+	}
+	return base, done, why
+}
+
 // became says whether it is decided what became of a version, and why it is not
 // live.
 func became(of *store.ModelState, version string) (done bool, why string) {

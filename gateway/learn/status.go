@@ -102,7 +102,7 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 			one(desc("refused_total", "Messages of federated learning that were refused, by task and reason.", "task", "reason"), prometheus.CounterValue, float64(n), t.ID, string(why))
 		}
 		if t.Model != nil {
-			for _, state := range []string{"trying", "live", "refused"} {
+			for _, state := range []string{"trying", "live", "refused", "withdrawn"} {
 				is := 0.0
 				if state == t.Model.State {
 					is = 1
