@@ -135,7 +135,7 @@ func (f *flFleet) coordinate() {
 func (f *flFleet) join(i int) {
 	f.Helper()
 	name := partName(i)
-	args := append([]string{"fl", "join", "--broker", f.broker, "--name", name, "--key", f.path(name + ".pem"), "--trust", f.path("coordinator.pub"), "--state", f.path("state-" + name),
+	args := append([]string{"fl", "join", "--eager", "--broker", f.broker, "--name", name, "--key", f.path(name + ".pem"), "--trust", f.path("coordinator.pub"), "--state", f.path("state-" + name),
 		"--task", "clouds", "--data", f.data, "--partition", f.partition, "--part", fmt.Sprintf("%d/%d", i+1, f.size)}, f.read...)
 	f.joined[i] = testkit.Start(f, testkit.Command(f, args...))
 }

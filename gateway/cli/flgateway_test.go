@@ -74,6 +74,9 @@ type flEdge struct {
 // first is the .tflite of the weights that a task begins with.
 func flFirst(t *testing.T, task *fl.Task) []byte {
 	t.Helper()
+	if task.Model.Data != nil {
+		return task.Model.Data
+	}
 	n, err := task.Network()
 	if err != nil {
 		t.Fatal(err)
@@ -106,9 +109,9 @@ infer: {delegate: builtin}
 models: {m: {file: m.tflite, output: classes}}
 streams:
   press: {topics: [x/+], input: {json: [a, b, c, d, e, f]}, model: m, record: {label: {topic: labels/+}}}
-rollout: {watch: 0s, preflight: {calls: 20}}
+rollout: {watch: 0s, preflight: {calls: 20, eager: true}} # a busy machine lets nothing idle run
 upstream: {cloud: {url: "tcp://%s", send: [], retry_min: 50ms, retry_max: 200ms}}
-fl: {key: %s, keys: [%s], least: 5%s}
+fl: {key: %s, keys: [%s], least: 5, limits: {eager: true}%s}
 `, name, filepath.Join(dir, "data"), e.local, e.web, cloud, private, trusted, more)
 	if err := os.WriteFile(e.file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
@@ -251,6 +254,39 @@ func (c counted) Count(ctx context.Context) (int, error) {
 	return dataset.NewCounter(*c.Labelled).Count(ctx)
 }
 
+// flLead leads a task until stop, or the test's end. The coordinator is to be
+// looked at after stop alone; its status at any time.
+func flLead(t *testing.T, addr string, task fl.Task, boss ed25519.PrivateKey, keys fl.KeyMap) (c *fl.Coordinator, now func() fl.Status, stop func()) {
+	t.Helper()
+	c, err := fl.NewCoordinator(task, fl.CoordinatorConfig{}, fl.NewMemory(), boss, keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var mu sync.Mutex
+	var st fl.Status
+	now = func() fl.Status {
+		mu.Lock()
+		defer mu.Unlock()
+		return st
+	}
+	var led sync.WaitGroup
+	tr := flLink(t, addr, "boss-"+task.Name)
+	led.Go(func() {
+		err := fl.ServeCoordinator(ctx, tr, []*fl.Coordinator{c}, fl.CoordinatorLoop{Stay: true, Step: func(c *fl.Coordinator) {
+			mu.Lock()
+			defer mu.Unlock()
+			st = c.Status()
+		}})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	stop = func() { cancel(); led.Wait() }
+	t.Cleanup(stop)
+	return c, now, stop
+}
+
 // flCloud is everything that was published to a broker.
 type flCloud struct {
 	mu   sync.Mutex
@@ -298,28 +334,7 @@ func TestGatewaysLearn(t *testing.T) {
 		e.begin()
 		e.feed(flSamples)
 	}
-	c, err := fl.NewCoordinator(task, fl.CoordinatorConfig{}, fl.NewMemory(), boss, keys)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	var mu sync.Mutex
-	var st fl.Status
-	now := func() fl.Status {
-		mu.Lock()
-		defer mu.Unlock()
-		return st
-	}
-	ended := make(chan error, 1)
-	tr := flLink(t, addr, "boss")
-	go func() {
-		ended <- fl.ServeCoordinator(ctx, tr, []*fl.Coordinator{c}, fl.CoordinatorLoop{Stay: true, Step: func(c *fl.Coordinator) {
-			mu.Lock()
-			defer mu.Unlock()
-			st = c.Status()
-		}})
-	}()
+	c, now, stop := flLead(t, addr, task, boss, keys)
 	victim := edges[0]
 	victim.until("training", func(s app.Status) bool { return victim.doing(s) == "training" })
 	victim.p.Kill()
@@ -379,9 +394,6 @@ func TestGatewaysLearn(t *testing.T) {
 		}
 	}
 	stop()
-	if err := <-ended; err != nil {
-		t.Fatal(err)
-	}
 	victim.p.Kill()
 	victim.begin() // the task is over, and its model was here
 	victim.until("task after a restart", func(s app.Status) bool {

@@ -70,6 +70,7 @@ It ends when the task is over.`,
 	f.Float64Var(&j.limits.CPU, "cpu", j.limits.CPU, "processors that training may take, 0.5 for half of the time of one")
 	f.Int64Var(&j.limits.Memory, "memory", j.limits.Memory, "bytes of memory that it may take")
 	f.StringSliceVar(&j.limits.Hours, "hours", nil, "local times of day at which it may work, such as 22:00-06:00")
+	f.BoolVar(&j.limits.Eager, "eager", false, "train at the usual priority: quicker on a busy machine, and slower for all else")
 	f.Float64Var(&j.limits.Celsius, "celsius", 0, "pause while a sensor of this machine is hotter; 0: however hot")
 	for _, name := range []string{"data", "name", "key", "trust"} {
 		if err := cmd.MarkFlagRequired(name); err != nil {

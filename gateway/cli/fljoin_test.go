@@ -53,7 +53,7 @@ rounds: 3
 cohort: {quorum: 2, wait_for: 2}
 `)
 	join := func(name string, more ...string) *testkit.Process {
-		args := append([]string{"fl", "join", "--broker", addr, "--name", name, "--key", path(name + ".pem"), "--trust", path("boss.pub"),
+		args := append([]string{"fl", "join", "--eager", "--broker", addr, "--name", name, "--key", path(name + ".pem"), "--trust", path("boss.pub"),
 			"--data", path(name + ".csv"), "--target", "class", "--state", path(name + "-state")}, more...)
 		return testkit.Start(t, testkit.Command(t, args...))
 	}

@@ -26,6 +26,7 @@ type Limits struct {
 	Memory  int64    `yaml:"memory_bytes" desc:"memory of the child process that trains; over it the process ends"`
 	CPU     float64  `yaml:"cpu" desc:"processors that it may take: 0.5 is half of the time of one"`
 	Hours   []string `yaml:"hours" desc:"local times of day at which it may work, such as 22:00-06:00; empty: always"`
+	Eager   bool     `yaml:"eager" desc:"it has the usual priority: quicker on a busy box, and what is live is slower meanwhile"`
 	Celsius float64  `yaml:"celsius" desc:"it pauses while a sensor of the box is hotter; 0: however hot"`
 }
 

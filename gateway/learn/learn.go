@@ -305,9 +305,9 @@ func (p *party) take(ctx context.Context, id string, t *fl.Task, encoded []byte)
 			return r, err
 		},
 		Publisher: publish, Stands: func() (fl.Hash, bool, error) { return publish.stands(t.Publish.Model) },
-		Log:       func(_ string, err error) { log.Warn().Err(err).Msg("federated learning") },
-		Step:      func(part *fl.Participant) { p.note(id, part.Status(), data) },
-		Every:     countEvery,
+		Log:   func(_ string, err error) { log.Warn().Err(err).Msg("federated learning") },
+		Step:  func(part *fl.Participant) { p.note(id, part.Status(), data) },
+		Every: countEvery,
 	})
 }
 

@@ -44,6 +44,7 @@ type Request struct {
 	Keep    string // file for the state of the training after each epoch; "": none
 	Memory  int64  // bytes it may take
 	Procs   int
+	Eager   bool // it keeps the usual priority
 }
 
 // word is what a child says: how far it is, or what it came to.
@@ -69,7 +70,9 @@ func RunChild(ctx context.Context, in io.Reader, out io.Writer) error {
 		_, _ = io.Copy(io.Discard, in)
 		cancel()
 	}()
-	lowered()
+	if !req.Eager {
+		lowered()
+	}
 	if req.Procs > 0 {
 		runtime.GOMAXPROCS(req.Procs)
 	}

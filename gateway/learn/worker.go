@@ -104,7 +104,7 @@ func (w *Worker) do(ctx context.Context, req Request, progress func(epoch, of in
 	}
 	w.say("working")
 	l := w.Limits()
-	req.Memory, req.Procs = l.Memory, l.procs()
+	req.Memory, req.Procs, req.Eager = l.Memory, l.procs(), l.Eager
 	cmd := exec.Command(w.Program, w.Args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is the parent's; who orphans it while it is stopped ends it
 	stdin, err := cmd.StdinPipe()
@@ -117,7 +117,11 @@ func (w *Worker) do(ctx context.Context, req Request, progress func(epoch, of in
 	}
 	var last tail
 	cmd.Stderr = &last
-	if err := onLowest(cmd.Start); err != nil {
+	start := onLowest
+	if l.Eager {
+		start = func(start func() error) error { return start() }
+	}
+	if err := start(cmd.Start); err != nil {
 		return nil, later("the child process cannot be started: %w", err)
 	}
 	words := make(chan word)

@@ -91,23 +91,36 @@ func TestWorkerFails(t *testing.T) {
 	if runtime.GOOS == "linux" && (err == nil || !strings.Contains(err.Error(), "memory_bytes") || errors.Is(err, fl.ErrLater)) {
 		t.Errorf("over its memory: %v", err)
 	}
-	w := worker(t, DefaultLimits())
-	began := false
-	_, err = w.Train(t.Context(), j, s, t.TempDir(), func(int, int) {
-		if began {
-			return
+	own, err := syscall.Getpriority(syscall.PRIO_PROCESS, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var w *Worker
+	for _, eager := range []bool{false, true} {
+		l := DefaultLimits()
+		l.Eager = eager
+		w = worker(t, l)
+		began := false
+		_, err = w.Train(t.Context(), j, s, t.TempDir(), func(int, int) {
+			if began {
+				return
+			}
+			began = true
+			pid := childOf(t)
+			want := 20 - lowest // as the system call says it
+			if eager {
+				want = own
+			}
+			if got, err := syscall.Getpriority(syscall.PRIO_PROCESS, pid); runtime.GOOS == "linux" && (err != nil || got != want) {
+				t.Errorf("eager %v: priority %d, not %d, %v", eager, 20-got, 20-want, err)
+			}
+			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+				t.Error(err)
+			}
+		})
+		if !began || !errors.Is(err, fl.ErrLater) {
+			t.Errorf("killed: %v", err)
 		}
-		began = true
-		pid := childOf(t)
-		if nice, err := syscall.Getpriority(syscall.PRIO_PROCESS, pid); runtime.GOOS == "linux" && (err != nil || 20-nice != lowest) {
-			t.Errorf("priority %d, %v", 20-nice, err)
-		}
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-			t.Error(err)
-		}
-	})
-	if !began || !errors.Is(err, fl.ErrLater) {
-		t.Errorf("killed: %v", err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	_, err = w.Train(ctx, j, s, "", func(int, int) { stop() })
