@@ -1,6 +1,7 @@
 package cli_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"edgegateway/internal/testkit"
@@ -27,13 +29,18 @@ func demoFLOf(t *testing.T, rounds int) (p *testkit.Process, left func()) {
 	for old, smaller := range map[string]string{`minimum: \d+`: "minimum: 500", `units: \d+`: "units: 32", `rounds: \d+`: "rounds: " + strconv.Itoa(rounds)} {
 		task = regexp.MustCompile(old).ReplaceAllString(task, smaller)
 	}
-	tmp, mark := t.TempDir(), "EDGEGATEWAY_TEST_MARK="+filepath.Base(t.TempDir())+t.Name()
+	tmp := t.TempDir()
+	mark := "EDGEGATEWAY_TEST_MARK=" + tmp // another run of this test may be under way
 	cmd := testkit.Command(t, "demo", "fl", "--configs", configs, "--cache", cache, "--task", write(t, t.TempDir(), "task.yaml", task))
 	cmd.Env = append(cmd.Env, "TMPDIR="+tmp, mark)
 	return testkit.Start(t, cmd), func() {
 		t.Helper()
 		if files, err := os.ReadDir(tmp); err != nil || len(files) > 0 {
 			t.Errorf("files left behind: %v %v", files, err)
+		}
+		// What a gateway that had to be killed was training with ends by itself.
+		for late := time.Now().Add(time.Minute); len(withEnvironment(t, mark)) > 0 && time.Now().Before(late); {
+			time.Sleep(10 * time.Millisecond)
 		}
 		for _, pid := range withEnvironment(t, mark) {
 			t.Errorf("process %s is left", pid)
@@ -61,6 +68,13 @@ func TestDemoFL(t *testing.T) {
 	p.Line(`north +recorded 500 digits, none but 0 1 2, as its inspector told$`)
 	p.Line(`yard +recorded 500 digits, none but 8 9 0, as its inspector told$`)
 	p.Line(`rogue +is enrolled, and sends 4 times the opposite of what it learns$`)
+	for i := range 6 {
+		p.Line(fmt.Sprintf(` round %d `, i))
+	}
+	shown := percentages(t, p.Line(`shown +(\d+) to (\d+) % right at first, (\d+) to (\d+) % after 5 rounds together;$`))
+	alone := percentages(t, p.Line(`north alone, on its own digits with as many steps: (\d+) %$`))[0]
+	counted := percentages(t, p.Line(`(\d+) pictures, each answered once, over (\d+) swaps of models$`))
+	p.Line(`^\S+ +rogue set aside in 5 of 5 rounds$`)
 	if code := p.Exit(); code != 0 {
 		t.Fatalf("exit code %d:\n%s", code, p.Output())
 	}
@@ -73,25 +87,21 @@ func TestDemoFL(t *testing.T) {
 			t.Errorf("round %d: %q", i, row[0])
 		}
 	}
-	killed := percentages(t, p.Line(`south +killed by SIGKILL while it trains for round (\d)$`))[0]
-	if killed < 3 {
-		t.Errorf("killed in round %v", killed)
+	killed := regexp.MustCompile(`(?m)south +killed by SIGKILL while it trains for round [345]$[\s\S]*south +is back; the round waited, and has its update after [\d.]+ s$`)
+	if !killed.MatchString(p.Output()) {
+		t.Errorf("no gateway was killed and came back:\n%s", p.Output())
 	}
-	p.Line(`south +is back; the round waited, and has its update after [\d.]+ s$`)
-	shown := percentages(t, p.Line(`shown +(\d+) to (\d+) % right at first, (\d+) to (\d+) % after 5 rounds together;$`))
 	// 5 rounds of few steps do not make it good, but better than any gateway can be
 	// that knows three of the ten digits.
 	if shown[1] > 30 || shown[2] < 40 {
 		t.Errorf("%v to %v %% right at first, %v to %v %% in the end", shown[0], shown[1], shown[2], shown[3])
 	}
-	if alone := percentages(t, p.Line(`north alone, on its own digits with as many steps: (\d+) %$`))[0]; alone > 35 {
+	if alone > 35 {
 		t.Errorf("a gateway that knows three digits is right on %v %% of ten", alone)
 	}
-	counted := percentages(t, p.Line(`(\d+) pictures, each answered once, over (\d+) swaps of models$`))
 	if counted[0] < 5*500+5*100 || counted[1] < 10 {
 		t.Errorf("%v pictures, %v changes of models", counted[0], counted[1])
 	}
-	p.Line(`^\S+ +rogue set aside in 5 of 5 rounds$`)
 	for _, line := range strings.Split(p.Output(), "\n") {
 		if utf8.RuneCountInString(line) > 80 {
 			t.Errorf("%d characters do not fit a terminal: %s", utf8.RuneCountInString(line), line)
