@@ -21,7 +21,9 @@ type flFleet struct {
 	start     func() *testkit.Process // of the broker
 	data      string                  // what is divided, with what says how it is read
 	read      []string
-	held      string
+	held      string // data that judges, read as judged says
+	judged    []string
+	name      string // of the task
 
 	cloud, lead *testkit.Process
 	joined      []*testkit.Process
@@ -44,7 +46,7 @@ strategy: {kind: fedavgm}
 func newFLFleet(t *testing.T, size int, broker, more string) *flFleet {
 	t.Helper()
 	h := &flHall{T: t, dir: t.TempDir()}
-	f := &flFleet{flHall: h, size: size, partition: "dirichlet:0.5", read: []string{"--target", "class"}, joined: make([]*testkit.Process, size)}
+	f := &flFleet{flHall: h, size: size, partition: "dirichlet:0.5", read: []string{"--target", "class"}, judged: []string{"--target", "class"}, name: "clouds", joined: make([]*testkit.Process, size)}
 	h.task = h.write("clouds.yaml", flFleetTask+more)
 	_, table := clouds(50*size, 7)
 	f.data = h.write("clouds.csv", table)
@@ -127,7 +129,7 @@ func (f *flFleet) begin() {
 // coordinate starts the coordinator, again after it was killed.
 func (f *flFleet) coordinate() {
 	f.Helper()
-	args := append([]string{"fl", "coordinator", "--broker", f.broker, "--key", f.path("coordinator.pem"), "--enrolled", f.path("enrolled"), "--data", f.path("tasks"), "--holdout", f.held, f.task}, f.read...)
+	args := append([]string{"fl", "coordinator", "--broker", f.broker, "--key", f.path("coordinator.pem"), "--enrolled", f.path("enrolled"), "--data", f.path("tasks"), "--holdout", f.held, f.task}, f.judged...)
 	f.lead = testkit.Start(f, testkit.Command(f, args...))
 }
 
@@ -136,7 +138,7 @@ func (f *flFleet) join(i int) {
 	f.Helper()
 	name := partName(i)
 	args := append([]string{"fl", "join", "--eager", "--broker", f.broker, "--name", name, "--key", f.path(name + ".pem"), "--trust", f.path("coordinator.pub"), "--state", f.path("state-" + name),
-		"--task", "clouds", "--data", f.data, "--partition", f.partition, "--part", fmt.Sprintf("%d/%d", i+1, f.size)}, f.read...)
+		"--task", f.name, "--data", f.data, "--partition", f.partition, "--part", fmt.Sprintf("%d/%d", i+1, f.size)}, f.read...)
 	f.joined[i] = testkit.Start(f, testkit.Command(f, args...))
 }
 
@@ -216,4 +218,34 @@ func TestFLSameBits(t *testing.T) {
 			f.same(want, c.rounds, c.cohort)
 		})
 	}
+	if os.Getenv("EDGEGATEWAY_LONG") == "" {
+		return
+	}
+	t.Run("digits", func(t *testing.T) {
+		f := newFLFleet(t, 8, "ours", "")
+		mnist := testkit.Cached(t, "mnist/data")
+		f.name, f.task = "digits", f.write("digits.yaml", flDigitsTask)
+		f.data, f.held = filepath.Join(mnist, "train-images-idx3-ubyte"), filepath.Join(mnist, "t10k-images-idx3-ubyte")
+		f.read, f.judged = []string{"--samples", "8000"}, nil
+		want := f.simulated()
+		f.begin()
+		f.end()
+		f.same(want, 10, 6)
+		t.Logf("%.4f", f.history()[9].Held.Accuracy)
+	})
 }
+
+// flDigitsTask is configs/fl/digits-thin.yaml for eight participants, six of them in
+// a round.
+const flDigitsTask = `
+name: digits
+model:
+  input: [28, 28, 1]
+  classes: ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]
+  network: {layers: [{type: flatten}, {type: dense, units: 200, activation: relu}, {type: dense, units: 200, activation: relu}, {type: dense, activation: softmax}]}
+data: {stream: digits, holdout: 0}
+local: {epochs: 1, batch: 10, optimizer: {kind: sgd, rate: 0.1}}
+rounds: 10
+cohort: {size: 6, quorum: 6, wait_for: 8}
+compression: {kind: topk-int8, share: 0.05}
+`
