@@ -1,11 +1,47 @@
 package fl
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 )
+
+// Chunks that a broker let fall are asked for as soon as the last one shows that
+// they are missing, and not a minute later.
+func TestCoordinatorAsksForChunks(t *testing.T) {
+	task := denseTask(120)
+	task.Rounds, task.Cohort = 1, CohortConfig{Quorum: 1, WaitFor: 1, Select: "random"}
+	l := newLab(t, task, 1).open()
+	l.hellos()
+	name := l.names()[0]
+	h, c := l.call(name)
+	parts := l.update(name, h.Round, c.Model.Hash, MinChunk)
+	last := len(parts) - 1
+	if last < 3 {
+		t.Fatalf("an update of %d parts", len(parts))
+	}
+	has := func(want string) {
+		t.Helper()
+		if _, c := l.call(name); fmt.Sprint(c.Have) != want || c.Done {
+			t.Fatalf("it is told %v, %v; want %s", c.Have, c.Done, want)
+		}
+	}
+	l.handle(parts[0])
+	has("[]") // the others are on their way
+	l.handle(parts[last])
+	has(fmt.Sprintf("[0 %d]", last))
+	was := len(l.said)
+	l.handle(parts[last]) // its answer may have been lost
+	if len(l.said) != was+1 {
+		t.Errorf("%d messages answer the last part once more", len(l.said)-was)
+	}
+	l.handle(parts[1:last]...)
+	if _, c := l.call(name); !c.Done || !l.c.Done() {
+		t.Errorf("whole, it is told %+v", c)
+	}
+}
 
 func TestCoordinatorRuns(t *testing.T) {
 	task := denseTask(4)

@@ -38,6 +38,9 @@ func (c *Coordinator) takeUpdate(p *Part) error {
 	body := p.Data
 	if p.Chunks > 1 {
 		if body, err = c.parts.Add(p); err != nil || body == nil {
+			if err == nil && p.Chunk == p.Chunks-1 { // chunks go in their order: a broker let some fall
+				c.repeat(m)
+			}
 			return err
 		}
 	} else if sha256.Sum256(body) != p.Body {
