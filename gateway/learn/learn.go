@@ -39,6 +39,8 @@ type followed struct {
 	status fl.ParticipantStatus
 	epoch  int    // of the round that is trained
 	failed string // why nothing of it goes on
+	stop   context.CancelFunc
+	gone   bool // it is over, and cleared away
 }
 
 // mostTasks is how many tasks are followed at a time.
@@ -191,7 +193,15 @@ func (p *party) known(ctx context.Context) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		p.log.Error().Err(err).Msg("tasks of federated learning")
 	}
+	over, err := p.forgotten()
+	if err != nil {
+		p.log.Error().Err(err).Msg("tasks of federated learning")
+	}
 	for _, e := range entries {
+		if slices.Contains(over, e.Name()) { // a kill cut its end short
+			p.remove(e.Name())
+			continue
+		}
 		b, err := os.ReadFile(folder(p.g.Data, "tasks", e.Name(), "task"))
 		if err != nil {
 			continue // it is announced again
@@ -244,12 +254,30 @@ func (p *party) follow(ctx context.Context, id string, t *fl.Task, encoded []byt
 	if p.tasks[id] != nil {
 		return
 	}
+	if over, err := p.forgotten(); err != nil || slices.Contains(over, id) {
+		if err != nil {
+			p.log.Error().Err(err).Str("task", t.Name).Msg("a task is not followed")
+		}
+		return
+	}
+	p.clearAway()
 	if len(p.tasks) >= mostTasks {
 		p.log.Warn().Str("task", t.Name).Msgf("more than %d tasks, this one is passed over; fl.tasks says which are meant", mostTasks)
 		return
 	}
-	p.tasks[id] = &followed{status: fl.ParticipantStatus{Task: t.Name, ID: id}}
+	ctx, stop := context.WithCancel(ctx)
+	now := &followed{status: fl.ParticipantStatus{Task: t.Name, ID: id}, stop: stop}
+	p.tasks[id] = now
 	p.running.Go(func() {
+		defer stop()
+		defer func() {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if now.gone {
+				delete(p.tasks, id)
+				p.remove(id)
+			}
+		}()
 		log := p.log.With().Str("task", t.Name).Logger()
 		for ctx.Err() == nil {
 			err := p.take(ctx, id, t, encoded)
