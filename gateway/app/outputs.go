@@ -151,8 +151,12 @@ func (o *outputs) PublishEvent(e *alert.Event) {
 func (o *outputs) Say(topic string, payload []byte) {
 	_ = o.broker.Publish(topic, payload, 1, true) // a model's name is one level of a topic
 	for _, l := range o.links {
+		class := upstream.Alerts
+		if !l.alerts.Load() {
+			class = upstream.Results // a link leaves out the class that it does not send
+		}
 		if l.alerts.Load() || l.results.Load() {
-			l.offer(upstream.Record{Class: upstream.Alerts, Topic: topic, Payload: payload, Retain: true})
+			l.offer(upstream.Record{Class: class, Topic: topic, Payload: payload, Retain: true})
 		}
 	}
 }

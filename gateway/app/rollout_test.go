@@ -470,3 +470,21 @@ func FuzzModelCommand(f *testing.F) {
 		}
 	})
 }
+
+// What became of a version reaches each cloud that anything goes to, also one
+// that gets results alone.
+func TestStatusOfResultsAlone(t *testing.T) {
+	for _, send := range []string{"results", "alerts"} {
+		t.Run(send, func(t *testing.T) {
+			cloud := begin(t, t.TempDir(), "cloud", "")
+			up := cloud.subscribe("gateways/edge/models/#")
+			g := versioned(t, t.TempDir(), strings.Replace(cloudOf(cloud.url), "alerts, results", send, 1))
+			s := outside(t, g)
+			addVersion(t, s, "sine", "hello_world_int8")
+			wantVersion(t, s, store.DoActivate, "1")
+			up.wait("the status at the cloud", func(m link.Msg) bool {
+				return m.Topic == "gateways/edge/models/sine/status" && statusOf(m).Version == "1"
+			})
+		})
+	}
+}
