@@ -140,7 +140,6 @@ func (c *Coordinator) remembered() (aggregate.Strategy, error) {
 // judge evaluates the weights: the new ones where there is a held-out set, else
 // those that the round began with, by what the participants found.
 func (c *Coordinator) judge(h *head, r *RoundReport, w *Weights) (err error) {
-	m, of := r.Before, c.head.Model
 	if c.cfg.Evaluate != nil {
 		if r.Held, err = c.cfg.Evaluate(w); err != nil {
 			return fmt.Errorf("evaluation of round %d: %w", r.Round, err)
@@ -148,16 +147,16 @@ func (c *Coordinator) judge(h *head, r *RoundReport, w *Weights) (err error) {
 		if err := r.Held.check(); err != nil {
 			return fmt.Errorf("evaluation of round %d: %w", r.Round, err)
 		}
-		m, of = r.Held, h.Model
 	}
 	h.Score = r.Held
-	switch {
+	switch m, round := r.Judged(); {
 	case m.Samples > 0:
-		h.Judged = r.Round
-		if c.cfg.Evaluate == nil {
-			h.Judged--
+		h.Judged = round
+		of := c.head.Model
+		if round == r.Round {
+			of = h.Model
 		}
-		if m.better(h.BestOf) {
+		if m.Better(h.BestOf) {
 			h.Best, h.BestOf, h.BestAt = of, m, h.Judged
 			r.Best = true
 		}

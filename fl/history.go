@@ -30,9 +30,21 @@ type RoundReport struct {
 	After    Metrics           `cbor:"16,keyasint" json:"after"`    // of what each of them trained, by themselves
 	Trained  float64           `cbor:"17,keyasint" json:"trained_seconds"`
 	Why      string            `cbor:"18,keyasint" json:"why,omitempty"`      // what kept the weights as they were
-	Best     bool              `cbor:"19,keyasint" json:"best"`               // what was judged in this round is the best so far
+	Best     bool              `cbor:"19,keyasint" json:"best_so_far"`        // the weights that were judged in this round are the best until then
 	Outliers []aggregate.Aside `cbor:"20,keyasint" json:"outliers,omitempty"` // counted, but they stand out
 	Waiting  int               `cbor:"21,keyasint" json:"waiting,omitempty"`  // in fedbuff's buffer, for the next round
+}
+
+// Judged gives the judgement that a round brought, and after which round the
+// judged weights were made: the new ones where the coordinator has held-out
+// samples, else those that the round began with, of which the participants
+// reported. What they trained on their own is no judgement of any common
+// weights. Where nobody judged, the metrics have no samples.
+func (r *RoundReport) Judged() (Metrics, int) {
+	if r.Held.Samples > 0 {
+		return r.Held, r.Round
+	}
+	return r.Before, r.Round - 1
 }
 
 // Millis is a time in Unix milliseconds; in JSON it is one of RFC 3339.
@@ -124,9 +136,9 @@ func (s *mean) metrics() Metrics {
 	return m
 }
 
-// better says whether metrics are better than others: by accuracy, then by
+// Better says whether metrics are better than others: by accuracy, then by
 // loss; of values by loss.
-func (m Metrics) better(o Metrics) bool {
+func (m Metrics) Better(o Metrics) bool {
 	switch {
 	case m.Samples == 0 || o.Samples == 0:
 		return m.Samples > 0

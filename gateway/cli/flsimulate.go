@@ -59,7 +59,7 @@ in NAME.tflite. Ctrl-C writes what there is until then.`,
 	}
 	s.data.add(cmd, "what is divided among the participants")
 	f := cmd.Flags()
-	f.StringVar(&s.holdout, "holdout", "", "data of the same kind that judges the model after each round; none: the participants' held-out samples do")
+	f.StringVar(&s.holdout, "holdout", "", "data of the same kind that judges the model after each round; none: participants do, a round later, on what they hold out")
 	f.IntVar(&s.cfg.Participants, "participants", s.cfg.Participants, "virtual participants")
 	f.StringVar(&s.partition, "partition", "iid", "how data is divided: iid, shards:N (each gets N of as many times N pieces, sorted by class), dirichlet:ALPHA (of classes) or quantity:ALPHA (of sizes)")
 	f.StringVar(&s.attack, "attack", "", "what hostile participants do, the share of them, and how strongly: sign-flip:0.3, scale:0.1:10, label-flip:0.2 or gaussian:0.2:1")
@@ -156,9 +156,13 @@ func (s *simulation) load(ctx context.Context) (err error) {
 
 // roundText says how a round went.
 func roundText(r fl.RoundReport) string {
-	m, of := r.Held, "held-out"
-	if m.Samples == 0 {
-		m, of = r.After, "the participants' held-out"
+	m, round := r.Judged()
+	of := "held-out samples"
+	if round < r.Round {
+		of = fmt.Sprintf("samples that participants hold out, of the weights after round %d", round)
+		if round == 0 {
+			of = "samples that participants hold out, of the weights before round 1"
+		}
 	}
 	text := fmt.Sprintf("%d updates, %.3f MB up", r.Updates, float64(r.Bytes)/1e6)
 	if n := len(r.SetAside); n > 0 {
@@ -168,9 +172,9 @@ func roundText(r fl.RoundReport) string {
 	case r.Why != "":
 		text += ", " + r.Why
 	case m.Samples > 0 && m.Accuracy >= 0:
-		text += fmt.Sprintf(", accuracy %.4f, loss %.4f on %d %s samples", m.Accuracy, m.Loss, m.Samples, of)
+		text += fmt.Sprintf(", accuracy %.4f, loss %.4f on %d %s", m.Accuracy, m.Loss, m.Samples, of)
 	case m.Samples > 0:
-		text += fmt.Sprintf(", loss %.5g on %d %s samples", m.Loss, m.Samples, of)
+		text += fmt.Sprintf(", loss %.5g on %d %s", m.Loss, m.Samples, of)
 	}
 	return text
 }
@@ -190,21 +194,23 @@ func (s *simulation) write(out *simulate.Outcome) error {
 	return writeWhole(s.out+".tflite", file)
 }
 
-// curve draws how rounds were judged.
+// curve draws how the weights after each round were judged, and how those did
+// that each participant trained from them by itself.
 func curve(title string, history []fl.RoundReport) *chart.Drawing {
 	kinds := []struct {
 		name string
+		back int // the weights are those of so many rounds before
 		of   func(*fl.RoundReport) fl.Metrics
 	}{
-		{"held out", func(r *fl.RoundReport) fl.Metrics { return r.Held }},
-		{"participants, before", func(r *fl.RoundReport) fl.Metrics { return r.Before }},
-		{"participants, after", func(r *fl.RoundReport) fl.Metrics { return r.After }},
+		{"held out", 0, func(r *fl.RoundReport) fl.Metrics { return r.Held }},
+		{"at the participants", 1, func(r *fl.RoundReport) fl.Metrics { return r.Before }},
+		{"each participant's own", 0, func(r *fl.RoundReport) fl.Metrics { return r.After }},
 	}
 	var series []chart.Series
 	for _, k := range kinds {
 		accuracy, loss := chart.Series{Name: "accuracy, " + k.name, Dash: true}, chart.Series{Name: "loss, " + k.name}
 		for i := range history {
-			m, round := k.of(&history[i]), float64(history[i].Round)
+			m, round := k.of(&history[i]), float64(history[i].Round-k.back)
 			if m.Samples == 0 {
 				continue
 			}

@@ -55,6 +55,8 @@ type simulated struct {
 	Weights    int
 	Hostile    []string
 	Last, Best fl.Metrics
+	LastRound  int     `json:"last_round"`
+	BestRound  int     `json:"best_round"`
 	BytesWhole int64   `json:"bytes_up_uncompressed"`
 	Clock      float64 `json:"clock_seconds"`
 	History    []fl.RoundReport
@@ -99,6 +101,51 @@ func TestSimulate(t *testing.T) {
 	var same simulated
 	if err := json.Unmarshal([]byte(again.stdout), &same); err != nil || same.History[5].Model != got.History[5].Model || same.Clock != got.Clock {
 		t.Errorf("again it came to something else, %v", err)
+	}
+}
+
+// Without data that judge, the accuracy that is shown is that of the weights
+// which all have, as their samples say a round later, and not that of what each
+// trained from them by itself: noise makes the one poor and leaves the other.
+func TestSimulateJudgedByParticipants(t *testing.T) {
+	dir, _, data, holdout := simulatedFiles(t)
+	task := write(t, dir, "held.yaml", strings.Replace(sides, "holdout: 0", "holdout: 0.3", 1))
+	args := []string{"fl", "simulate", task, "--data", data, "--target", "side", "--participants", "5", "--attack", "gaussian:0.4:50"}
+	result := func(args ...string) (got simulated) {
+		t.Helper()
+		r := run(t, "", append(args, "--json")...)
+		if err := json.Unmarshal([]byte(r.stdout), &got); r.code != 0 || err != nil || len(got.History) != 6 {
+			t.Fatalf("exit code %d, %v: %s", r.code, err, r.stderr)
+		}
+		return got
+	}
+	by, held := result(args...), result(append(args, "--holdout", holdout)...)
+	if last := by.History[5]; by.Last != last.Before || by.LastRound != 5 || last.After.Accuracy-by.Last.Accuracy < 0.05 {
+		t.Errorf("last %+v after round %d; round 6 began with %+v and trained %+v", by.Last, by.LastRound, last.Before, last.After)
+	}
+	best := -1
+	for i, h := range by.History {
+		if h.Best {
+			best = i // of the weights after round i
+		}
+		if i > 0 && (h.Base != held.History[i-1].Model || h.Held.Samples != 0) {
+			t.Errorf("round %d: another model than with data that judge, or %+v", i+1, h.Held)
+		}
+	}
+	if by.BestRound != best || by.Best != by.History[best].Before {
+		t.Errorf("the best is of round %d, %+v; by the history of %d", by.BestRound, by.Best, best)
+	}
+	if held.LastRound != 6 || held.Last != held.History[5].Held {
+		t.Errorf("with data that judge: %+v after round %d", held.Last, held.LastRound)
+	}
+	said := run(t, "", args...)
+	for _, want := range []string{
+		fmt.Sprintf("accuracy %.4f, loss %.4f on %d samples that participants hold out, of the weights after round 5", by.Last.Accuracy, by.Last.Loss, by.Last.Samples),
+		"of the weights before round 1\n", fmt.Sprintf("the weights after round 5: accuracy %.4f", by.Last.Accuracy),
+	} {
+		if !strings.Contains(said.stdout, want) {
+			t.Errorf("%q is not in %s", want, said.stdout)
+		}
 	}
 }
 

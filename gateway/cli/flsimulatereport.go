@@ -20,7 +20,8 @@ type simulated struct {
 	State        string           `json:"state"`
 	Why          string           `json:"why,omitempty"`
 	Rounds       int              `json:"rounds"`
-	Last         fl.Metrics       `json:"last"`
+	Last         fl.Metrics       `json:"last"` // that were judged, of the weights after LastRound
+	LastRound    int              `json:"last_round"`
 	Best         fl.Metrics       `json:"best"`
 	BestRound    int              `json:"best_round"`
 	Weights      int              `json:"weights"`
@@ -47,12 +48,11 @@ func (s *simulation) report(out *simulate.Outcome) error {
 		hostile[name] = true
 	}
 	for _, h := range out.History {
-		m := h.Held
-		if s.held == nil {
-			m = h.After
-		}
-		if r.Last = m; r.BestRound == 0 || m.Accuracy > r.Best.Accuracy || m.Accuracy == r.Best.Accuracy && m.Loss < r.Best.Loss {
-			r.Best, r.BestRound = m, h.Round
+		if m, round := h.Judged(); m.Samples > 0 {
+			r.Last, r.LastRound = m, round
+			if m.Better(r.Best) {
+				r.Best, r.BestRound = m, round
+			}
 		}
 		r.Updates += h.Updates
 		r.BytesUp += h.Bytes
@@ -90,11 +90,11 @@ func (r *simulated) print(s *simulation) error {
 		name  string
 		round int
 		is    fl.Metrics
-	}{{"the last", r.Rounds, r.Last}, {"the best", r.BestRound, r.Best}} {
+	}{{"last judged", r.LastRound, r.Last}, {"best judged", r.BestRound, r.Best}} {
 		if m.is.Samples == 0 {
 			continue
 		}
-		text := fmt.Sprintf("round %d: ", m.round)
+		text := fmt.Sprintf("the weights after round %d: ", m.round)
 		if m.is.Accuracy >= 0 {
 			text += fmt.Sprintf("accuracy %.4f, ", m.is.Accuracy)
 		}

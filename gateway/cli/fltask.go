@@ -272,6 +272,8 @@ func (t *flTask) outcome(s fl.Status) string {
 		text += fmt.Sprintf(", accuracy %.4f on %d samples", m.Accuracy, m.Samples)
 	case m.Samples > 0:
 		text += fmt.Sprintf(", loss %.5g on %d samples", m.Loss, m.Samples)
+	default:
+		text += ", which nobody has judged"
 	}
 	return text
 }
