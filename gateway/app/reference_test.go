@@ -16,6 +16,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"edgegateway/configs"
+	"edgegateway/fl"
 	"edgegateway/internal/testkit"
 )
 
@@ -121,13 +122,29 @@ const updateEnv = "UPDATE_DOCS"
 // docs/configuration.md has each key of the configuration, with what the
 // program itself says of it.
 func TestConfigurationReference(t *testing.T) {
+	keepTables(t, "configuration.md", schemaText(t))
+}
+
+// docs/federated-tasks.md has each key of a federated task.
+func TestTaskReference(t *testing.T) {
+	text, err := configs.Schema(fl.DefaultTask(), "id", "title")
+	if err != nil {
+		t.Fatal(err)
+	}
+	keepTables(t, "federated-tasks.md", text)
+}
+
+// keepTables refuses a document whose tables are not those of a schema, or
+// writes them.
+func keepTables(t *testing.T, name string, text []byte) {
+	t.Helper()
 	var whole schema
-	if err := json.Unmarshal(schemaText(t), &whole); err != nil {
+	if err := json.Unmarshal(text, &whole); err != nil {
 		t.Fatal(err)
 	}
 	want := map[string]string{}
 	tables(&whole, "", want)
-	file := filepath.Join(testkit.Root(t), "docs", "configuration.md")
+	file := filepath.Join(testkit.Root(t), "docs", name)
 	b, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -157,7 +174,7 @@ func TestConfigurationReference(t *testing.T) {
 		return
 	}
 	if os.Getenv(updateEnv) == "" {
-		t.Fatalf("%s is not what the program says; write it anew with %s=1 go test ./gateway/app -run ConfigurationReference", file, updateEnv)
+		t.Fatalf("%s is not what the program says; write it anew with %s=1 go test ./gateway/app -run Reference", file, updateEnv)
 	}
 	if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
 		t.Fatal(err)

@@ -229,8 +229,8 @@ func learns(l layer) bool {
 // Norm makes inputs comparable: (x - Mean) / Std, one pair for each feature or
 // for each channel of a picture. It is learned on the training part alone.
 type Norm struct {
-	Mean []float32 `json:"mean"`
-	Std  []float32 `json:"std"`
+	Mean []float32 `json:"mean" yaml:"mean" desc:"of each feature, in their order"`
+	Std  []float32 `json:"std" yaml:"std" desc:"of each feature, above 0"`
 }
 
 // black is the scale at which black is 0 and white 1.
