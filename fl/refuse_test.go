@@ -314,6 +314,7 @@ func TestLoadTask(t *testing.T) {
 		"name: a\nmodel: {file: none.tflite}\n":                                                                                              "none.tflite: no such file",
 		"name: a\nmodel: {file: base.tflite, input: [5]}\n":                                                                                  "base.tflite takes [8], the task gives [5]",
 		"name: a\nmodel: {preset: mlp, input: [4], values: 2, train: head}\n":                                                                "head needs a file",
+		"name: a\nmodel: {network: {layers: [{type: dense}]}, input: [4], values: 2}\npublish: {quantize: int8}\n":                           "publish.quantize: int8 is of what gateways take over, and publish.model names no model",
 		"name: a\nmodel: {network: {layers: [{type: dense}]}, input: [4], values: 2}\ncohort: {size: 3, quorum: 4}\n":                        "cohort.quorum: 4 are more than the 3 of a round",
 		"name: a\nmodel: {network: {layers: [{type: dense}]}, input: [4], values: 2}\nstrategy: {kind: krum}\n":                              "strategy.attackers",
 		"name: a\nmodel: {network: {layers: [{type: dense}]}, input: [4], values: 2}\nstrategy: {kind: median}\ncompression: {kind: topk}\n": "compression.kind",

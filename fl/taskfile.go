@@ -262,6 +262,9 @@ func (t *Task) Validate() error {
 	within("stop.patience", t.Stop.Patience, 0, 1_000_000)
 	oneOf("publish.when", t.Publish.When, "final", "improved", "every")
 	oneOf("publish.quantize", t.Publish.Quantize, "none", "int8")
+	if t.Publish.Model == "" && t.Publish.Quantize == "int8" {
+		bad("publish.quantize", "int8 is of what gateways take over, and publish.model names no model of theirs")
+	}
 	if len(t.Publish.Model) > 200 {
 		bad("publish.model", "%.40q is no name of a model", t.Publish.Model)
 	}

@@ -44,6 +44,14 @@ func ParseAttack(s string) (Attack, error) {
 	return a, nil
 }
 
+// Attackers is how many of k participants are hostile.
+func (a Attack) Attackers(k int) int {
+	if a.Kind == "" {
+		return 0
+	}
+	return int(a.Share*float64(k) + 0.5)
+}
+
 // hostile draws who attacks, exactly the share of k.
 func (a Attack) hostile(k int, seed uint64) []bool {
 	list := make([]bool, k)
@@ -51,7 +59,7 @@ func (a Attack) hostile(k int, seed uint64) []bool {
 		return list
 	}
 	r := rand.New(rand.NewPCG(seed, 0x617474))
-	for _, i := range r.Perm(k)[:int(a.Share*float64(k)+0.5)] {
+	for _, i := range r.Perm(k)[:a.Attackers(k)] {
 		list[i] = true
 	}
 	return list

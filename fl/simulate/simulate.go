@@ -132,7 +132,7 @@ func gather(task *fl.Task, parts [][]int32) error {
 	}
 	for name, need := range map[string]int{"cohort.wait_for": task.Cohort.WaitFor, "cohort.quorum": task.Cohort.Quorum, "strategy": task.Strategy.Minimum()} {
 		if need > able {
-			return fmt.Errorf("%s of task %s wants %d participants, and %d have the %d samples that it wants", name, task.Name, need, able, task.Data.Minimum)
+			return fmt.Errorf("%s of task %s wants %d participants, and %d have the %d samples of data.minimum", name, task.Name, need, able, task.Data.Minimum)
 		}
 	}
 	task.Cohort.WaitFor = able

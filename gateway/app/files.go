@@ -13,6 +13,7 @@ import (
 	"edgegateway/gateway/rollout"
 	"edgegateway/infer"
 	"edgegateway/infer/store"
+	"edgegateway/internal/keyfile"
 )
 
 // ConfigError says that the configuration, or a model or another file that it
@@ -34,8 +35,8 @@ func (c Config) refused(err error) error {
 	return &ConfigError{err}
 }
 
-// CheckFiles reads the models and labels that a checked configuration names,
-// without the runtime, and holds the streams against what the models take.
+// CheckFiles reads the models, labels and keys that a checked configuration
+// names, without the runtime, and holds the streams against what the models take.
 // What is not there is told apart: it may be so on the gateway's own machine.
 // So is what is served, and perhaps not meant.
 func (c Config) CheckFiles() (warning, absent, err error) {
@@ -94,9 +95,14 @@ func (c Config) CheckFiles() (warning, absent, err error) {
 			gone = append(gone, fmt.Errorf("infer.library: %w", err))
 		}
 	}
-	for i, name := range append([]string{c.FL.Key}, c.FL.Keys...) {
-		if _, err := os.Stat(name); name != "" && err != nil {
-			gone = append(gone, fmt.Errorf("fl.%s: %w", map[bool]string{true: "key", false: fmt.Sprintf("keys[%d]", i-1)}[i == 0], err))
+	if c.FL.Key != "" {
+		if _, err := keyfile.ReadPrivate(c.FL.Key); err != nil {
+			errs = append(errs, fmt.Errorf("fl.%w", err))
+		}
+	}
+	for i, name := range c.FL.Keys {
+		if _, err := keyfile.Read(name); err != nil {
+			errs = append(errs, fmt.Errorf("fl.keys[%d]: %w", i, err))
 		}
 	}
 	errs = append(errs, c.fit(func(name string) []infer.TensorInfo { return inputs[name] }))

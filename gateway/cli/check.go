@@ -15,8 +15,8 @@ func checkCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "check FILE...",
 		Short: "Check configurations without starting anything",
-		Long: `Check configurations, and the models and labels that they name, without starting
-anything. A model that is not there is told and is no error here, for it may be
+		Long: `Check configurations, and the models, labels and keys that they name, without
+starting anything. A model that is not there is told and is no error here, for it may be
 there where the gateway runs; run refuses it.`,
 		Example: "  edgegateway check configs/demo.yaml",
 		Args:    cobra.MinimumNArgs(1),

@@ -90,9 +90,17 @@ func (s *simulation) run(ctx context.Context, file string) (err error) {
 	if s.task, err = fl.LoadTask(file); err != nil {
 		return invalid(err)
 	}
+	if s.out != "" {
+		for _, end := range []string{".tflite", ".history.json", ".history.csv", ".curve.svg", ".curve.png"} {
+			if err := writable("--out", s.out+end); err != nil {
+				return err
+			}
+		}
+	}
 	if err := s.load(ctx); err != nil {
 		return err
 	}
+	s.warn()
 	bar := newBar("")
 	defer bar.end()
 	last := ""
@@ -124,6 +132,23 @@ func (s *simulation) run(ctx context.Context, file string) (err error) {
 		return fmt.Errorf("stopped after %d of %d rounds", len(out.History), s.task.Rounds)
 	}
 	return invalid(stopped)
+}
+
+// warn says what of the task and the flags comes to something else than it may
+// have been meant for.
+func (s *simulation) warn() {
+	k := s.cfg.Participants
+	if size := s.task.Cohort.Size; size > k {
+		fmt.Fprintf(s.say, "cohort.size of the task is %d, and there are %s: each round has all of them\n", size, count(k, "participant"))
+	}
+	switch n := s.cfg.Attack.Attackers(k); {
+	case s.attack != "" && n == 0:
+		fmt.Fprintf(s.say, "--attack %s: of %s that is none; nobody is hostile\n", s.attack, count(k, "participant"))
+	case n == k:
+		fmt.Fprintf(s.say, "--attack %s: all %s are hostile, and there is nothing right to learn from\n", s.attack, count(k, "participant"))
+	case 2*n >= k:
+		fmt.Fprintf(s.say, "--attack %s: %d of %s are hostile; no strategy bears half or more\n", s.attack, n, count(k, "participant"))
+	}
 }
 
 // load reads the data, which must be what the task is for.

@@ -164,6 +164,7 @@ func TestSimulateRefuses(t *testing.T) {
 		{[]string{task, "--data", data, "--partition", "half"}, 2, "none of iid"},
 		{[]string{task, "--data", data, "--attack", "shout:0.1"}, 2, "shout"},
 		{[]string{task, "--data", data, "--participants", "0"}, 2, "participants: 0"},
+		{[]string{task, "--data", filepath.Join(dir, "none.csv"), "--out", filepath.Join(dir, "none", "x")}, 2, "there is no folder"},
 		{[]string{task, "--data", data, "--away", "1m"}, 2, "--away does nothing here"},
 		{[]string{task, "--data", data, "--target", "side", "--participants", "401"}, 3, "not enough for 401"},
 		{[]string{other, "--data", data, "--target", "side"}, 3, "its classes are left, right"},
@@ -172,6 +173,23 @@ func TestSimulateRefuses(t *testing.T) {
 	} {
 		if got := run(t, "", append([]string{"fl", "simulate"}, c.args...)...); got.code != c.code || !strings.Contains(got.stderr, c.want) {
 			t.Errorf("%q: exit code %d, %s; want %d, %q", c.args, got.code, got.stderr, c.code, c.want)
+		}
+	}
+}
+
+// What the simulation takes otherwise than it is written is said.
+func TestSimulateWarns(t *testing.T) {
+	_, task, data, _ := simulatedFiles(t)
+	for _, c := range []struct{ participants, attack, want string }{
+		{"4", "", "cohort.size of the task is 5, and there are 4 participants: each round has all of them\n"},
+		{"8", "sign-flip:1", "--attack sign-flip:1: all 8 participants are hostile"},
+		{"8", "scale:0.5", "--attack scale:0.5: 4 of 8 participants are hostile"},
+		{"8", "scale:0.05", "--attack scale:0.05: of 8 participants that is none; nobody is hostile\n"},
+		{"8", "scale:0.2", ""},
+	} {
+		got := run(t, "", "fl", "simulate", task, "--data", data, "--target", "side", "--participants", c.participants, "--attack", c.attack)
+		if before, _, _ := strings.Cut(got.stdout, "round 1 of"); got.code != 0 || !strings.Contains(before, c.want) || c.want == "" && strings.Contains(before, "hostile") {
+			t.Errorf("%+v: exit code %d: %s", c, got.code, got.stdout)
 		}
 	}
 }
@@ -186,7 +204,7 @@ func TestExampleTasks(t *testing.T) {
 		task, err := fl.LoadTask(file)
 		if err != nil {
 			t.Error(err)
-		} else if name := strings.TrimSuffix(filepath.Base(file), ".yaml"); task.Name != name {
+		} else if name := strings.TrimSuffix(filepath.Base(file), ".yaml"); task.Name != name && name != "demo" { // make demo-fl calls it by what is learned
 			t.Errorf("%s holds the task %s", file, task.Name)
 		}
 	}
