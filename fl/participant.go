@@ -51,6 +51,7 @@ type Participant struct {
 	said     int       // samples in the last Hello
 	helloAt  time.Time // when that was
 	hellos   int       // in a row that nobody answered
+	answered bool      // the coordinator spoke to this gateway since the start
 	training *Job      // handed out, no result yet
 	failures int       // of the job, in a row
 	trainAt  time.Time // not before, after a failure
@@ -73,7 +74,7 @@ type ParticipantStatus struct {
 	Round     int            `json:"round"`              // the task's
 	Rounds    int            `json:"rounds"`             // it has at most
 	Samples   int            `json:"samples"`            // here
-	Why       string         `json:"why,omitempty"`      // it takes no part, or what failed at last
+	Why       string         `json:"why,omitempty"`      // it takes no part, what failed at last, or the task was stopped
 	Counted   string         `json:"counted,omitempty"`  // what became of the last update
 	Sent      int            `json:"sent"`               // updates that were made and sent, since the start
 	SentBytes int64          `json:"sent_bytes"`         // of messages that were handed over to be sent, since the start
@@ -194,6 +195,7 @@ func (p *Participant) take(now time.Time, m Message) error {
 		err = p.takeTask(part)
 	case KindCall:
 		err = p.takeCall(part)
+		p.answered = p.answered || err == nil && !m.Retain
 	case KindModel:
 		err = p.takeModel(part)
 	default:
@@ -283,6 +285,11 @@ func (p *Participant) takeModel(part *Part) error {
 	return nil // it is not needed any more
 }
 
+// Answered says whether the coordinator spoke to this gateway since this
+// participant was made. A Call that the broker kept is no answer: who said it may
+// be gone.
+func (p *Participant) Answered() bool { return p.answered }
+
 // Status says how it stands.
 func (p *Participant) Status() ParticipantStatus {
 	s := p.status
@@ -304,6 +311,9 @@ func (p *Participant) Status() ParticipantStatus {
 	s.Doing = p.doing()
 	if p.head.Call.Refused != "" && s.Why == "" {
 		s.Why = p.head.Call.Refused
+	}
+	if s.State == "stopped" && s.Why == "" {
+		s.Why = p.head.Task.Why
 	}
 	if p.offering != nil {
 		s.Model = &Outcome{Round: p.offering.Round, State: "trying"}

@@ -17,6 +17,8 @@ type CoordinatorLoop struct {
 	// Stay goes on when all tasks are over: gateways that come late are answered,
 	// a broker that forgot is told again, and reports are heard.
 	Stay bool
+	// Also are messages that are sent beside theirs, as Replace gives them.
+	Also []Message
 }
 
 // ServeCoordinator runs coordinators over one Transport until ctx ends or one of
@@ -25,6 +27,9 @@ type CoordinatorLoop struct {
 // has the last word of each.
 func ServeCoordinator(ctx context.Context, t Transport, list []*Coordinator, o CoordinatorLoop) error {
 	s := newStation(t, o.Log)
+	for _, m := range o.Also {
+		s.out.put(m)
+	}
 	for _, c := range list {
 		r := s.add(c, c.ID())
 		r.trail = o.Again

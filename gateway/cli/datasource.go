@@ -302,6 +302,20 @@ func (s *dataSource) idx() (pictures, labels string, ok bool) {
 	return s.path, dir + name, true
 }
 
+// there says whether what --data names can be found, without reading it.
+func (s *dataSource) there() error {
+	paths := []string{s.path}
+	if pictures, labels, ok := s.idx(); ok {
+		paths = []string{pictures, labels}
+	}
+	for _, path := range paths {
+		if _, err := os.Stat(path); err != nil {
+			return invalid(fmt.Errorf("--data: %w", err))
+		}
+	}
+	return nil
+}
+
 // recorded reads a data set that a stream or an import wrote.
 func (s *dataSource) recorded(ctx context.Context, shape train.Shape, say io.Writer) (*train.Dataset, error) {
 	shape, err := s.sized(shape, say)

@@ -116,15 +116,21 @@ func (c *coordination) run(ctx context.Context, files []string) error {
 		return err
 	}
 	var list []*fl.Coordinator
+	var also []fl.Message
 	for _, t := range c.tasks {
 		list = append(list, t.c)
 		t.begin(len(names))
+		old, err := t.replaces(key)
+		if err != nil {
+			return err
+		}
+		also = append(also, old...)
 	}
 	transport := newFLTransport(cfg, func(s string) { c.line("%s", s) })
 	ctx, cancel := context.WithCancel(ctx)
 	var link sync.WaitGroup
 	link.Go(func() { transport.run(ctx) })
-	err = fl.ServeCoordinator(ctx, transport, list, fl.CoordinatorLoop{Log: c.log, Step: c.step, Again: writeEvery, Stay: c.stay})
+	err = fl.ServeCoordinator(ctx, transport, list, fl.CoordinatorLoop{Log: c.log, Step: c.step, Again: writeEvery, Stay: c.stay, Also: also})
 	stopped := ctx.Err() != nil
 	cancel()
 	link.Wait()

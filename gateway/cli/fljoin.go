@@ -3,11 +3,9 @@ package cli
 import (
 	"context"
 	"crypto/ed25519"
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -45,8 +43,9 @@ number of samples and figures. Training runs in a child process at the lowest
 priority.
 
 The first task that a trusted coordinator announces is taken, or the one that --task
-names. What was begun is in --state: the same command goes on with it after a kill.
-It ends when the task is over.`,
+names; where its coordinator does not answer, the next that is announced. What was
+begun is in --state: the same command goes on with it after a kill. It ends when the
+task is over.`,
 		Example: `  edgegateway fl join --broker mqtts://cloud.example:8883 --name lab --key lab.pem --trust coordinator.pub --data samples.csv --target class`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -64,7 +63,7 @@ It ends when the task is over.`,
 	f.StringVar(&j.name, "name", "", "name by which the coordinator enrolled it")
 	f.StringVar(&j.key, "key", "", "private key of that name (keys new)")
 	f.StringSliceVar(&j.trust, "trust", nil, "public keys of coordinators that are trusted")
-	f.StringVar(&j.task, "task", "", "name of the task; empty: the first that is announced")
+	f.StringVar(&j.task, "task", "", "name or id of the task; empty: the first that is announced")
 	f.StringVar(&j.state, "state", "fl-state", "folder for what must outlive a kill; one process at a time")
 	f.IntVar(&j.chunk, "chunk", fl.DefaultChunk, "bytes of an update in a message; fewer on a thin link")
 	f.Float64Var(&j.limits.CPU, "cpu", j.limits.CPU, "processors that training may take, 0.5 for half of the time of one")
@@ -113,6 +112,14 @@ func (j *joining) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := j.from.there(); err != nil {
+		return err
+	}
+	lock, err := lockFolder(j.state, "another join")
+	if err != nil {
+		return bad("state", err)
+	}
+	defer lock.Close()
 	var mu sync.Mutex
 	line := func(format string, args ...any) {
 		mu.Lock()
@@ -125,106 +132,21 @@ func (j *joining) run(ctx context.Context) error {
 	defer link.Wait()
 	defer cancel()
 	link.Go(func() { transport.run(ctx) })
-	task, id, err := j.announced(ctx, transport, trusted, line)
-	if err != nil {
+	tasks := &flOffers{name: j.task, say: line, news: make(chan struct{}, 1)}
+	if err := transport.Subscribe(ctx, []string{fl.TaskFilter}, func(m fl.Message) { tasks.hear(m, fl.Trusted(trusted)) }); err != nil {
 		return err
-	}
-	set, err := j.load(ctx, task)
-	if err != nil {
-		return err
-	}
-	if set, err = j.part.take(set, task.Seed); err != nil {
-		return invalid(err)
-	}
-	line("task %s: %d samples to take part with", task.Name, set.Len())
-	st, err := fl.NewDir(filepath.Join(j.state, id))
-	if err != nil {
-		return err
-	}
-	p, err := fl.NewParticipant(j.name, st, key, trusted, fl.ParticipantConfig{Task: id, Version: j.version, Chunk: j.chunk})
-	if err != nil {
-		return &exitError{exitUsage, err}
-	}
-	worker := &learn.Worker{Program: exe, Args: flChild, Limits: func() learn.Limits { return j.limits }}
-	last, over := "", false
-	err = fl.ServeParticipant(ctx, transport, p, fl.ParticipantLoop{
-		Dataset: flSet{set},
-		Trainer: func(ctx context.Context, job *fl.Job) (*fl.Result, error) {
-			r, err := worker.Train(ctx, job, learn.Samples{Set: set}, filepath.Join(j.state, "work", id), nil)
-			if err == nil {
-				u := &r.Update
-				line("round %d: trained on %d samples in %.1f s; held out here: loss %.4f, then %.4f; the update has %d bytes", job.Round, u.Samples, u.Seconds, u.Before.Loss, u.After.Loss, len(u.Delta))
-			}
-			return r, err
-		},
-		Log: func(_ string, err error) { line("%v", err) },
-		Step: func(p *fl.Participant) {
-			s := p.Status()
-			over = s.State == "done" || s.State == "stopped"
-			text := fmt.Sprintf("round %d of %d: %s", s.Round, s.Rounds, s.Doing)
-			if s.Why != "" {
-				text += ": " + s.Why
-			}
-			if s.State != "" && s.Doing != "waiting" && text != last {
-				last = text
-				line("%s", text)
-			}
-		},
-		Done: func(*fl.Participant) bool { return over },
-	})
-	if err == nil && over {
-		line("task %s is over: this command sent %d updates; %s", task.Name, p.Status().Sent, p.Status().Counted)
-	} else if err == nil {
-		err = fmt.Errorf("stopped: the same command goes on from %s", j.state)
-	}
-	return err
-}
-
-// announced waits for the task that it is to take part in.
-func (j *joining) announced(ctx context.Context, t fl.Transport, trusted []ed25519.PublicKey, line func(string, ...any)) (*fl.Task, string, error) {
-	type found struct {
-		task *fl.Task
-		id   string
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	came := make(chan found, 1)
-	err := t.Subscribe(ctx, []string{fl.TaskFilter}, func(m fl.Message) {
-		if len(m.Payload) == 0 {
-			return
-		}
-		part, err := fl.Open(m, fl.Trusted(trusted))
-		var a fl.Announcement
-		if err == nil {
-			err = part.Into(&a)
-		}
-		var f found
-		if err == nil {
-			f.task, f.id, err = fl.DecodeTask(a.Task)
-		}
-		switch {
-		case err != nil:
-			line("passed over: %s: %v", m.Topic, err)
-		case f.id != part.Task:
-			line("passed over: %s announces the task %s", m.Topic, f.id)
-		case j.task != "" && f.task.Name != j.task, j.task == "" && (a.State == "done" || a.State == "stopped"):
-			// another one is meant
-		default:
-			select {
-			case came <- f:
-			default:
-			}
-		}
-	})
-	if err != nil {
-		return nil, "", err
 	}
 	line("waiting for a task")
-	select {
-	case f := <-came:
-		return f.task, f.id, nil
-	case <-ctx.Done():
-		return nil, "", errors.New("stopped: no task was announced")
+	who := &flSelf{key: key, trusted: trusted, transport: transport, exe: exe, say: line}
+	for {
+		o, err := tasks.next(ctx)
+		if err != nil {
+			return err
+		}
+		if again, err := j.follow(ctx, who, tasks, o); !again {
+			return err
+		}
+		transport.remind()
 	}
 }
 

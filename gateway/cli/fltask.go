@@ -72,7 +72,11 @@ func (c *coordination) open(ctx context.Context, file string, key ed25519.Privat
 }
 
 // lockTask makes a task's folder and keeps others out of it.
-func lockTask(dir string) (*os.File, error) {
+func lockTask(dir string) (*os.File, error) { return lockFolder(dir, "another coordinator") }
+
+// lockFolder makes a folder and keeps others out of it, until the file is closed or
+// the program ends.
+func lockFolder(dir, others string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -82,9 +86,40 @@ func lockTask(dir string) (*os.File, error) {
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		f.Close()
-		return nil, &exitError{exitUsage, fmt.Errorf("%s is in use by another coordinator", dir)}
+		return nil, &exitError{exitUsage, fmt.Errorf("%s is in use by %s", dir, others)}
 	}
 	return f, nil
+}
+
+// replaces gives what the broker is to be told of tasks that this one is, as it was
+// changed: those of its name in the same folder that nobody leads.
+func (t *flTask) replaces(key ed25519.PrivateKey) ([]fl.Message, error) {
+	dirs, err := filepath.Glob(filepath.Join(t.data, t.task.Name+"-????????????", "state"))
+	if err != nil {
+		return nil, err
+	}
+	var all []fl.Message
+	for _, state := range dirs {
+		dir := filepath.Dir(state)
+		lock, err := lockTask(dir)
+		if err != nil {
+			continue // somebody leads it, this program perhaps
+		}
+		st, err := fl.NewDir(state)
+		var list []fl.Message
+		if err == nil {
+			list, err = fl.Replace(st, t.c.ID(), key, time.Now())
+		}
+		lock.Close()
+		if err != nil {
+			return nil, invalid(fmt.Errorf("%s: %w; is it of an older program? move it out of the way", dir, err))
+		}
+		if len(list) > 0 {
+			t.line("%s", t.label("it was changed: "+filepath.Base(dir)+" is stopped, and is told so"))
+			all = append(all, list...)
+		}
+	}
+	return all, nil
 }
 
 // judge reads the data that judges the task's models; nil where there are none.

@@ -180,3 +180,17 @@ func (t *flTransport) Get(ctx context.Context, topic string) ([]byte, error) {
 
 // Link implements fl.Transport.
 func (t *flTransport) Link() <-chan struct{} { return t.link }
+
+// remind says once more that the link is there, where it is: to who begins to
+// receive from Link when it stands already.
+func (t *flTransport) remind() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.conn == nil {
+		return
+	}
+	select {
+	case t.link <- struct{}{}:
+	default:
+	}
+}

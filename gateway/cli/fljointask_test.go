@@ -1,0 +1,85 @@
+package cli
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"edgegateway/internal/testkit"
+)
+
+// A coordinator that is gone leaves its task at the broker. Who joins takes part in
+// the one that is led: where the task was changed, and where another coordinator is
+// there; a task has its name and its id.
+func TestFLJoinLeadless(t *testing.T) {
+	dir := t.TempDir()
+	addr := testkit.Mosquitto(t, "")
+	path := func(name string) string { return filepath.Join(dir, name) }
+	file := func(name, text string) string {
+		if err := os.WriteFile(path(name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path(name)
+	}
+	exits := func(code int, says string, args ...string) {
+		t.Helper()
+		cmd := testkit.Command(t, args...)
+		out, _ := cmd.CombinedOutput() // the code says more than the error
+		if got := cmd.ProcessState.ExitCode(); got != code || !strings.Contains(string(out), says) {
+			t.Fatalf("%v: exit code %d, want %d with %q:\n%s", args, got, code, says, out)
+		}
+	}
+	for _, name := range []string{"boss", "lab"} {
+		exits(0, "", "keys", "new", path(name))
+	}
+	file("lab.csv", "a,b,class\n"+strings.Repeat("0.1,0.2,low\n0.9,0.8,high\n", 20))
+	task := func(name, more string) string {
+		return file("task.yaml", "name: "+name+"\nmodel: {preset: mlp, input: [2], classes: [high, low]}\ndata: {stream: none}\n"+more)
+	}
+	lead := func(name, more string) *testkit.Process {
+		return testkit.Start(t, testkit.Command(t, "fl", "coordinator", "--broker", addr, "--key", path("boss.pem"), "--enrolled", path("enrolled"), "--data", path("tasks"), task(name, more)))
+	}
+	args := func(more ...string) []string {
+		return append([]string{"fl", "join", "--broker", addr, "--name", "lab", "--key", path("lab.pem"), "--trust", path("boss.pub"),
+			"--data", path("lab.csv"), "--target", "class", "--state", path("lab-state")}, more...)
+	}
+	id := func(p *testkit.Process) string { return p.Line(`task ([a-z]+-[0-9a-f]{12}):`)[1] }
+	exits(0, "enrolled", "fl", "enroll", "--enrolled", path("enrolled"), "lab", path("lab.pub"))
+	old := lead("alpha", "rounds: 2\ncohort: {wait_for: 2}\n")
+	gone := id(old)
+	first := testkit.Start(t, testkit.Command(t, args()...))
+	first.Line("task alpha: 40 samples") // the broker has it
+	first.Kill()
+	old.Kill()
+
+	// Another task is led: the one that is gone is passed by, whichever comes first.
+	beta := lead("beta", "rounds: 2\n")
+	betaID := id(beta)
+	lab := testkit.Start(t, testkit.Command(t, args()...))
+	lab.Line("task beta is over: this command sent 2 updates")
+	if code := lab.Exit(); code != 0 {
+		t.Errorf("exit code %d\n%s", code, lab.Output())
+	}
+	if code := beta.Exit(); code != 0 {
+		t.Errorf("coordinator: exit code %d\n%s", code, beta.Output())
+	}
+
+	// One that is gone is waited for where it is meant by its id, and that is said;
+	// the state is its own meanwhile. It goes on as it was changed.
+	lab = testkit.Start(t, testkit.Command(t, args("--task", "alpha")...))
+	lab.Line("task alpha: 40 samples")
+	exits(exitUsage, "in use by another join", args()...)
+	lab.Line("no answer yet from the coordinator of " + gone + ": does it run, and is lab enrolled there with key [0-9a-f]{16}")
+	changed := lead("alpha", "rounds: 1\n")
+	changed.Line("it was changed: " + gone + " is stopped")
+	lab.Line("task " + gone + ": it was changed, and goes on as alpha-")
+	lab.Line("task alpha is over: this command sent 1 updates")
+	if code := lab.Exit(); code != 0 {
+		t.Errorf("exit code %d\n%s", code, lab.Output())
+	}
+	changed.Exit()
+	exits(0, "task beta is over", args("--task", betaID)...)
+	exits(exitInvalid, "nope.csv", append(args(), "--data", path("nope.csv"))...)
+	exits(exitUsage, "--state", append(args(), "--state", "/proc/none")...)
+}
