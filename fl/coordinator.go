@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"edgegateway/fl/aggregate"
+	"edgegateway/internal/keyfile"
 )
 
 // CoordinatorConfig is how a coordinator works, beside what the task says.
@@ -273,10 +274,20 @@ func (c *Coordinator) sameTask() error {
 		return err
 	}
 	if kept == nil {
+		if err := c.st.Put("key", []byte(keyfile.ID(c.public()))); err != nil {
+			return err
+		}
 		return c.st.Put("task", c.encoded)
 	}
 	if !bytes.Equal(kept, c.encoded) {
 		return errors.New("its data are those of another task, or of this one before its file was changed; a changed task is a new one and needs a folder of its own")
 	}
-	return nil
+	// Gateways trust the key that led it: another is a mistake, or somebody else.
+	led, err := c.st.Get("key")
+	if id := keyfile.ID(c.public()); err == nil && led != nil && string(led) != id {
+		err = fmt.Errorf("this folder was led with key %s, the one given is %s; who leads it with another key needs a folder of its own", led, id)
+	}
+	return err
 }
+
+func (c *Coordinator) public() ed25519.PublicKey { return c.key.Public().(ed25519.PublicKey) }

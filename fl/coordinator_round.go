@@ -72,6 +72,10 @@ func (c *Coordinator) draw(now time.Time) (bool, error) {
 		there = c.there()
 	}
 	if len(there) < need {
+		if need == 1 {
+			c.waits("waiting until a participant is there")
+			return false, nil
+		}
 		c.waits("waiting until %d participants are there", need)
 		return false, nil
 	}

@@ -14,6 +14,7 @@ import (
 // What a State holds of a coordinator:
 //
 //	task            as Task.Encode gives it
+//	key             id of the key that it is led with
 //	head            what the rounds that are over came to; a round is over with it
 //	history/ROUND   RoundReport
 //	model/HASH      weights as they are sent, by the hash of that

@@ -65,3 +65,15 @@ func (c *Coordinator) Status() Status {
 	}
 	return s
 }
+
+// Reports is how many gateways said what became of the model that the task ended
+// with: the best.
+func (s *Status) Reports() int {
+	n := 0
+	for _, g := range s.Gateways {
+		if r := g.Report; r != nil && r.Model == s.Best.Hash && (r.State == "live" || r.State == "refused") {
+			n++
+		}
+	}
+	return n
+}

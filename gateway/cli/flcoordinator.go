@@ -100,7 +100,12 @@ func (c *coordination) run(ctx context.Context, files []string) error {
 		return err
 	}
 	defer c.close()
-	for _, file := range files {
+	for i, file := range files {
+		for _, other := range files[:i] {
+			if filepath.Clean(other) == filepath.Clean(file) {
+				return &exitError{exitUsage, fmt.Errorf("%s is given twice", file)}
+			}
+		}
 		t, err := c.open(ctx, file, key)
 		if err != nil {
 			return err
@@ -191,6 +196,9 @@ func (c *coordination) end(stopped bool) error {
 		over = over && t.c.Done()
 		if stopped && !t.c.Done() {
 			c.line("%s", t.label(fmt.Sprintf("stopped in round %d of %d; the same command goes on there", s.Round, s.Rounds)))
+		}
+		if n := s.Reports(); t.c.Done() && !c.stay && t.task.Publish.Model != "" && n < len(s.Gateways) {
+			c.line("%s", t.label(fmt.Sprintf("%d of %d gateways have said what became of the model; with --stay what the others say is heard", n, len(s.Gateways))))
 		}
 		if s.State == "stopped" {
 			errs = append(errs, fmt.Errorf("task %s: stopped: %s", s.Task, s.Why))

@@ -307,7 +307,7 @@ func TestFLCoordinatorStopped(t *testing.T) {
 		want string
 	}{
 		{[]string{"--data", h.path("tasks"), h.task}, "in use by another coordinator"},
-		{[]string{"--data", h.path("other"), h.task, h.task}, "in use by another coordinator"},
+		{[]string{"--data", h.path("other"), h.task, h.task}, "is given twice"},
 		{[]string{"--data", h.path("other"), "--chunk", "5", h.task}, "chunks of 5 bytes"},
 		{[]string{"--data", h.path("other"), "--holdout", "x=held.csv", h.task}, "there is no task x"},
 		{[]string{"--data", h.path("other"), "--holdout", h.path("held.csv"), "--target", "v0", h.task}, "held.csv"},

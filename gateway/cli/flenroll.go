@@ -71,6 +71,9 @@ set aside. Without a name it lists who is enrolled.`,
 
 func enroll(cmd *cobra.Command, path, name, key string, replace bool) error {
 	keys, err := keyfile.Read(key)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &exitError{exitUsage, err}
+	}
 	if err != nil {
 		return invalid(err)
 	}
@@ -97,11 +100,30 @@ func enroll(cmd *cobra.Command, path, name, key string, replace bool) error {
 	case err != nil && !errors.Is(err, fs.ErrNotExist) && !replace:
 		return invalid(err)
 	}
+	if other := enrolledAs(filepath.Dir(path), name, keys[0].ID); other != "" {
+		return &exitError{exitUsage, fmt.Errorf("key %s is that of gateway %s already: one that counts twice weighs twice; keys new makes %s its own", keys[0].ID, other, name)}
+	}
 	if err := writeWhole(path, pem); err != nil {
 		return err
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "gateway %s is enrolled with key %s\n", name, keys[0].ID)
 	return nil
+}
+
+// enrolledAs is the name of another gateway that is enrolled with a key, "" where
+// there is none.
+func enrolledAs(dir, name, id string) string {
+	names, err := fl.KeyDir(dir).Names()
+	if err != nil {
+		return "" // the coordinator says what is wrong there
+	}
+	for _, other := range names {
+		keys, err := keyfile.Read(filepath.Join(dir, other+".pub"))
+		if err == nil && other != name && keys[0].ID == id {
+			return other
+		}
+	}
+	return ""
 }
 
 func listEnrolled(cmd *cobra.Command, dir string) error {

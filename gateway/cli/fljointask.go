@@ -251,9 +251,9 @@ func (j *joining) follow(ctx context.Context, who *flSelf, tasks *flOffers, o *f
 		who.say("task %s: %s", o.id, s.Why)
 		return true, nil
 	case over:
-		text := fmt.Sprintf("task %s is over: this command sent %d updates", s.Task, s.Sent)
+		text := fmt.Sprintf("task %s is over: this command sent %d updates", o.task.Name, s.Sent)
 		if s.State == "stopped" && s.Why != "" {
-			text = fmt.Sprintf("task %s is over, stopped: %s: this command sent %d updates", s.Task, s.Why, s.Sent)
+			text = fmt.Sprintf("task %s is over, stopped: %s: this command sent %d updates", o.task.Name, s.Why, s.Sent)
 		}
 		who.say("%s", text)
 		return false, nil

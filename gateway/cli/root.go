@@ -45,7 +45,11 @@ func Run(ctx context.Context, version string, args []string) int {
 	root.SetArgs(args)
 	err := misnamed(root, args)
 	if err == nil {
-		err = root.ExecuteContext(ctx)
+		var cmd *cobra.Command
+		cmd, err = root.ExecuteContextC(ctx)
+		if err != nil && strings.HasPrefix(err.Error(), "required flag(s)") { // cobra has no type for it
+			err = usage(cmd, err)
+		}
 	}
 	if err == nil {
 		return exitOK
