@@ -109,8 +109,13 @@ func (c *Coordinator) sum(r *RoundReport, said map[string]string) (*Weights, err
 			list[i].Score = finite(list[i].Score)
 		}
 	}
+	gone := map[string]bool{}
 	for _, a := range r.SetAside {
-		said[a.From] = fmt.Sprintf("set aside in round %d: %s", r.Round, a.Why)
+		if gone[a.From] { // shortened too, say: that it was set aside is what counts
+			continue
+		}
+		gone[a.From] = !a.Counted
+		said[a.From] = fmt.Sprintf("%s in round %d: %s", a.Fate(), r.Round, a.Why)
 	}
 	r.Before, r.After = before.metrics(), after.metrics()
 	return w, nil

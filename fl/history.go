@@ -73,6 +73,17 @@ func HistoryJSON(list []RoundReport) ([]byte, error) {
 	return append(text, '\n'), err
 }
 
+// Aside is how many updates were set aside, without those that were counted for
+// less.
+func (r *RoundReport) Aside() (n int) {
+	for _, a := range r.SetAside {
+		if !a.Counted {
+			n++
+		}
+	}
+	return n
+}
+
 // HistoryCSV gives rounds as a table, a row each. A figure that there is none
 // of is an empty field.
 func HistoryCSV(list []RoundReport) ([]byte, error) {
@@ -83,7 +94,7 @@ func HistoryCSV(list []RoundReport) ([]byte, error) {
 		"after_samples", "after_loss", "after_accuracy", "trained_seconds"})
 	for _, r := range list {
 		row := []string{strconv.Itoa(r.Round), r.Began.Time().Format(time.RFC3339Nano), r.Ended.Time().Format(time.RFC3339Nano), r.Base.String(), r.Model.String()}
-		for _, n := range []int64{int64(r.Invited), int64(r.Updates), int64(r.Late), int64(r.Counted), int64(len(r.SetAside)), r.Samples} {
+		for _, n := range []int64{int64(r.Invited), int64(r.Updates), int64(r.Late), int64(r.Counted), int64(r.Aside()), r.Samples} {
 			row = append(row, strconv.FormatInt(n, 10))
 		}
 		row = append(row, number(r.Norm), strconv.FormatInt(r.Bytes, 10))

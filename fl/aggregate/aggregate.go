@@ -46,6 +46,9 @@ type Aside struct {
 	From  string  `json:"from"`
 	Why   string  `json:"why"`
 	Score float64 `json:"score"` // what it was judged by: a distance, a length
+	// Counted says that it was counted all the same, for less than it wanted:
+	// shortened, late, or with many of its weights cut off.
+	Counted bool `json:"counted,omitempty"`
 }
 
 // Config says how updates become the next model. A field of 0 is the method's
@@ -69,4 +72,12 @@ type Config struct {
 type Compression struct {
 	Kind  string  `yaml:"kind" enum:"none,int8,int4,topk,topk-int8" desc:"whole, stochastically rounded, or the largest alone with what is left over kept for the next round"`
 	Share float64 `yaml:"share" desc:"topk, topk-int8: share of the weights that travels; 0: a hundredth"`
+}
+
+// Fate is what became of it in a word or two.
+func (a Aside) Fate() string {
+	if a.Counted {
+		return "counted for less"
+	}
+	return "set aside"
 }

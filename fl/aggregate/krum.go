@@ -40,7 +40,7 @@ func (k *krum) mean(r *Report, members []member) []float64 {
 	}
 	for place, i := range order[keep:] {
 		m := members[i]
-		r.SetAside = append(r.SetAside, Aside{m.from, fmt.Sprintf("place %d of %d by its distance to the nearest others, %d are taken", keep+place+1, len(order), keep), scores[i]})
+		r.SetAside = append(r.SetAside, Aside{m.from, fmt.Sprintf("place %d of %d by its distance to the nearest others, %d are taken", keep+place+1, len(order), keep), scores[i], false})
 		r.Samples -= m.samples
 	}
 	r.Counted = keep

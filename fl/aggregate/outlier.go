@@ -103,10 +103,10 @@ func outliers(members []member) (list []Aside) {
 		m := &members[i]
 		// The least deviation keeps equal updates from making a hair an outlier.
 		if z := (m.norm - length) / max(lengths, 0.05*length, math.SmallestNonzeroFloat64); z > farLonger {
-			list = append(list, Aside{m.from, fmt.Sprintf("its length %.3g is far over the median %.3g", m.norm, length), z})
+			list = append(list, Aside{m.from, fmt.Sprintf("its length %.3g is far over the median %.3g", m.norm, length), z, true})
 		}
 		if z := (cosines[i] - direction) / max(directions, 0.05); z < -farAgainst && cosines[i] < against {
-			list = append(list, Aside{m.from, fmt.Sprintf("it points against the others: cosine %.2f, the median is %.2f", cosines[i], direction), z})
+			list = append(list, Aside{m.from, fmt.Sprintf("it points against the others: cosine %.2f, the median is %.2f", cosines[i], direction), z, true})
 		}
 	}
 	slices.SortStableFunc(list, func(a, b Aside) int { return cmp.Compare(a.From, b.From) })

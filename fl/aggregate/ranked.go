@@ -66,7 +66,7 @@ func (k *ranked) mean(r *Report, members []member) []float64 {
 	usual := 2 * float64(cut) / float64(m)
 	for _, u := range members {
 		if share := float64(outside[u.at]) / float64(n); cut > 0 && share > (1+usual)/2 {
-			r.SetAside = append(r.SetAside, Aside{u.from, fmt.Sprintf("outside the middle at %.0f %% of the weights, %.0f %% are usual", 100*share, 100*usual), share})
+			r.SetAside = append(r.SetAside, Aside{u.from, fmt.Sprintf("outside the middle at %.0f %% of the weights, %.0f %% are usual", 100*share, 100*usual), share, true})
 		}
 	}
 	return mean

@@ -137,7 +137,7 @@ func (s *strategy) Finish(weights []float32) (*Report, error) {
 		m := &members[i]
 		r.Samples += m.samples
 		if m.why != "" {
-			r.SetAside = append(r.SetAside, Aside{m.from, m.why, m.norm})
+			r.SetAside = append(r.SetAside, Aside{m.from, m.why, m.norm, true})
 		}
 	}
 	r.Outliers = outliers(members)

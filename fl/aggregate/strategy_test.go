@@ -236,7 +236,7 @@ func TestLateAndClipped(t *testing.T) {
 	if want := []float32{(1.2 + 0.5) / 4, (1.6 + 2) / 4}; math.Abs(float64(w[0]-want[0])) > 1e-6 || math.Abs(float64(w[1]-want[1])) > 1e-6 {
 		t.Errorf("%v, want %v", w, want)
 	}
-	want := []Aside{{"b", "late by 3: counts for 0.50", 1}, {"c", "shortened from 10 to 2", 10}}
+	want := []Aside{{"b", "late by 3: counts for 0.50", 1, true}, {"c", "shortened from 10 to 2", 10, true}}
 	if d := cmp.Diff(want, r.SetAside); d != "" || r.Counted != 3 {
 		t.Error(d)
 	}

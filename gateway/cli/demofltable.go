@@ -49,7 +49,9 @@ func (t *demoTable) follow(ctx context.Context, failed <-chan error) error {
 		case r := <-t.rounds:
 			t.reports[r.Round] = r
 			for _, a := range r.SetAside {
-				t.aside[a.From]++
+				if !a.Counted {
+					t.aside[a.From]++
+				}
 			}
 		case <-tick.C:
 			for _, s := range t.sites {
@@ -111,7 +113,9 @@ func (t *demoTable) print(all bool) {
 			s.mu.Unlock()
 		}
 		for _, a := range report.SetAside {
-			remarks = append(remarks, "without "+a.From)
+			if !a.Counted {
+				remarks = append(remarks, "without "+a.From)
+			}
 		}
 		if worse {
 			remarks = append(remarks, fmt.Sprintf("%d is better", best))

@@ -190,8 +190,12 @@ func roundText(r fl.RoundReport) string {
 		}
 	}
 	text := fmt.Sprintf("%d updates, %.3f MB up", r.Updates, float64(r.Bytes)/1e6)
-	if n := len(r.SetAside); n > 0 {
-		text += fmt.Sprintf(", %d set aside", n)
+	aside := r.Aside()
+	if aside > 0 {
+		text += fmt.Sprintf(", %d set aside", aside)
+	}
+	if n := len(r.SetAside) - aside; n > 0 {
+		text += fmt.Sprintf(", %d counted for less", n)
 	}
 	switch {
 	case r.Why != "":

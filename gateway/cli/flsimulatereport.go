@@ -30,6 +30,7 @@ type simulated struct {
 	BytesWhole   int64            `json:"bytes_up_uncompressed"`
 	Caught       int              `json:"hostile_updates_set_aside"`
 	Aside        int              `json:"other_updates_set_aside"`
+	Less         int              `json:"updates_counted_for_less"`
 	Refused      int              `json:"messages_refused"`
 	Clock        float64          `json:"clock_seconds"`
 	Seconds      float64          `json:"seconds"`
@@ -57,9 +58,12 @@ func (s *simulation) report(out *simulate.Outcome) error {
 		r.Updates += h.Updates
 		r.BytesUp += h.Bytes
 		for _, a := range h.SetAside {
-			if hostile[a.From] {
+			switch {
+			case a.Counted:
+				r.Less++
+			case hostile[a.From]:
 				r.Caught++
-			} else {
+			default:
 				r.Aside++
 			}
 		}
@@ -84,6 +88,9 @@ func (r *simulated) print(s *simulation) error {
 	row("participants", "%d, %d of them a round, data %s", r.Participants, cohort, r.Partition)
 	if len(r.Hostile) > 0 {
 		row("attackers", "%d (%s); set aside were %d of their updates, and %d of others", len(r.Hostile), s.attack, r.Caught, r.Aside)
+	}
+	if r.Less > 0 {
+		row("weakened", "%d updates were counted for less than they wanted: shortened, trimmed or late", r.Less)
 	}
 	row("rounds", "%d in %.1f s, %.2f s each; %s on their clock", r.Rounds, r.Seconds, r.Seconds/float64(r.Rounds), time.Duration(r.Clock*float64(time.Second)).Round(time.Second))
 	for _, m := range []struct {

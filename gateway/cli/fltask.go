@@ -198,7 +198,7 @@ func (t *flTask) kept(r fl.RoundReport) {
 	t.last = roundText(r)
 	t.line("%s", t.label(fmt.Sprintf("round %d of %d: %s", r.Round, t.task.Rounds, t.last)))
 	for _, a := range r.SetAside {
-		t.line("%s", t.label(fmt.Sprintf("round %d: set aside %s: %s", r.Round, a.From, a.Why)))
+		t.line("%s", t.label(fmt.Sprintf("round %d: %s %s: %s", r.Round, a.Fate(), a.From, a.Why)))
 	}
 	if t.asJSON {
 		t.mu.Lock()
