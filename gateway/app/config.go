@@ -196,7 +196,9 @@ func (c Config) Validate() error {
 		links := slices.Sorted(maps.Keys(c.Upstream))
 		if _, ok := c.Upstream[c.FL.Upstream]; c.FL.Upstream != "" && !ok {
 			bad("fl.upstream: there is no link %q%s", c.FL.Upstream, didYouMean(c.FL.Upstream, links))
-		} else if c.FL.Upstream == "" && len(links) != 1 {
+		} else if len(links) == 0 {
+			bad("fl: it needs a link to the cloud: put one under upstream")
+		} else if c.FL.Upstream == "" && len(links) > 1 {
 			bad("fl.upstream: say over which link, of the %d under upstream", len(links))
 		}
 		if err := fl.CheckName(c.Gateway); err != nil {

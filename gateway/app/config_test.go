@@ -57,6 +57,8 @@ func TestBadConfigurations(t *testing.T) {
 		"clearunit":     {":3:31: ", `alerts.a.clear: "10" has no unit: a time is written 10s`},
 		"fortime":       {":3:31: ", "it counts results, hold and clear are times"},
 		"wildcard":      {":3:42: ", `alerts.a.publish[0].topic: "x/#" is no topic to publish to`},
+		"fllink":        {":2:", "fl: it needs a link to the cloud: put one under upstream"},
+		"fllinks":       {":2:", "fl.upstream: say over which link, of the 2 under upstream"},
 		"nowindow":      {":2:40: ", "streams.s.window.size: is missing"},
 		"shape":         {":2:27: ", "streams.s.input: wanted a map, found text"},
 		"template":      {":8:9: ", "alerts.hot.publish[0].payload: {{.Sorce}}: there is no \"Sorce\"; did you mean \"Source\"?"},

@@ -15,7 +15,7 @@ import (
 
 func keysCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "keys", Short: "Make the keys that sign versions of models",
+		Use: "keys", Short: "Make the keys that sign versions of models, and messages of federated learning",
 		Example: "  edgegateway keys new factory",
 	}
 	cmd.AddCommand(keysNewCommand())
@@ -27,9 +27,10 @@ func keysNewCommand() *cobra.Command {
 		Use:   "new NAME",
 		Short: "Make a pair of Ed25519 keys: NAME.pem signs, NAME.pub checks",
 		Long: `Make a pair of Ed25519 keys. NAME.pem is private, nobody else can read it, and
-signs bundles; NAME.pub is public and goes to every gateway, under store.keys.
-Both are PEM files as openssl knows them (PKCS #8, SubjectPublicKeyInfo). Files
-that are there are never replaced.`,
+signs bundles, or what a coordinator or a participant of federated learning says;
+NAME.pub is public and goes to whoever checks: to every gateway under store.keys
+or fl.keys, to a coordinator by fl enroll. Both are PEM files as openssl knows them
+(PKCS #8, SubjectPublicKeyInfo). Files that are there are never replaced.`,
 		Example: "  edgegateway keys new factory",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
