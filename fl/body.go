@@ -2,6 +2,7 @@ package fl
 
 import (
 	"errors"
+	"sync"
 
 	"github.com/fxamacker/cbor/v2"
 	"github.com/klauspost/compress/zstd"
@@ -18,10 +19,11 @@ type codec struct {
 	unzip *zstd.Decoder
 }
 
-// coder is made with the program: its pools are channels, which in a test with a
-// clock of its own belong to the test that first used them. It has no tables yet,
-// these come with the first use, and it is never changed.
-var coder = newCodec()
+// coder is made at its first use, as it takes 2.6 MB that a gateway without
+// federated learning has no need of, and never changed. Its pools are channels: in
+// a test with a clock of its own they belong to the test that first used them, so
+// that a package with such tests has to use it before.
+var coder = sync.OnceValue(newCodec)
 
 func newCodec() *codec {
 	o := cbor.CoreDetEncOptions() // RFC 8949, 4.2.1
@@ -43,12 +45,12 @@ func newCodec() *codec {
 
 // marshal gives deterministic CBOR.
 func marshal(v any) ([]byte, error) {
-	return coder.enc.Marshal(v)
+	return coder().enc.Marshal(v)
 }
 
 // unmarshal reads CBOR that is all of b.
 func unmarshal(b []byte, v any) error {
-	return coder.dec.Unmarshal(b, v)
+	return coder().dec.Unmarshal(b, v)
 }
 
 // Pack gives a body: CBOR, compressed by zstd. The same v gives the same bytes.
@@ -75,7 +77,7 @@ func Unpack(body []byte, most int, v any) error {
 }
 
 // zip gives one zstd frame that says how long its content is.
-func zip(plain []byte) []byte { return coder.zip.EncodeAll(plain, nil) }
+func zip(plain []byte) []byte { return coder().zip.EncodeAll(plain, nil) }
 
 func unzip(body []byte, most int) ([]byte, error) {
 	var h zstd.Header
@@ -88,7 +90,7 @@ func unzip(body []byte, most int) ([]byte, error) {
 	if h.FrameContentSize > uint64(most) {
 		return nil, refuse(BadBody, "it would become %d bytes, more than %d", h.FrameContentSize, most)
 	}
-	plain, err := coder.unzip.DecodeAll(body, make([]byte, 0, h.FrameContentSize))
+	plain, err := coder().unzip.DecodeAll(body, make([]byte, 0, h.FrameContentSize))
 	if err != nil {
 		return nil, refuse(BadBody, "zstd: %v", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -170,6 +171,9 @@ func (e *Engine) try(ctx context.Context, m *version, candidates []string, again
 	reports, err := e.trial(ctx, req)
 	if ctx.Err() != nil {
 		return
+	}
+	if !again {
+		debug.FreeOSMemory() // what the start and reading the model took
 	}
 	m.mu.Lock()
 	m.again = time.Now().Add(tryAgain)

@@ -144,11 +144,20 @@ func TestSchemaIsJSON(t *testing.T) {
 	}
 }
 
-// The example configurations are right as they stand, where the set-up
-// brought the model that one of them names.
+// The example configurations are right as they stand, where the set-up brought
+// the model that one of them names, and their reader made the keys.
 func TestExampleConfigurations(t *testing.T) {
 	t.Setenv("EDGEGATEWAY_DEMO_MODEL", testkit.Cached(t, "demo/face_detection_short_range.tflite"))
-	files, err := filepath.Glob(filepath.Join(testkit.Root(t), "configs", "*.yaml"))
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join(testkit.Root(t), "configs"))); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"hall-7", "gateway", "coordinator"} {
+		if got := run(t, "", "keys", "new", filepath.Join(dir, name)); got.code != 0 {
+			t.Fatal(got.stderr)
+		}
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
 	if err != nil || len(files) < 2 {
 		t.Fatal(files, err)
 	}
