@@ -33,8 +33,14 @@ func TestLockOfAKilledGateway(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, "lock"), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
+		freed := make(chan struct{})
 		if c.refused == "" {
-			time.AfterFunc(100*time.Millisecond, func() { _ = syscall.Flock(int(first.lock.Fd()), syscall.LOCK_UN) })
+			time.AfterFunc(100*time.Millisecond, func() {
+				defer close(freed)
+				_ = syscall.Flock(int(first.lock.Fd()), syscall.LOCK_UN)
+			})
+		} else {
+			close(freed)
 		}
 		second, err := openData(dir, "hall")
 		switch {
@@ -45,6 +51,7 @@ func TestLockOfAKilledGateway(t *testing.T) {
 		case err == nil:
 			second.lock.Close()
 		}
+		<-freed
 		first.lock.Close()
 	}
 }
