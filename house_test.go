@@ -31,7 +31,7 @@ var house = []struct {
 	{"gateway/upstream", []string{"internal/spool", "internal/link", "internal/offer"}, "the way up is a queue and a link, and what is offered comes down it"},
 	{"fl", []string{"configs", "infer/model", "infer/train", "infer/compress", "fl/aggregate", "fl/secagg", "fl/privacy", "internal/keyfile"}, "federated learning knows no transport; a task is a file like a configuration, its messages are signed"},
 	{"fl/simulate", []string{"fl", "infer/train"}, "a simulation runs the machines of fl on samples of its own"},
-	{"fl/fltest", []string{"fl"}, "a broker for tests carries the messages of fl"},
+	{"fl/fltest", []string{"fl", "infer/train"}, "a broker for tests carries the messages of fl, and its samples are data to train on"},
 	{"infer", []string{"infer/tflite", "infer/model/..."}, "models at work know neither broker nor streams"},
 	{"infer/store", []string{"infer/model/...", "internal/keyfile"}, "the store keeps files and runs nothing; who signed them it sees"},
 	{"infer/drift", nil, "statistics are arithmetic on numbers and know neither streams nor models"},

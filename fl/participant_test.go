@@ -344,19 +344,27 @@ func TestParticipantHelloAgain(t *testing.T) {
 	}
 }
 
+// trainedOnce is a participant that has trained in the first round of a task, with
+// the weights of that round and what came of it.
+func trainedOnce(t *testing.T) (c *caller, p *person, w *Weights, r *Result) {
+	t.Helper()
+	c = newCaller(t, roundTask())
+	w = first(t, c.task)
+	ref, chunks := c.model(w, 0)
+	p = newPerson(t, c, ParticipantConfig{})
+	p.does(p.Counted(p.now, 90)).does(p.Connected(p.now))
+	p.hears(c.announce(Announcement{State: "running", Round: 1, Model: ref, Best: ref}), c.call(1, Call{Invited: true, Model: ref})).hears(chunks...)
+	job := p.job()
+	r, err := Train(t.Context(), job, clouds(90, 7), nil)
+	do(t, err)
+	p.does(p.Trained(p.now, job, r, nil))
+	return c, p, w, r
+}
+
 // What compression left over in a round goes into the next one's job, and a
 // round that went on without it is dropped.
 func TestParticipantNextRound(t *testing.T) {
-	c := newCaller(t, roundTask())
-	w := first(t, c.task)
-	ref, chunks := c.model(w, 0)
-	p := newPerson(t, c, ParticipantConfig{})
-	p.does(p.Counted(p.now, 90)).does(p.Connected(p.now))
-	p.hears(c.announce(Announcement{State: "running", Round: 1, Model: ref, Best: ref}), c.call(1, Call{Invited: true, Model: ref})).hears(chunks...)
-	one := p.job()
-	r, err := Train(t.Context(), one, clouds(90, 7), nil)
-	do(t, err)
-	p.does(p.Trained(p.now, one, r, nil))
+	c, p, w, r := trainedOnce(t)
 	next := w.Clone()
 	next.Values[0] += 0.5
 	ref2, chunks2 := c.model(next, 1)
@@ -424,16 +432,8 @@ func TestParticipantAskedAgain(t *testing.T) {
 // A Call that comes after the news that its round is over asks for nothing: what
 // was trained for it is not trained again.
 func TestParticipantOldCall(t *testing.T) {
-	c := newCaller(t, roundTask())
-	w := first(t, c.task)
+	c, p, w, r := trainedOnce(t)
 	ref, chunks := c.model(w, 0)
-	p := newPerson(t, c, ParticipantConfig{})
-	p.does(p.Counted(p.now, 90)).does(p.Connected(p.now))
-	p.hears(c.announce(Announcement{State: "running", Round: 1, Model: ref, Best: ref}), c.call(1, Call{Invited: true, Model: ref})).hears(chunks...)
-	job := p.job()
-	r, err := Train(t.Context(), job, clouds(90, 7), nil)
-	do(t, err)
-	p.does(p.Trained(p.now, job, r, nil))
 	old := c.call(1, Call{Invited: true, Model: ref})
 	w.Values[0]++
 	next, more := c.model(w, 1)

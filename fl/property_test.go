@@ -98,17 +98,9 @@ func TestAnyByte(t *testing.T) {
 			payload = slices.Delete(payload, at, at+1)
 		case 2:
 			payload = slices.Insert(payload, at, rapid.Byte().Draw(t, "byte"))
-			if bytes.Equal(payload, m.Payload) {
-				t.Skip("the same")
-			}
 		case 3:
-			other := rapid.SampledFrom(list).Draw(t, "other")
-			if m.Topic = other.Topic; bytes.Equal(payload, other.Payload) {
-				t.Skip("its own topic")
-			}
-			if h, err := Peek(Message{Topic: m.Topic, Payload: payload}); err == nil && h.Topic() == m.Topic {
-				t.Skip("its own topic")
-			}
+			elsewhere := func(o Message) bool { return o.Topic != m.Topic }
+			m.Topic = rapid.SampledFrom(list).Filter(elsewhere).Draw(t, "other").Topic
 		}
 		for _, find := range []Find{coordinator, gateway} {
 			if _, err := Open(Message{Topic: m.Topic, Payload: payload}, find); ReasonOf(err) == "" {

@@ -19,7 +19,7 @@ func TestServeCoordinatorOver(t *testing.T) {
 		task.Rounds, task.Cohort.Quorum, task.Cohort.WaitFor = 1, 1, 1
 		st, b := fl.NewMemory(), fltest.NewBroker(fltest.Faults{})
 		lead := func(l *fltest.Link) string {
-			c, err := fl.NewCoordinator(task, fl.CoordinatorConfig{}, st, keyOf("coordinator"), fl.KeyMap{"north": public("north")})
+			c, err := fl.NewCoordinator(task, fl.CoordinatorConfig{}, st, fltest.Key("coordinator"), fl.KeyMap{"north": fltest.Public("north")})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -38,14 +38,14 @@ func TestServeCoordinatorOver(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		defer synctest.Wait()
 		defer stop()
-		p, err := fl.NewParticipant("north", fl.NewMemory(), keyOf("north"), []ed25519.PublicKey{public("coordinator")}, fl.ParticipantConfig{Task: id})
+		p, err := fl.NewParticipant("north", fl.NewMemory(), fltest.Key("north"), []ed25519.PublicKey{fltest.Public("coordinator")}, fl.ParticipantConfig{Task: id})
 		if err != nil {
 			t.Fatal(err)
 		}
-		data := pointsOf("north")
+		data := fltest.PointsOf("north")
 		go func() {
 			err := fl.ServeParticipant(ctx, b.Connect("north"), p, fl.ParticipantLoop{Dataset: data, Trainer: func(ctx context.Context, job *fl.Job) (*fl.Result, error) {
-				return fl.Train(ctx, job, data.d, nil)
+				return fl.Train(ctx, job, data.Data, nil)
 			}})
 			if err != nil {
 				t.Error(err)

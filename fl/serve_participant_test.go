@@ -3,7 +3,6 @@ package fl_test
 import (
 	"context"
 	"crypto/ed25519"
-	"crypto/sha256"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -13,40 +12,7 @@ import (
 
 	"edgegateway/fl"
 	"edgegateway/fl/fltest"
-	"edgegateway/infer/train"
 )
-
-func keyOf(name string) ed25519.PrivateKey {
-	sum := sha256.Sum256([]byte(name))
-	return ed25519.NewKeyFromSeed(sum[:])
-}
-
-func public(name string) ed25519.PublicKey { return keyOf(name).Public().(ed25519.PublicKey) }
-
-// points are one gateway's samples of two classes.
-type points struct{ d *train.Dataset }
-
-func pointsOf(name string) points {
-	r := rand.New(rand.NewChaCha8(sha256.Sum256([]byte(name))))
-	d := &train.Dataset{Name: name, Shape: train.Shape{6}, Classes: []string{"low", "high"}}
-	for i := range 60 {
-		for range 6 {
-			d.Values = append(d.Values, float32(r.NormFloat64()*0.4+float64(i%2)))
-		}
-		d.Labels = append(d.Labels, int32(i%2))
-	}
-	return points{d}
-}
-
-func (p points) Count(context.Context) (int, error) { return p.d.Len(), nil }
-
-func (p points) Load(_ context.Context, n int) (*train.Dataset, error) {
-	at := make([]int, n)
-	for i := range at {
-		at[i] = i
-	}
-	return p.d.Subset(at), nil
-}
 
 func pointsTask() fl.Task {
 	t := fl.DefaultTask()
@@ -74,12 +40,12 @@ func federation(t *testing.T, faults fltest.Faults, kills int) fl.Hash {
 		keys := fl.KeyMap{}
 		var all sync.WaitGroup
 		for k, name := range []string{"north", "south", "west"} {
-			keys[name] = public(name)
+			keys[name] = fltest.Public(name)
 			all.Go(func() {
 				r := rand.New(rand.NewPCG(faults.Seed, uint64(k)))
 				st := fl.NewMemory()
 				for i := 0; ctx.Err() == nil; i++ {
-					p, err := fl.NewParticipant(name, st, keyOf(name), []ed25519.PublicKey{public("coordinator")}, fl.ParticipantConfig{Task: id, Chunk: fl.MinChunk})
+					p, err := fl.NewParticipant(name, st, fltest.Key(name), []ed25519.PublicKey{fltest.Public("coordinator")}, fl.ParticipantConfig{Task: id, Chunk: fl.MinChunk})
 					if err != nil {
 						t.Error(err)
 						return
@@ -89,7 +55,7 @@ func federation(t *testing.T, faults fltest.Faults, kills int) fl.Hash {
 						time.AfterFunc(time.Duration(r.IntN(90_000))*time.Millisecond, kill)
 					}
 					l := b.Connect(name)
-					data := pointsOf(name)
+					data := fltest.PointsOf(name)
 					if err := fl.ServeParticipant(life, l, p, fl.ParticipantLoop{Dataset: data, Trainer: func(ctx context.Context, job *fl.Job) (*fl.Result, error) {
 						select { // as long as training takes on a small box
 						case <-time.After(time.Duration(20+r.IntN(20)) * time.Second):
@@ -107,7 +73,7 @@ func federation(t *testing.T, faults fltest.Faults, kills int) fl.Hash {
 				}
 			})
 		}
-		c, err := fl.NewCoordinator(task, fl.CoordinatorConfig{}, fl.NewMemory(), keyOf("coordinator"), keys)
+		c, err := fl.NewCoordinator(task, fl.CoordinatorConfig{}, fl.NewMemory(), fltest.Key("coordinator"), keys)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -276,7 +276,7 @@ func TestFetch(t *testing.T) {
 // over.
 func TestStepAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, err := fl.NewCoordinator(pointsTask(), fl.CoordinatorConfig{}, fl.NewMemory(), keyOf("coordinator"), fl.KeyMap{})
+		c, err := fl.NewCoordinator(pointsTask(), fl.CoordinatorConfig{}, fl.NewMemory(), fltest.Key("coordinator"), fl.KeyMap{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,3 +1,4 @@
-// Package fltest is a broker in memory for tests of federated learning: it
-// retains messages, and loses, doubles, delays and reorders them as a seed says.
+// Package fltest is what tests of federated learning share: a broker in memory
+// that retains messages, and loses, doubles, delays and reorders them as a seed
+// says; keys, and samples.
 package fltest

@@ -3,9 +3,7 @@ package cli
 import (
 	"context"
 	"crypto/ed25519"
-	"crypto/sha256"
 	"fmt"
-	"math/rand/v2"
 	"os/exec"
 	"path/filepath"
 	"sync"
@@ -13,7 +11,7 @@ import (
 	"time"
 
 	"edgegateway/fl"
-	"edgegateway/infer/train"
+	"edgegateway/fl/fltest"
 	"edgegateway/internal/testkit"
 )
 
@@ -43,31 +41,6 @@ func (c *cloud) restart() {
 	c.start()
 }
 
-func flKey(name string) ed25519.PrivateKey {
-	sum := sha256.Sum256([]byte(name))
-	return ed25519.NewKeyFromSeed(sum[:])
-}
-
-func flPublic(name string) ed25519.PublicKey { return flKey(name).Public().(ed25519.PublicKey) }
-
-// flPoints are one gateway's samples of two classes.
-type flPoints struct{ d *train.Dataset }
-
-func newFLPoints(name string) flPoints {
-	r := rand.New(rand.NewChaCha8(sha256.Sum256([]byte(name))))
-	d := &train.Dataset{Name: name, Shape: train.Shape{6}, Classes: []string{"low", "high"}}
-	for i := range 60 {
-		for range 6 {
-			d.Values = append(d.Values, float32(r.NormFloat64()*0.4+float64(i%2)))
-		}
-		d.Labels = append(d.Labels, int32(i%2))
-	}
-	return flPoints{d}
-}
-
-func (p flPoints) Count(context.Context) (int, error)                { return p.d.Len(), nil }
-func (p flPoints) Load(context.Context, int) (*train.Dataset, error) { return p.d, nil }
-
 // flRun runs a task over a broker, its participants' links through proxies that
 // cut them after so many bytes, and gives the weights of each round. kept is
 // called after each round.
@@ -86,7 +59,7 @@ func flRun(t *testing.T, c *cloud, cut int64, kept func(round int)) []fl.Hash {
 	defer stop()
 	enrolled := fl.KeyMap{}
 	for _, name := range []string{"north", "south", "west"} {
-		enrolled[name] = flPublic(name)
+		enrolled[name] = fltest.Public(name)
 		proxy := testkit.NewProxy(t, c.addr)
 		if cut > 0 {
 			proxy.CutEvery(cut)
@@ -95,14 +68,14 @@ func flRun(t *testing.T, c *cloud, cut int64, kept func(round int)) []fl.Hash {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, err := fl.NewParticipant(name, st, flKey(name), []ed25519.PublicKey{flPublic("coordinator")}, fl.ParticipantConfig{Task: id, Chunk: fl.MinChunk, Retry: 200 * time.Millisecond})
+		p, err := fl.NewParticipant(name, st, fltest.Key(name), []ed25519.PublicKey{fltest.Public("coordinator")}, fl.ParticipantConfig{Task: id, Chunk: fl.MinChunk, Retry: 200 * time.Millisecond})
 		if err != nil {
 			t.Fatal(err)
 		}
-		link, points := flLink(t, proxy.Addr(), name), newFLPoints(name)
+		link, points := flLink(t, proxy.Addr(), name), fltest.PointsOf(name)
 		all.Go(func() {
 			err := fl.ServeParticipant(ctx, link, p, fl.ParticipantLoop{Dataset: points, Trainer: func(ctx context.Context, job *fl.Job) (*fl.Result, error) {
-				return fl.Train(ctx, job, points.d, nil)
+				return fl.Train(ctx, job, points.Data, nil)
 			}})
 			if err != nil {
 				t.Error(err)
@@ -113,7 +86,7 @@ func flRun(t *testing.T, c *cloud, cut int64, kept func(round int)) []fl.Hash {
 	if err != nil {
 		t.Fatal(err)
 	}
-	co, err := fl.NewCoordinator(task, fl.CoordinatorConfig{Chunk: fl.MinChunk, Kept: func(r fl.RoundReport) { kept(r.Round) }}, st, flKey("coordinator"), enrolled)
+	co, err := fl.NewCoordinator(task, fl.CoordinatorConfig{Chunk: fl.MinChunk, Kept: func(r fl.RoundReport) { kept(r.Round) }}, st, fltest.Key("coordinator"), enrolled)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,13 +20,16 @@ import (
 	"edgegateway/internal/testkit"
 )
 
-const flTestTask = `
+// flClouds is what tasks of the data that clouds makes begin with.
+const flClouds = `
 name: clouds
 model:
   input: [8]
   classes: [a, b, c]
   network: {layers: [{type: dense, units: 16, activation: relu}, {type: dense, activation: softmax}]}
-data: {stream: clouds, holdout: 0.2}
+data: {stream: clouds, holdout: 0.2}`
+
+const flTestTask = flClouds + `
 local: {epochs: 2, batch: 10, optimizer: {kind: sgd, rate: 0.05}}
 strategy: {kind: fedavgm}
 rounds: 6

@@ -29,13 +29,7 @@ type flFleet struct {
 	joined      []*testkit.Process
 }
 
-const flFleetTask = `
-name: clouds
-model:
-  input: [8]
-  classes: [a, b, c]
-  network: {layers: [{type: dense, units: 16, activation: relu}, {type: dense, activation: softmax}]}
-data: {stream: clouds, holdout: 0.2}
+const flFleetTask = flClouds + `
 local: {epochs: 2, batch: 5, optimizer: {kind: sgd, rate: 0.02}}
 strategy: {kind: fedavgm}
 `

@@ -3,9 +3,6 @@ package cli
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 
 	"edgegateway/internal/testkit"
@@ -15,23 +12,8 @@ import (
 // broker, one machine killed and back. Who is not trusted, and data of another
 // form, is refused.
 func TestFLJoin(t *testing.T) {
-	dir := t.TempDir()
 	addr := testkit.Mosquitto(t, "")
-	path := func(name string) string { return filepath.Join(dir, name) }
-	file := func(name, text string) string {
-		if err := os.WriteFile(path(name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path(name)
-	}
-	exits := func(code int, says string, args ...string) {
-		t.Helper()
-		cmd := testkit.Command(t, args...)
-		out, _ := cmd.CombinedOutput() // the code says more than the error
-		if got := cmd.ProcessState.ExitCode(); got != code || !strings.Contains(string(out), says) {
-			t.Fatalf("%v: exit code %d, want %d with %q:\n%s", args, got, code, says, out)
-		}
-	}
+	path, file, exits := flFolder(t)
 	for _, name := range []string{"boss", "stranger", "lab", "shop"} {
 		exits(0, "", "keys", "new", path(name))
 	}
