@@ -57,7 +57,7 @@ func (b *both) start(g *program) {
 	for g.m = nil; g.m == nil; {
 		if g.disk.left = 0; b.within > 0 && b.deaths < 40 {
 			g.disk.left = 1 + b.r.IntN(b.within)
-			g.disk.how = []string{"killed before", "killed after", "fails before", "fails after"}[b.r.IntN(4)]
+			g.disk.how = faults[b.r.IntN(len(faults))]
 		}
 		g.inbox, g.job = nil, nil
 		b.survives(g, func() ([]Action, error) {

@@ -10,7 +10,7 @@ import (
 
 // Collector puts bodies together from their parts, which may come in any order,
 // more than once, and with a restart between them: each part is in a State
-// before Add returns. Of one sender and kind there is one open body, the newest;
+// before Add returns, loosely. Of one sender and kind there is one open body, the newest;
 // of models one for each body. What a collector is given must have come through
 // Open.
 type Collector struct {
@@ -130,7 +130,7 @@ func (c *Collector) Add(p *Part) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := c.st.Put(c.name(&p.Header), data); err != nil {
+		if err := c.st.Loose(c.name(&p.Header), data); err != nil {
 			return nil, err
 		}
 		c.bodies[key] = b

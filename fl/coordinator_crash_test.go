@@ -2,6 +2,7 @@ package fl
 
 import (
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -17,12 +18,37 @@ var errKilled = errors.New("killed")
 var errDisk = errors.New("no space left on device")
 
 // faulty is a State that once, at its n-th change, ends the program or fails,
-// before or after the change is made.
+// before or after the change is made. Where the power fails, some of what was
+// put loosely is gone then, and some is cut short.
 type faulty struct {
 	State
 	left int // changes until then; below 1: never
 	how  string
 	hit  int // so often it did
+
+	loose map[string][]byte
+}
+
+// faults are what may happen at a change.
+var faults = []string{"killed before", "killed after", "fails before", "fails after", "the power fails"}
+
+// cut loses of what is loose what a power cut may.
+func (f *faulty) cut() error {
+	r := rand.New(rand.NewPCG(uint64(f.hit), uint64(len(f.loose))))
+	for _, name := range slices.Sorted(maps.Keys(f.loose)) {
+		var err error
+		switch data := f.loose[name]; r.IntN(3) {
+		case 0:
+			err = f.State.Delete(name)
+		case 1:
+			err = f.State.Put(name, data[:r.IntN(len(data))])
+		}
+		if err != nil {
+			return err
+		}
+	}
+	f.loose = nil
+	return nil
 }
 
 func (f *faulty) change(do func() error) error {
@@ -39,6 +65,11 @@ func (f *faulty) change(do func() error) error {
 	if f.how == "fails before" || f.how == "fails after" {
 		return errDisk
 	}
+	if f.how == "the power fails" {
+		if err := f.cut(); err != nil {
+			return err
+		}
+	}
 	panic(errKilled)
 }
 
@@ -46,8 +77,21 @@ func (f *faulty) Put(name string, data []byte) error {
 	return f.change(func() error { return f.State.Put(name, data) })
 }
 
+func (f *faulty) Loose(name string, data []byte) error {
+	return f.change(func() error {
+		if f.loose == nil {
+			f.loose = map[string][]byte{}
+		}
+		f.loose[name] = data
+		return f.State.Loose(name, data)
+	})
+}
+
 func (f *faulty) Delete(name string) error {
-	return f.change(func() error { return f.State.Delete(name) })
+	return f.change(func() error {
+		delete(f.loose, name)
+		return f.State.Delete(name)
+	})
 }
 
 // world drives a coordinator that dies over a link that loses, doubles and
@@ -196,7 +240,7 @@ func TestCoordinatorCrashes(t *testing.T) {
 		w.kill = func() {
 			if w.disk.left = 0; w.disk.hit < 30 {
 				w.disk.left = 1 + w.r.IntN(within)
-				w.disk.how = []string{"killed before", "killed after", "fails before", "fails after"}[w.r.IntN(4)]
+				w.disk.how = faults[w.r.IntN(len(faults))]
 			}
 		}
 		got := w.run(rt)
@@ -223,7 +267,7 @@ func TestCoordinatorCrashesEverywhere(t *testing.T) {
 	if changes < 30 {
 		t.Fatalf("%d changes", changes)
 	}
-	for _, how := range []string{"killed before", "killed after", "fails before", "fails after"} {
+	for _, how := range faults {
 		for n := 1; n <= changes; n++ {
 			w := newWorld(t, task, 3, 1)
 			w.disk.left, w.disk.how = n, how
@@ -254,7 +298,7 @@ func TestCoordinatorCrashesLate(t *testing.T) {
 		w.kill = func() {
 			if w.disk.left = 0; w.disk.hit < 20 {
 				w.disk.left = 1 + w.r.IntN(30)
-				w.disk.how = []string{"killed before", "killed after", "fails before", "fails after"}[w.r.IntN(4)]
+				w.disk.how = faults[w.r.IntN(len(faults))]
 			}
 		}
 		w.run(rt)

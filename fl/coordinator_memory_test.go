@@ -27,6 +27,8 @@ func (s *single) Put(name string, data []byte) error {
 	return err
 }
 
+func (s *single) Loose(name string, data []byte) error { return s.Put(name, data) }
+
 func (s *single) Get(name string) ([]byte, error) {
 	s.read(name)
 	at, ok := s.at[name]

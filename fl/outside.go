@@ -80,6 +80,9 @@ var ErrLater = errors.New("not now")
 // not there.
 type State interface {
 	Put(name string, data []byte) error
+	// Loose is a Put of what would be sent again: a SIGKILL does not lose it, but
+	// where the power fails it may be gone or damaged. It waits for no disk.
+	Loose(name string, data []byte) error
 	Get(name string) ([]byte, error) // nil, nil where there is none
 	Delete(name string) error
 	List(prefix string) ([]string, error)

@@ -31,6 +31,9 @@ func (m *Memory) Put(name string, data []byte) error {
 	return nil
 }
 
+// Loose is Put: nothing here outlives the program.
+func (m *Memory) Loose(name string, data []byte) error { return m.Put(name, data) }
+
 // Get gives a copy.
 func (m *Memory) Get(name string) ([]byte, error) {
 	if err := checkFile(name); err != nil {
@@ -77,7 +80,7 @@ func (m *Memory) Clone() *Memory {
 	return c
 }
 
-// Dir is a State in a folder: each Put is on the disk when it returns.
+// Dir is a State in a folder: a Put is on the disk when it returns.
 type Dir struct{ path string }
 
 // unfinished ends the names of files that are being written.
@@ -116,20 +119,39 @@ func (d *Dir) file(name string) string { return filepath.Join(d.path, filepath.F
 
 // Put writes a file that takes the place of one with its name at once, and is on
 // the disk when it returns.
-func (d *Dir) Put(name string, data []byte) (err error) {
+func (d *Dir) Put(name string, data []byte) error {
 	if err := checkFile(name); err != nil {
 		return err
 	}
-	path := d.file(name)
-	if err := d.folder(filepath.Dir(path)); err != nil {
+	folder := filepath.Dir(d.file(name))
+	if err := d.folder(folder); err != nil {
 		return err
 	}
+	if err := d.write(name, data, (*os.File).Sync); err != nil {
+		return err
+	}
+	return syncDir(folder)
+}
+
+// Loose writes a file that takes the place of one with its name at once.
+func (d *Dir) Loose(name string, data []byte) error {
+	if err := checkFile(name); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(d.file(name)), 0o700); err != nil {
+		return err
+	}
+	return d.write(name, data, func(*os.File) error { return nil })
+}
+
+func (d *Dir) write(name string, data []byte, sync func(*os.File) error) error {
+	path := d.file(name)
 	f, err := os.OpenFile(path+unfinished, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
 	if _, err = f.Write(data); err == nil {
-		err = f.Sync()
+		err = sync(f)
 	}
 	if err = errors.Join(err, f.Close()); err == nil {
 		err = os.Rename(path+unfinished, path)
@@ -137,7 +159,7 @@ func (d *Dir) Put(name string, data []byte) (err error) {
 	if err != nil {
 		return errors.Join(err, os.Remove(path+unfinished))
 	}
-	return syncDir(filepath.Dir(path))
+	return nil
 }
 
 // folder makes a folder within the state's, durably.

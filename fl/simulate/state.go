@@ -72,6 +72,9 @@ func (s *state) Put(name string, data []byte) error {
 	return nil
 }
 
+// Loose implements fl.State.
+func (s *state) Loose(name string, data []byte) error { return s.Put(name, data) }
+
 // Get implements fl.State.
 func (s *state) Get(name string) ([]byte, error) {
 	hash, ok := s.files[name]

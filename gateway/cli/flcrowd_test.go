@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -23,7 +22,7 @@ import (
 )
 
 // flCrowdCommand makes the test binary a crowd of participants, each with its own
-// connection: BROKER TASKFILE FOLDER FROM TO.
+// connection: BROKER TASKFILE FOLDER FROM TO CHUNK.
 const flCrowdCommand = "fl-crowd"
 
 // flCrowd runs participants FROM to before TO, whose keys are in FOLDER, until it
@@ -31,14 +30,14 @@ const flCrowdCommand = "fl-crowd"
 func flCrowd(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := crowdOf(ctx, args[0], args[1], args[2], args[3], args[4]); err != nil {
+	if err := crowdOf(ctx, args[0], args[1], args[2], args[3:]); err != nil {
 		fmt.Println("crowd:", err)
 		return 1
 	}
 	return 0
 }
 
-func crowdOf(ctx context.Context, broker, file, folder, from, to string) error {
+func crowdOf(ctx context.Context, broker, file, folder string, numbers []string) error {
 	task, err := fl.LoadTask(file)
 	if err != nil {
 		return err
@@ -51,9 +50,8 @@ func crowdOf(ctx context.Context, broker, file, folder, from, to string) error {
 	if err != nil {
 		return err
 	}
-	first, err1 := strconv.Atoi(from)
-	last, err2 := strconv.Atoi(to)
-	if err := errors.Join(err1, err2); err != nil {
+	var first, last, chunk int
+	if _, err := fmt.Sscan(strings.Join(numbers, " "), &first, &last, &chunk); err != nil {
 		return err
 	}
 	turn := make(chan struct{}, 2) // that train at a time
@@ -65,7 +63,7 @@ func crowdOf(ctx context.Context, broker, file, folder, from, to string) error {
 		if err != nil {
 			return err
 		}
-		p, err := fl.NewParticipant(name, fl.NewMemory(), key, []ed25519.PublicKey{trusted[0].Public}, fl.ParticipantConfig{Task: id, Version: "crowd"})
+		p, err := fl.NewParticipant(name, fl.NewMemory(), key, []ed25519.PublicKey{trusted[0].Public}, fl.ParticipantConfig{Task: id, Version: "crowd", Chunk: chunk})
 		if err != nil {
 			return err
 		}
@@ -109,9 +107,10 @@ type crowded struct {
 	events int           // updates that counted
 }
 
-// crowd leads a task with so many gateways over a broker, in two processes, and
-// says what its coordinator took.
-func (h *flHall) crowd(gateways, rounds int) crowded {
+// crowd leads a task with so many gateways over a broker, in two processes, which
+// send their updates in messages of at most chunk bytes (0: as they do elsewhere),
+// and says what its coordinator took.
+func (h *flHall) crowd(gateways, rounds, chunk int) crowded {
 	h.Helper()
 	h.task = h.write("crowd.yaml", fmt.Sprintf(flCrowdTask, rounds, gateways, gateways))
 	for i := range gateways {
@@ -119,7 +118,7 @@ func (h *flHall) crowd(gateways, rounds int) crowded {
 		h.enroll(crowdName(i))
 	}
 	for _, half := range [][2]int{{0, gateways / 2}, {gateways / 2, gateways}} {
-		testkit.Start(h, testkit.Command(h, flCrowdCommand, h.broker, h.task, h.dir, fmt.Sprint(half[0]), fmt.Sprint(half[1])))
+		testkit.Start(h, testkit.Command(h, flCrowdCommand, h.broker, h.task, h.dir, fmt.Sprint(half[0]), fmt.Sprint(half[1]), fmt.Sprint(chunk)))
 	}
 	p := h.coordinator()
 	p.Line(fmt.Sprintf(`%d gateways are enrolled`, gateways))
@@ -181,15 +180,23 @@ func TestFLCrowd(t *testing.T) {
 	if os.Getenv("EDGEGATEWAY_LONG") != "" {
 		few, many, rounds = 50, 500, 5
 	}
-	for _, broker := range []string{"mosquitto", "ours"} {
-		t.Run(broker, func(t *testing.T) {
+	type hall struct {
+		broker string
+		chunk  int
+	}
+	halls := []hall{{"mosquitto", 0}, {"ours", 0}}
+	if many == 500 {
+		halls = append(halls, hall{"mosquitto", 16 << 10}) // six messages each, and it keeps 1,000
+	}
+	for _, is := range halls {
+		t.Run(fmt.Sprint(is.broker, is.chunk), func(t *testing.T) {
 			var took [2]crowded
 			for i, gateways := range []int{few, many} {
 				h := newFLHall(t)
 				h.broker = testkit.FreeAddr(t)
-				brokerAt(t, broker, h.broker)()
-				took[i] = h.crowd(gateways, rounds)
-				t.Logf("%s, %d sessions: %.2f s a round, the coordinator had %.1f MB in memory at most", broker, gateways, took[i].round.Seconds(), float64(took[i].peak)/1e6)
+				brokerAt(t, is.broker, h.broker)()
+				took[i] = h.crowd(gateways, rounds, is.chunk)
+				t.Logf("%v, %d sessions: %.2f s a round, the coordinator had %.1f MB in memory at most", is, gateways, took[i].round.Seconds(), float64(took[i].peak)/1e6)
 				if took[i].events != gateways*rounds {
 					t.Errorf("%d updates counted of %d gateways in %d rounds", took[i].events, gateways, rounds)
 				}
