@@ -55,6 +55,52 @@ func TestBrake(t *testing.T) {
 	}
 }
 
+// What a trial does to few answers does not show in the mean: it works less where
+// more than the slowest hundredth become slow by it.
+func TestBrakeTail(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		share       float64 // of answers that take twice as long while it works
+		least, most float64 // share of time that it works
+	}{
+		{"one in 200", 0.005, 0.7, 0.85},
+		{"one in 25", 0.04, 0.1, 0.35},
+		{"one in 8", 0.12, 0.02, 0.15},
+	} {
+		b := NewBrake(SlowsAtMost)
+		now := time.Unix(1000, 0)
+		var n, slow uint64
+		var part float64
+		worked := 0
+		const steps, after = 30_000, 15_000 // of 20 ms; it is judged by the second half
+		var slowAfter, nAfter uint64
+		for i := range steps {
+			at := Counts{Answers: n}
+			at.took[bucketOf(time.Millisecond)], at.took[bucketOf(2*time.Millisecond)] = n-slow, slow
+			at.Spent = time.Duration(n+slow) * time.Millisecond
+			may := b.May(now, map[string]Counts{"m": at})
+			n += 10
+			if may {
+				part += 10 * c.share
+			}
+			if i == after {
+				slowAfter, nAfter = slow, n
+			}
+			if may && i >= after {
+				worked++
+			}
+			slow = uint64(part)
+			now = now.Add(20 * time.Millisecond)
+		}
+		if got := float64(worked) / (steps - after); got < c.least || got > c.most {
+			t.Errorf("%s: it works %.3f of the time, want %v to %v", c.name, got, c.least, c.most)
+		}
+		if got := float64(slow-slowAfter) / float64(n-nAfter); got > 0.0115 {
+			t.Errorf("%s: %.4f of all answers are slow, want a hundredth at most", c.name, got)
+		}
+	}
+}
+
 // However much a trial slows: it comes to work now and then, and less where it
 // slows more than is allowed.
 func TestBrakeProperties(t *testing.T) {

@@ -47,7 +47,7 @@ func New(cfg Config, models map[string]ModelConfig, dir string, trial TrialFunc,
 		Name: "edgegateway_infer_delegate_failures_total",
 		Help: "Frames that an accelerator failed or answered wrongly and the CPU answered.",
 	}, []string{"model"})
-	if err := reg.Register(e.fails); err != nil {
+	if err := errors.Join(reg.Register(e.fails), reg.Register(ages{e})); err != nil {
 		return nil, fmt.Errorf("infer: %w", err)
 	}
 	next, err := e.load(cfg, models)

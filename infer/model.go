@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Model is a model as streams hold it: a name, under which versions are
@@ -44,6 +45,10 @@ func (m *Model) Counts() Counts {
 	v := m.live.Load()
 	return v.counts.read(v.cfg.Version)
 }
+
+// Published counts a result that was made of an answer of this model, and how long
+// ago the message came that it is of.
+func (m *Model) Published(age time.Duration) { m.live.Load().counts.published(age) }
 
 func (m *Model) String() string { return "model " + m.Name() }
 

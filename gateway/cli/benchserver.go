@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"edgegateway/gateway/learn"
 )
 
 // server is what is measured: a child process, or somebody else's.
@@ -24,6 +26,16 @@ type server struct {
 // startServer starts this program and waits until it says its address: the
 // echo on its first line, a gateway in its log.
 func startServer(ctx context.Context, args ...string) (*server, error) {
+	return startAs(ctx, func(start func() error) error { return start() }, args...)
+}
+
+// startElsewhere is startServer for what would run on another box: it gets what
+// nobody else on this one wants.
+func startElsewhere(ctx context.Context, args ...string) (*server, error) {
+	return startAs(ctx, learn.OnLowest, args...)
+}
+
+func startAs(ctx context.Context, as func(start func() error) error, args ...string) (*server, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -35,7 +47,7 @@ func startServer(ctx context.Context, args ...string) (*server, error) {
 		return nil, err
 	}
 	cmd.Stdout, cmd.Stderr = w, w
-	if err := cmd.Start(); err != nil {
+	if err := as(cmd.Start); err != nil {
 		return nil, err
 	}
 	w.Close()

@@ -2,8 +2,8 @@ package cli
 
 import (
 	"context"
-	"crypto/ed25519"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -20,7 +19,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"edgegateway/fl"
-	"edgegateway/infer/train"
 	"edgegateway/internal/keyfile"
 	"edgegateway/internal/link"
 )
@@ -32,7 +30,8 @@ func trainingCommand() *cobra.Command {
 		Short: "Measure live inference with and without federated training beside it",
 		Long: `Measure how long results take while the gateway trains for a federated task
 beside them. A gateway in a process of its own has a stream with the model and one
-that records labelled samples; a coordinator leads a task over a second broker, and
+that records labelled samples; a coordinator leads a task over a second broker (both
+in processes that get what nobody else wants: they would run elsewhere), and
 the gateway's child process trains on these samples. In turn, results are measured
 outside of the hours at which it may train and within them (fl.limits.hours, changed
 by a reload). What counts is the ratio, of one run.`,
@@ -64,9 +63,6 @@ type trainingBench struct {
 	samples, epochs int
 	share           float64
 	dir             string
-	end             context.CancelFunc
-	leading         sync.WaitGroup
-	led             error // of the coordinator, when it has ended
 }
 
 const trainingClients = 4
@@ -106,9 +102,11 @@ func (b *trainingBench) run(ctx context.Context, out io.Writer) (err error) {
 	if err := b.feed(ctx, s.url); err != nil {
 		return fmt.Errorf("the samples to train on: %w", err)
 	}
-	ctx, b.end = context.WithCancel(ctx)
-	b.leading.Go(func() { b.led = lead(ctx) })
-	defer func() { b.end(); b.leading.Wait() }()
+	leads, err := startElsewhere(ctx, lead...)
+	if err != nil {
+		return err
+	}
+	defer leads.stop()
 	if _, err := s.measure(ctx, payload, trainingClients, 1, b.length/2, b.rate); err != nil { // until caches and clocks are warm
 		return err
 	}
@@ -152,51 +150,47 @@ dashboard: {listen: ""}
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	return startServer(ctx, "run", "--config", file)
+	return startElsewhere(ctx, "run", "--config", file)
 }
 
-// prepare makes keys, the part of the gateway's configuration that learns, and
-// what leads the task.
-func (b *trainingBench) prepare(url string) (lead func(context.Context) error, err error) {
-	keys := map[string]ed25519.PrivateKey{}
-	for _, name := range []string{"bench", "coordinator"} {
-		private, public, _, err := keyfile.New()
+// prepare makes keys and the task, and the part of the gateway's configuration
+// that learns; it gives the command that leads the task.
+func (b *trainingBench) prepare(url string) (lead []string, err error) {
+	at := func(name string) string { return filepath.Join(b.dir, name) }
+	enrolled := at("enrolled")
+	if err := os.Mkdir(enrolled, 0o700); err != nil {
+		return nil, err
+	}
+	for name, public := range map[string]string{at("bench.pem"): filepath.Join(enrolled, "bench.pub"), at("coordinator.pem"): at("coordinator.pub")} {
+		private, key, _, err := keyfile.New()
 		if err != nil {
 			return nil, err
 		}
-		path := filepath.Join(b.dir, name)
-		for end, data := range map[string][]byte{".pem": private, ".pub": public} {
-			if err := os.WriteFile(path+end, data, 0o600); err != nil {
-				return nil, err
-			}
-		}
-		if keys[name], err = keyfile.ReadPrivate(path + ".pem"); err != nil {
+		if err := errors.Join(os.WriteFile(name, private, 0o600), os.WriteFile(public, key, 0o600)); err != nil {
 			return nil, err
 		}
 	}
 	b.streams = `, press: {topics: [press/+], input: {raw: f32le}, record: {label: {topic: labels/+}}}`
 	b.sections = fmt.Sprintf(`upstream: {cloud: {url: %q, send: []}}
 fl: {key: %q, keys: [%q], limits: {cpu: %v, hours: [%q]}}
-`, url, filepath.Join(b.dir, "bench.pem"), filepath.Join(b.dir, "coordinator.pub"), b.share, shutHours(time.Now()))
-	task := fl.DefaultTask()
-	task.Name, task.Rounds = "bench", 10_000
-	task.Model.Input, task.Model.Classes = train.Shape{benchFeatures}, []string{"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"}
-	task.Model.Network.Layers = []train.LayerSpec{
-		{Type: "dense", Units: 200, Activation: "relu"}, {Type: "dense", Units: 200, Activation: "relu"}, {Type: "dense", Activation: "softmax"},
-	}
-	task.Data.Stream, task.Data.Minimum = "press", b.samples/2
-	task.Local.Epochs = b.epochs
-	c, err := fl.NewCoordinator(task, fl.CoordinatorConfig{}, fl.NewMemory(), keys["coordinator"], fl.KeyMap{"bench": keys["bench"].Public().(ed25519.PublicKey)})
-	if err != nil {
+`, url, at("bench.pem"), at("coordinator.pub"), b.share, shutHours(time.Now()))
+	task := fmt.Sprintf(`name: bench
+model:
+  input: [%d]
+  classes: ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]
+  network: {layers: [{type: dense, units: 200, activation: relu}, {type: dense, units: 200, activation: relu}, {type: dense, activation: softmax}]}
+data: {stream: press, minimum: %d}
+local: {epochs: %d}
+rounds: 10000
+`, benchFeatures, b.samples/2, b.epochs)
+	file := at("bench.yaml")
+	if err := os.WriteFile(file, []byte(task), 0o600); err != nil {
 		return nil, err
 	}
-	return func(ctx context.Context) error {
-		t := newFLTransport(link.Config{URL: url, ClientID: "coordinator"}, func(string) {})
-		var run sync.WaitGroup
-		run.Go(func() { t.run(ctx) })
-		defer run.Wait()
-		return fl.ServeCoordinator(ctx, t, []*fl.Coordinator{c}, fl.CoordinatorLoop{Stay: true})
-	}, nil
+	if _, err := fl.LoadTask(file); err != nil {
+		return nil, err
+	}
+	return []string{"fl", "coordinator", "--broker", url, "--key", at("coordinator.pem"), "--enrolled", enrolled, "--data", at("tasks"), file}, nil
 }
 
 // benchFeatures are the numbers of a sample that is trained on, as many as a

@@ -39,7 +39,7 @@ func metricsOf(t *testing.T, web string) map[string]string {
 // A gateway that nobody has used yet shows all that it counts, at 0: the
 // table of the documents, to the label, and the reasons that they list.
 func TestMetrics(t *testing.T) {
-	_, broker, web := gateway(t, `, anonymous: {publish: [room/+], subscribe: [results/#]}}
+	_, broker, web := gateway(t, `, anonymous: {publish: [x, room/+], subscribe: [results/#]}}
 models: {sine: {file: `+testkit.Shared(t, "models/hello_world_float.tflite")+`, output: regression}}
 infer: {delegate: builtin}
 rollout: {models: {sine: {shadow: {}}}}
@@ -59,12 +59,16 @@ upstream: {cloud: {url: "tcp://`+testkit.FreeAddr(t)+`", send: [alerts, results]
 	}
 	seen := map[string]bool{}
 	label := regexp.MustCompile(`(\w+)="[^"]*"`)
+	histogram := regexp.MustCompile(`_(bucket|sum|count)$`)
 	for sample, value := range got {
 		name, labels, _ := strings.Cut(sample, "{")
 		var has []string
 		for _, m := range label.FindAllStringSubmatch(labels, -1) {
-			has = append(has, m[1])
+			if m[1] != "le" {
+				has = append(has, m[1])
+			}
 		}
+		name = histogram.ReplaceAllString(name, "")
 		if want := strings.Join(table[name], ","); want != strings.Join(has, ",") {
 			t.Errorf("docs/metrics.md names the labels of %s as %q", sample, want)
 		}
@@ -116,6 +120,8 @@ upstream: {cloud: {url: "tcp://`+testkit.FreeAddr(t)+`", send: [alerts, results]
 		done(t, "", "publish", "--broker", broker, "room/a", `{"co2": `+co2+`}`)
 	}
 	in := watching(t, broker, "results/#")
+	done(t, "", "publish", "--broker", broker, "x", `{"x": 1}`)
+	in.next()
 	done(t, "", "publish", "--broker", broker, "room/b", `{"co2": 1500}`)
 	in.next()
 	want := map[string]string{
@@ -124,6 +130,8 @@ upstream: {cloud: {url: "tcp://`+testkit.FreeAddr(t)+`", send: [alerts, results]
 		`edgegateway_pipeline_dropped_total{reason="bad_json",stream="room"}`:                    "1",
 		`edgegateway_pipeline_messages_total{stream="room"}`:                                     "3",
 		`edgegateway_pipeline_results_total{stream="room"}`:                                      "2",
+		`edgegateway_infer_result_seconds_count{model="sine"}`:                                   "1",
+		`edgegateway_infer_result_seconds_bucket{model="sine",le="8.589934592"}`:                 "1",
 		`edgegateway_broker_clients`:                                                             "1",
 		`edgegateway_alert_raised{alert="stale"}`:                                                "2",
 		`edgegateway_alert_events_total{alert="stale",state="raised"}`:                           "2",

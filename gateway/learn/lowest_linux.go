@@ -10,11 +10,11 @@ import (
 // lowest is the priority of what has none.
 const lowest = 19
 
-// onLowest starts a process at the lowest priority, which it inherits with all
+// OnLowest starts a process at the lowest priority, which it inherits with all
 // its threads from the one that starts it: that thread cannot be used again. It
 // works only where nothing else wants to: beside a thread of the least nice value
 // alone, one that wakes waits until the slice of that one is over.
-func onLowest(start func() error) error {
+func OnLowest(start func() error) error {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // for good

@@ -117,7 +117,7 @@ func (w *Worker) do(ctx context.Context, req Request, progress func(epoch, of in
 	}
 	var last tail
 	cmd.Stderr = &last
-	start := onLowest
+	start := OnLowest
 	if l.Eager {
 		start = func(start func() error) error { return start() }
 	}

@@ -436,6 +436,9 @@ func (w *worker) emit(at *slot) {
 	if err := s.pub.Publish(src.topic, json, byte(s.cfg.Results.QoS), s.cfg.Results.Retain); err != nil {
 		s.drops.add(s.log, "publish", 1, fmt.Errorf("topic %s: %w", src.topic, err))
 	}
+	if s.model != nil {
+		s.model.Published(r.Age())
+	}
 	up := src.offer(s.send, r.Infer.Label)
 	for _, sink := range s.sinks {
 		sink.Result(r, json, up)
