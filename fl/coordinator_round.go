@@ -65,7 +65,7 @@ func (c *Coordinator) there() []candidate {
 func (c *Coordinator) draw(now time.Time) (bool, error) {
 	need := c.quorum()
 	if c.head.Round == 0 && c.open == nil {
-		need = max(need, c.task.Cohort.WaitFor)
+		need = max(need, c.task.Cohort.waitFor())
 	}
 	there := []candidate(nil)
 	if len(c.members) >= need {

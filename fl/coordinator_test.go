@@ -267,6 +267,33 @@ func TestCoordinatorJudgedByParticipants(t *testing.T) {
 	}
 }
 
+// Without wait_for the first round begins with as many as a round draws, or needs
+// where it draws all.
+func TestCoordinatorWaits(t *testing.T) {
+	for _, c := range []struct {
+		cohort CohortConfig
+		first  int // gateways
+	}{
+		{CohortConfig{Quorum: 1}, 1},
+		{CohortConfig{Quorum: 2}, 2},
+		{CohortConfig{Quorum: 1, Size: 3}, 3},
+		{CohortConfig{Quorum: 1, Size: 3, WaitFor: 2}, 2},
+		{CohortConfig{Quorum: 3, WaitFor: 1}, 3},
+		{CohortConfig{Quorum: 1, WaitFor: 4}, 4},
+	} {
+		task := denseTask(4)
+		task.Cohort, task.Cohort.Select = c.cohort, "random"
+		l := newLab(t, task, 5)
+		l.open()
+		for i := range 5 {
+			l.handle(l.hello(fmt.Sprintf("g%03d", i)))
+			if began := len(l.invited()) > 0; began != (i+1 >= c.first) {
+				t.Errorf("%+v: with %d gateways there the first round has begun: %v", c.cohort, i+1, began)
+			}
+		}
+	}
+}
+
 func TestCoordinatorEnrolment(t *testing.T) {
 	task := denseTask(4)
 	task.Rounds, task.Cohort.WaitFor, task.Cohort.Quorum, task.Data.Minimum = 3, 2, 2, 11

@@ -63,8 +63,19 @@ type LocalConfig struct {
 type CohortConfig struct {
 	Size    int    `yaml:"size" desc:"participants a round; 0: all who are there"`
 	Quorum  int    `yaml:"quorum" desc:"updates that a round needs at its deadline"`
-	WaitFor int    `yaml:"wait_for" desc:"the first round begins when so many are there"`
+	WaitFor int    `yaml:"wait_for" desc:"the first round begins when so many are there; 0: as many as size or, where that is 0, quorum says"`
 	Select  string `yaml:"select" enum:"random,data,present" desc:"by lot, by lot weighted by their samples, or those heard of last"`
+}
+
+// waitFor is with how many the first round begins.
+func (c CohortConfig) waitFor() int {
+	switch {
+	case c.WaitFor > 0:
+		return c.WaitFor
+	case c.Size > 0:
+		return c.Size
+	}
+	return c.Quorum
 }
 
 // StopConfig says when a task ends before its last round.

@@ -33,7 +33,7 @@ func DefaultTask() Task {
 		Data:     DataConfig{Minimum: 1, Holdout: 0.1},
 		Local:    LocalConfig{Epochs: 1, Batch: 10, Optimizer: train.OptimizerConfig{Kind: "sgd", Rate: 0.1, Schedule: "constant"}},
 		Strategy: aggregate.DefaultConfig(), Compression: aggregate.DefaultCompression(),
-		Rounds: 20, Cohort: CohortConfig{Quorum: 1, WaitFor: 1, Select: "random"},
+		Rounds: 20, Cohort: CohortConfig{Quorum: 1, Select: "random"},
 		Late: "drop", Publish: PublishConfig{When: "final", Quantize: "none"}, Seed: 1,
 	}
 }
@@ -244,7 +244,7 @@ func (t *Task) Validate() error {
 	within("rounds", t.Rounds, 1, 1_000_000)
 	within("cohort.size", t.Cohort.Size, 0, 1_000_000)
 	within("cohort.quorum", t.Cohort.Quorum, 1, 1_000_000)
-	within("cohort.wait_for", t.Cohort.WaitFor, 1, 1_000_000)
+	within("cohort.wait_for", t.Cohort.WaitFor, 0, 1_000_000)
 	if s := t.Cohort.Size; s > 0 && t.Cohort.Quorum > s {
 		bad("cohort.quorum", "%d are more than the %d of a round", t.Cohort.Quorum, s)
 	}

@@ -8,6 +8,7 @@ import (
 	"image/png"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -120,8 +121,12 @@ func TestGatewayRefusesWorse(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if st, err := s.State(); err != nil || len(st.Models["m"].Versions) != 2 || st.Models["m"].Live != "1" {
-		t.Errorf("%+v, %v", st.Models["m"], err)
+	st, err := s.State()
+	if err != nil || len(st.Models["m"].Versions) != 2 || st.Models["m"].Live != "1" {
+		t.Fatalf("%+v, %v", st.Models["m"], err)
+	}
+	if why := st.Models["m"].Find("1").Why; !regexp.MustCompile(`^round 1 of task rings: right on \d+\.\d\d % of \d\d+ samples held out here`).MatchString(why) {
+		t.Errorf("version 1 is live for %q", why)
 	}
 }
 

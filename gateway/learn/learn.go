@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"math"
 	"os"
 	"reflect"
 	"slices"
@@ -328,7 +329,7 @@ func (p *party) take(ctx context.Context, id string, t *fl.Task, encoded []byte)
 			log.Info().Int("round", job.Round).Int("samples", job.Samples).Msg("training")
 			r, err := p.worker.Train(ctx, job, Samples{Recorded: l}, folder(p.g.Data, "work", id), func(epoch, _ int) { p.epoch(id, epoch) })
 			if err == nil {
-				log.Info().Int("round", job.Round).Float64("seconds", r.Update.Seconds).Int("bytes", len(r.Update.Delta)).Msg("trained")
+				log.Info().Int("round", job.Round).Float64("seconds", math.Round(100*r.Update.Seconds)/100).Int("bytes", len(r.Update.Delta)).Msg("trained")
 			}
 			return r, err
 		},

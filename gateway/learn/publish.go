@@ -81,7 +81,7 @@ func (p *publisher) bring(ctx context.Context, name string, m fl.NewModel) (offe
 	if err := p.write(last); err != nil {
 		return last, err
 	}
-	err = p.g.Store.Want(name, store.Want{Version: last.Version, Do: store.DoRollout, By: by(m.Task.Name), At: time.Now().UTC()})
+	err = p.g.Store.Want(name, store.Want{Version: last.Version, Do: store.DoRollout, By: by(m.Task.Name), Why: speaks(m, last.Verdict), At: time.Now().UTC()})
 	if err != nil && !disk(err) {
 		err = fl.Told("the store of this gateway does not take it: " + err.Error())
 	}
@@ -131,6 +131,24 @@ func refuses(cfg Config, made *Made) error {
 			now.Loss, now.Samples, old.Loss, 100*cfg.Margin))
 	}
 	return nil
+}
+
+// speaks says what a new model was found to be, beside the one in use.
+func speaks(m fl.NewModel, v fl.Verdict) string {
+	text := fmt.Sprintf("round %d of task %s", m.Round, m.Task.Name)
+	figures := func(m fl.Metrics) string {
+		if m.Accuracy < 0 {
+			return fmt.Sprintf("a mean squared error of %.6g", m.Loss)
+		}
+		return fmt.Sprintf("right on %.2f %%", 100*m.Accuracy)
+	}
+	if v.New.Samples > 0 {
+		text += fmt.Sprintf(": %s of %d samples held out here", figures(v.New), v.New.Samples)
+		if v.Old.Samples > 0 {
+			text += ", the model before " + figures(v.Old)
+		}
+	}
+	return text
 }
 
 // add puts a model into the store, with what there is to say of it. One that is

@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -72,7 +73,7 @@ func (r *Rollout) do(ctx context.Context, name string, w store.Want) *staged {
 	}
 	why := map[string]string{store.DoRollback: "rolled back by command"}[w.Do]
 	if why == "" {
-		why = "activated by command"
+		why = cmp.Or(w.Why, "activated by command")
 		if s := c.Version.Stage; s == store.Shadow || s == store.Canary {
 			why = "promoted by command"
 		}

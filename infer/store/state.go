@@ -31,6 +31,7 @@ type Want struct {
 	Do      string    `json:"do"` // activate, rollout, rollback or withdraw
 	Force   bool      `json:"force,omitempty"`
 	By      string    `json:"by,omitempty"`
+	Why     string    `json:"why,omitempty"` // of a program: what speaks for it; "" where somebody just says so
 	At      time.Time `json:"at"`
 }
 
