@@ -120,7 +120,7 @@ func refuses(cfg Config, made *Made) error {
 	case made.Alien != "":
 		return fl.Told(made.Alien)
 	case now.Samples < cfg.Least:
-		return fl.Told(fmt.Sprintf("%d samples held out here could judge it, fl.least wants %d", now.Samples, cfg.Least))
+		return fl.Told(fmt.Sprintf("%d samples held out here could judge it, fl.least wants %d; windows are held out in stretches of time, of which a short recording may have none", now.Samples, cfg.Least))
 	case old.Samples == 0:
 		return nil // there is none in use
 	case now.Accuracy >= 0 && now.Accuracy < old.Accuracy-cfg.Margin:

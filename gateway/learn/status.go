@@ -33,12 +33,17 @@ func (l *Learner) Status() *Status {
 		return nil
 	}
 	s := &Status{Worker: l.worker.State(), Tasks: []TaskStatus{}}
+	pauses := s.Worker != "idle" && s.Worker != "working"
 	if len(l.refused) > 0 {
 		s.Refused = maps.Clone(l.refused)
 	}
 	for _, id := range slices.Sorted(maps.Keys(l.tasks)) {
 		t := l.tasks[id]
-		s.Tasks = append(s.Tasks, TaskStatus{t.status, t.epoch, t.failed})
+		is := TaskStatus{t.status, t.epoch, t.failed}
+		if is.Doing == "training" && pauses {
+			is.Doing = s.Worker
+		}
+		s.Tasks = append(s.Tasks, is)
 	}
 	return s
 }
