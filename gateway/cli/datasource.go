@@ -359,8 +359,11 @@ func (s *dataSource) pictures(ctx context.Context, shape train.Shape, say io.Wri
 	}
 	bar := newBar("reading pictures")
 	load := train.LoadFolder
-	if s.loose {
+	switch {
+	case s.loose:
 		load = train.LoadPictures
+	case s.csv.Partial:
+		load = train.LoadPart
 	}
 	d, refused, err := load(s.path, shape, decode, bar.step, s.pick())
 	bar.end()

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
-	"strings"
 	"sync"
 
 	"github.com/spf13/cobra"
@@ -148,53 +146,6 @@ func (j *joining) run(ctx context.Context) error {
 		}
 		transport.remind()
 	}
-}
-
-// load reads the data as a task takes it: with its classes, in its order.
-func (j *joining) load(ctx context.Context, task *fl.Task) (*train.Dataset, error) {
-	d, err := j.from.load(ctx, task.Model.Input, j.say)
-	if err != nil {
-		return nil, err
-	}
-	if want, got := size(task.Model.Input), size(d.Shape); want != got {
-		return nil, invalid(fmt.Errorf("the task takes inputs of %v, the data has %v", []int(task.Model.Input), []int(d.Shape)))
-	}
-	d.Shape = task.Model.Input
-	if len(task.Model.Classes) == 0 {
-		if d.Targets == nil || d.Width != task.Model.Values {
-			return nil, invalid(fmt.Errorf("the task learns %d values, the data has %d; --target and --regression say which", task.Model.Values, d.Width))
-		}
-		return d, nil
-	}
-	if d.Labels == nil {
-		return nil, invalid(fmt.Errorf("the task tells the classes %s, and the data has none", strings.Join(task.Model.Classes, ", ")))
-	}
-	var keep []int
-	for i, l := range d.Labels {
-		if slices.Contains(task.Model.Classes, d.Classes[l]) {
-			keep = append(keep, i)
-		}
-	}
-	if len(keep) == 0 {
-		return nil, invalid(fmt.Errorf("no sample is of one of the task's classes %s", strings.Join(task.Model.Classes, ", ")))
-	}
-	if n := d.Len() - len(keep); n > 0 {
-		fmt.Fprintf(j.say, "%d samples are of classes that the task does not know, and left out\n", n)
-	}
-	d = d.Subset(keep)
-	for i, l := range d.Labels {
-		d.Labels[i] = int32(slices.Index(task.Model.Classes, d.Classes[l]))
-	}
-	d.Classes = task.Model.Classes
-	return d, d.Check()
-}
-
-func size(s train.Shape) int {
-	n := 1
-	for _, d := range s {
-		n *= d
-	}
-	return n
 }
 
 // flSet is data in memory as a participant has it.

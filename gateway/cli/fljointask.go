@@ -188,7 +188,7 @@ const patience = 3 * time.Second
 // to be taken: its coordinator does not answer, or it gave the task up for a
 // changed one.
 func (j *joining) follow(ctx context.Context, who *flSelf, tasks *flOffers, o *flOffer) (again bool, err error) {
-	set, err := j.load(ctx, o.task)
+	set, err := j.from.forTask(ctx, o.task, j.say, j.say)
 	if err != nil {
 		return false, err
 	}

@@ -151,32 +151,16 @@ func (s *simulation) warn() {
 	}
 }
 
-// load reads the data, which must be what the task is for.
+// load reads the data, and what judges.
 func (s *simulation) load(ctx context.Context) (err error) {
-	shape := s.task.Model.Input
-	if shape == nil {
-		net, err := s.task.Network()
-		if err != nil {
-			return invalid(err)
-		}
-		shape = net.In
-	}
-	if s.learn, err = s.data.load(ctx, shape, s.say); err != nil {
+	if s.learn, err = s.data.forTask(ctx, s.task, s.say, s.say); err != nil || s.holdout == "" {
 		return err
-	}
-	if err := fitsTask(s.task, shape, s.data.path, s.learn); err != nil {
-		return err
-	}
-	if s.holdout == "" {
-		return nil
 	}
 	other := s.data
 	other.path, other.samples, other.from, other.before = s.holdout, 0, "", ""
 	other.csv.From, other.csv.Before = time.Time{}, time.Time{}
-	if s.held, err = other.load(ctx, shape, io.Discard); err != nil {
-		return err
-	}
-	return fitsTask(s.task, shape, s.holdout, s.held)
+	s.held, err = other.forTask(ctx, s.task, io.Discard, s.say)
+	return err
 }
 
 // roundText says how a round went.

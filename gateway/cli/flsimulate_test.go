@@ -167,8 +167,8 @@ func TestSimulateRefuses(t *testing.T) {
 		{[]string{task, "--data", filepath.Join(dir, "none.csv"), "--out", filepath.Join(dir, "none", "x")}, 2, "there is no folder"},
 		{[]string{task, "--data", data, "--away", "1m"}, 2, "--away does nothing here"},
 		{[]string{task, "--data", data, "--target", "side", "--participants", "401"}, 3, "not enough for 401"},
-		{[]string{other, "--data", data, "--target", "side"}, 3, "its classes are left, right"},
-		{[]string{narrow, "--data", data, "--target", "side"}, 3, "its samples are [2]"},
+		{[]string{other, "--data", data, "--target", "side"}, 3, "its own are left, right"},
+		{[]string{narrow, "--data", data, "--target", "side"}, 3, "takes inputs of [3], the data has [2]"},
 		{[]string{task, "--data", data, "--target", "side", "--holdout", holdout + "x"}, 3, "judge.csvx"},
 	} {
 		if got := run(t, "", append([]string{"fl", "simulate"}, c.args...)...); got.code != c.code || !strings.Contains(got.stderr, c.want) {

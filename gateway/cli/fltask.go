@@ -9,13 +9,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"syscall"
 	"time"
 
 	"edgegateway/fl"
-	"edgegateway/infer/train"
 	"edgegateway/internal/chart"
 )
 
@@ -134,10 +131,7 @@ func (t *flTask) judge(ctx context.Context) (func(*fl.Weights) (fl.Metrics, erro
 	}
 	source := t.held
 	source.path = path
-	d, err := source.load(ctx, net.In, io.Discard)
-	if err == nil {
-		err = fitsTask(t.task, net.In, path, d)
-	}
+	d, err := source.forTask(ctx, t.task, io.Discard, t.say)
 	if err != nil {
 		return nil, err
 	}
@@ -147,27 +141,6 @@ func (t *flTask) judge(ctx context.Context) (func(*fl.Weights) (fl.Metrics, erro
 		}
 		return fl.Judge(net, d)
 	}, nil
-}
-
-// fitsTask says whether data are what a task is about.
-func fitsTask(task *fl.Task, in train.Shape, path string, d *train.Dataset) error {
-	size := func(s train.Shape) int {
-		n := 1
-		for _, v := range s {
-			n *= v
-		}
-		return n
-	}
-	m := &task.Model
-	switch {
-	case size(d.Shape) != size(in):
-		return invalid(fmt.Errorf("%s: its samples are %v, those of the task %v", path, []int(d.Shape), []int(in)))
-	case m.Classes != nil && !slices.Equal(m.Classes, d.Classes):
-		return invalid(fmt.Errorf("%s: its classes are %s, those of the task %s", path, strings.Join(d.Classes, ", "), strings.Join(m.Classes, ", ")))
-	case m.Values > 0 && (d.Labels != nil || d.Width != m.Values):
-		return invalid(fmt.Errorf("%s: it has not the %d values a sample that the task learns; --target names columns", path, m.Values))
-	}
-	return nil
 }
 
 // label puts the task's name in front where there are several.

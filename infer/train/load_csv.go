@@ -20,6 +20,8 @@ type CSVConfig struct {
 	Time   string   // column with the time of a row; "": the first that looks like one
 	// Regression takes a numeric target as values though it has few of them.
 	Regression bool
+	// Partial takes a target that has one value alone: others have the rest.
+	Partial bool
 	// Window gathers so many rows to one input, each a row after the last;
 	// Ahead rows behind it are the targets (a forecast) where Target is empty.
 	Window, Ahead int
@@ -209,7 +211,7 @@ func (t *table) assign() error {
 			if c.Empty > 0 {
 				return fmt.Errorf("target %q is empty in %d rows, the first of them row %d: fill or remove them", c.Name, c.Empty, c.hole)
 			}
-			if len(c.Values) == 1 {
+			if len(c.Values) == 1 && !t.cfg.Partial {
 				return fmt.Errorf("target %q is %s in every row: there is nothing to learn", c.Name, c.Values[0])
 			}
 		case c.Name == t.cfg.Time, c.Kind == "time" && !hasTime && c.Empty == 0:

@@ -17,7 +17,12 @@ const maxPicture = 64 << 20
 // their names; progress may be nil. pick says by their place which files are
 // read, given the class of each; nil: all.
 func LoadFolder(dir string, shape Shape, decode func(file, pixels []byte) error, progress func(done, of int), pick Pick) (d *Dataset, refused []string, err error) {
-	return loadFolder(dir, shape, decode, progress, pick, true)
+	return loadFolder(dir, shape, decode, progress, pick, 2)
+}
+
+// LoadPart is LoadFolder for a part of what is learned from: one class is enough.
+func LoadPart(dir string, shape Shape, decode func(file, pixels []byte) error, progress func(done, of int), pick Pick) (d *Dataset, refused []string, err error) {
+	return loadFolder(dir, shape, decode, progress, pick, 1)
 }
 
 // Pick chooses samples, in their order, by their labels before they are read.
@@ -27,10 +32,11 @@ type Pick func(classes []string, labels []int32) []int
 // pupil: they may lie in dir itself or in a single folder, and have no labels
 // then.
 func LoadPictures(dir string, shape Shape, decode func(file, pixels []byte) error, progress func(done, of int), pick Pick) (d *Dataset, refused []string, err error) {
-	return loadFolder(dir, shape, decode, progress, pick, false)
+	return loadFolder(dir, shape, decode, progress, pick, 0)
 }
 
-func loadFolder(dir string, shape Shape, decode func(file, pixels []byte) error, progress func(done, of int), pick Pick, classes bool) (d *Dataset, refused []string, err error) {
+// loadFolder refuses fewer than least classes; with 0 pictures need no labels.
+func loadFolder(dir string, shape Shape, decode func(file, pixels []byte) error, progress func(done, of int), pick Pick, least int) (d *Dataset, refused []string, err error) {
 	if len(shape) != 3 {
 		return nil, nil, fmt.Errorf("pictures of shape %v: it is [height, width, channels]", shape)
 	}
@@ -66,14 +72,14 @@ func loadFolder(dir string, shape Shape, decode func(file, pixels []byte) error,
 		}
 		take(e.Name(), inside)
 	}
-	if !classes && len(d.Classes) < 2 {
+	if least == 0 && len(d.Classes) < 2 {
 		take("", entries)
 	}
-	if len(files) == 0 && !classes {
+	if len(files) == 0 && least == 0 {
 		return nil, nil, fmt.Errorf("%s: neither it nor a folder in it has pictures (.jpg, .png, .bmp)", dir)
 	}
-	if len(d.Classes) < 2 && classes {
-		return nil, nil, fmt.Errorf("%s: %d folders with pictures (.jpg, .png, .bmp); each class is a folder, and there are at least two", dir, len(d.Classes))
+	if len(d.Classes) < least {
+		return nil, nil, fmt.Errorf("%s: %d folders with pictures (.jpg, .png, .bmp); each class is a folder, and there are at least %d", dir, len(d.Classes), least)
 	}
 	if pick != nil {
 		labels := make([]int32, len(files))
@@ -123,7 +129,7 @@ func loadFolder(dir string, shape Shape, decode func(file, pixels []byte) error,
 		why := refused[slices.IndexFunc(refused, func(r string) bool { return strings.HasPrefix(r, inside) })]
 		return nil, refused, fmt.Errorf("%s: no picture of the class %q could be read: %s", dir, d.Classes[c], why)
 	}
-	if !classes && (len(d.Classes) < 2 || d.Classes[len(d.Classes)-1] == "") {
+	if least == 0 && (len(d.Classes) < 2 || d.Classes[len(d.Classes)-1] == "") {
 		d.Classes, d.Labels = nil, nil
 	}
 	return d, refused, d.Check()

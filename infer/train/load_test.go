@@ -293,6 +293,9 @@ func TestLoadFolder(t *testing.T) {
 	if _, _, err := LoadFolder(dir, shape, decode, nil, nil); err == nil || !strings.Contains(err.Error(), "1 folders with pictures") {
 		t.Errorf("one class: %v", err)
 	}
+	if d, _, err := LoadPart(dir, shape, decode, nil, nil); err != nil || string(d.Pixels) != "abccde" || !slices.Equal(d.Labels, []int32{0, 0}) || !slices.Equal(d.Classes, []string{"cat"}) {
+		t.Errorf("one class as a part: %+v, %v", d, err)
+	}
 	// Without classes what lies in the folder itself is taken too.
 	if d, _, err := LoadPictures(dir, shape, decode, nil, nil); err != nil || string(d.Pixels) != "abccdexyz" || d.Labels != nil || d.Classes != nil {
 		t.Errorf("without labels: %+v, %v", d, err)
