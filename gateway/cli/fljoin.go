@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 
 	"github.com/spf13/cobra"
@@ -28,6 +29,7 @@ type joining struct {
 	limits           learn.Limits
 	version          string
 	say              io.Writer
+	joined           joined // what the folder says
 }
 
 func flJoinCommand(version string) *cobra.Command {
@@ -43,7 +45,7 @@ priority.
 The first task that a trusted coordinator announces is taken, or the one that --task
 names; where its coordinator does not answer, the next that is announced. What was
 begun is in --state: the same command goes on with it after a kill. It ends when the
-task is over.`,
+task is over; another one is taken with another --state, or by --task.`,
 		Example: `  edgegateway fl join --broker mqtts://cloud.example:8883 --name lab --key lab.pem --trust coordinator.pub --data samples.csv --target class`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -118,11 +120,29 @@ func (j *joining) run(ctx context.Context) error {
 		return bad("state", err)
 	}
 	defer lock.Close()
+	if err := j.recall(); err != nil {
+		return bad("state", err)
+	}
 	var mu sync.Mutex
 	line := func(format string, args ...any) {
 		mu.Lock()
 		defer mu.Unlock()
 		fmt.Fprintf(j.say, format+"\n", args...)
+	}
+	who := &flSelf{key: key, trusted: trusted, exe: exe, say: line}
+	own := j.joined.Task
+	if j.task != "" {
+		own = ""
+	}
+	if own != "" {
+		p, err := j.participant(who, own)
+		if err != nil {
+			return err
+		}
+		if s := p.Status(); isOver(s) && !fl.Replaced(s.Why) {
+			line("%s", ended(own[:max(0, strings.LastIndexByte(own, '-'))], s))
+			return nil
+		}
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	transport := newFLTransport(cfg, func(s string) { line("%s", s) })
@@ -130,12 +150,12 @@ func (j *joining) run(ctx context.Context) error {
 	defer link.Wait()
 	defer cancel()
 	link.Go(func() { transport.run(ctx) })
-	tasks := &flOffers{name: j.task, say: line, news: make(chan struct{}, 1)}
+	tasks := &flOffers{name: j.task, own: own, say: line, news: make(chan struct{}, 1)}
 	if err := transport.Subscribe(ctx, []string{fl.TaskFilter}, func(m fl.Message) { tasks.hear(m, fl.Trusted(trusted)) }); err != nil {
 		return err
 	}
 	line("waiting for a task")
-	who := &flSelf{key: key, trusted: trusted, transport: transport, exe: exe, say: line}
+	who.transport = transport
 	for {
 		o, err := tasks.next(ctx)
 		if err != nil {

@@ -27,6 +27,7 @@ type flOffer struct {
 // flOffers are the tasks that a join may take part in, as they are announced.
 type flOffers struct {
 	name string // or id; empty: any that is not over
+	own  string // id of the one that was begun, which comes first; empty: none
 	say  func(string, ...any)
 	news chan struct{}
 
@@ -81,7 +82,7 @@ func (t *flOffers) hear(m fl.Message, trusted fl.Find) {
 			return
 		}
 	}
-	if over && t.name == "" {
+	if over && t.name == "" && id != t.own {
 		return
 	}
 	t.list = append(t.list, &flOffer{task: task, id: id, over: over})
@@ -117,18 +118,22 @@ func (t *flOffers) pass(topic string, err error) {
 	}
 }
 
-// next gives the task that was tried least, those that are over behind all others;
-// it waits for one.
+// next gives the task that was begun, else the one that was tried least, those that
+// are over behind all others; it waits for one.
 func (t *flOffers) next(ctx context.Context) (*flOffer, error) {
-	patient := time.NewTimer(time.Second) // what the broker retains does not come in an order
-	defer patient.Stop()
+	var patient <-chan time.Time
 	for waited := false; ; {
-		if o := t.best(nil); o != nil && (waited || !t.isOver(o)) {
-			return o, nil
+		if o := t.best(nil); o != nil {
+			if waited || o.id == t.own || t.own == "" && !t.isOver(o) {
+				return o, nil
+			}
+			if patient == nil {
+				patient = time.After(time.Second) // what the broker retains does not come in an order
+			}
 		}
 		select {
 		case <-t.news:
-		case <-patient.C:
+		case <-patient:
 			waited = true
 		case <-ctx.Done():
 			return nil, t.none()
@@ -141,14 +146,24 @@ func (t *flOffers) best(but *flOffer) *flOffer {
 	defer t.mu.Unlock()
 	var best *flOffer
 	for _, o := range t.list {
-		if o == but || o.over && t.name == "" {
-			continue
-		}
-		if best == nil || best.over && !o.over || best.over == o.over && o.tried < best.tried {
+		switch {
+		case o == but || o.over && t.name == "" && o.id != t.own:
+		case o.id == t.own && (o.over || o.tried == 0):
+			return o
+		case best == nil || best.over && !o.over || best.over == o.over && o.tried < best.tried:
 			best = o
 		}
 	}
 	return best
+}
+
+// leave passes over a task that was begun and goes on as another one.
+func (t *flOffers) leave(o *flOffer) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if o.id == t.own {
+		t.own = ""
+	}
 }
 
 func (t *flOffers) isOver(o *flOffer) bool {
@@ -196,13 +211,9 @@ func (j *joining) follow(ctx context.Context, who *flSelf, tasks *flOffers, o *f
 		return false, invalid(err)
 	}
 	who.say("task %s: %d samples to take part with", o.task.Name, set.Len())
-	st, err := fl.NewDir(filepath.Join(j.state, o.id))
+	p, err := j.participant(who, o.id)
 	if err != nil {
 		return false, err
-	}
-	p, err := fl.NewParticipant(j.name, st, who.key, who.trusted, fl.ParticipantConfig{Task: o.id, Version: j.version, Chunk: j.chunk})
-	if err != nil {
-		return false, &exitError{exitUsage, err}
 	}
 	own, cancel := context.WithCancel(ctx)
 	var answered, moved atomic.Bool
@@ -228,8 +239,13 @@ func (j *joining) follow(ctx context.Context, who *flSelf, tasks *flOffers, o *f
 		Log: func(_ string, err error) { who.say("%v", err) },
 		Step: func(p *fl.Participant) {
 			s := p.Status()
-			over = s.State == "done" || s.State == "stopped"
+			over = isOver(s)
 			answered.Store(p.Answered() || over)
+			if p.Answered() && j.joined.Task != o.id {
+				if err := j.remember(o.id); err != nil {
+					who.say("%v", err)
+				}
+			}
 			text := fmt.Sprintf("round %d of %d: %s", s.Round, s.Rounds, s.Doing)
 			if s.Why != "" {
 				text += ": " + s.Why
@@ -249,13 +265,10 @@ func (j *joining) follow(ctx context.Context, who *flSelf, tasks *flOffers, o *f
 		return false, err
 	case over && fl.Replaced(s.Why):
 		who.say("task %s: %s", o.id, s.Why)
+		tasks.leave(o)
 		return true, nil
 	case over:
-		text := fmt.Sprintf("task %s is over: this command sent %d updates", o.task.Name, s.Sent)
-		if s.State == "stopped" && s.Why != "" {
-			text = fmt.Sprintf("task %s is over, stopped: %s: this command sent %d updates", o.task.Name, s.Why, s.Sent)
-		}
-		who.say("%s", text)
+		who.say("%s", ended(o.task.Name, s))
 		return false, nil
 	case ctx.Err() == nil && moved.Load():
 		return true, nil
