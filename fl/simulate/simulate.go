@@ -47,13 +47,13 @@ func (c Config) Validate() error {
 	case !(c.Spread >= 0 && c.Spread <= 5):
 		return fmt.Errorf("spread: %v is outside 0..5", c.Spread)
 	case c.SampleTime < 0 || c.SampleTime > time.Hour:
-		return fmt.Errorf("sample time: %v is outside 0..1h", c.SampleTime)
+		return fmt.Errorf("sample-time: %v is outside 0..1h", c.SampleTime)
 	case c.Away < 0 || c.Away > 1000*time.Hour:
 		return fmt.Errorf("away: %v is outside 0..1000h", c.Away)
 	case c.Latency < 0 || c.Latency > time.Hour:
 		return fmt.Errorf("latency: %v is outside 0..1h", c.Latency)
 	case !(c.Rate >= 1 && c.Rate <= 1e12):
-		return fmt.Errorf("rate: %v bytes a second are outside 1..1e12", c.Rate)
+		return fmt.Errorf("link: %v bytes a second are outside 1..1e12", c.Rate)
 	}
 	return c.Partition.Validate()
 }

@@ -85,7 +85,10 @@ func (s *simulation) run(ctx context.Context, file string) (err error) {
 		return &exitError{exitUsage, err}
 	}
 	if err := s.cfg.Validate(); err != nil {
-		return &exitError{exitUsage, err}
+		return &exitError{exitUsage, fmt.Errorf("--%w", err)}
+	}
+	if k := s.cfg.Participants; s.attack != "" && s.cfg.Attack.Attackers(k) == 0 {
+		return &exitError{exitUsage, fmt.Errorf("--attack %s: a share of %v of %s is nobody", s.attack, s.cfg.Attack.Share, count(k, "participant"))}
 	}
 	if s.task, err = fl.LoadTask(file); err != nil {
 		return invalid(err)
@@ -118,10 +121,16 @@ func (s *simulation) run(ctx context.Context, file string) (err error) {
 	}
 	s.began, s.used = time.Now(), processorTime()
 	out, stopped := simulate.Run(ctx, *s.task, s.cfg, s.learn, s.held)
+	if ctx.Err() != nil && (out == nil || len(out.History) == 0) {
+		return errors.New("stopped before round 1 was over")
+	}
 	if out == nil || len(out.History) == 0 {
 		return invalid(stopped)
 	}
 	bar.end()
+	if ctx.Err() != nil && out.Status.State != "done" {
+		out.Status.State, out.Status.Why = "stopped", fmt.Sprintf("by the user after round %d", len(out.History))
+	}
 	if err := s.write(out); err != nil {
 		return errors.Join(stopped, err)
 	}
@@ -142,8 +151,6 @@ func (s *simulation) warn() {
 		fmt.Fprintf(s.say, "cohort.size of the task is %d, and there are %s: each round has all of them\n", size, count(k, "participant"))
 	}
 	switch n := s.cfg.Attack.Attackers(k); {
-	case s.attack != "" && n == 0:
-		fmt.Fprintf(s.say, "--attack %s: of %s that is none; nobody is hostile\n", s.attack, count(k, "participant"))
 	case n == k:
 		fmt.Fprintf(s.say, "--attack %s: all %s are hostile, and there is nothing right to learn from\n", s.attack, count(k, "participant"))
 	case 2*n >= k:

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"edgegateway/fl"
@@ -163,7 +164,10 @@ func TestSimulateRefuses(t *testing.T) {
 		{[]string{filepath.Join(dir, "none.yaml"), "--data", data}, 3, "none.yaml"},
 		{[]string{task, "--data", data, "--partition", "half"}, 2, "none of iid"},
 		{[]string{task, "--data", data, "--attack", "shout:0.1"}, 2, "shout"},
-		{[]string{task, "--data", data, "--participants", "0"}, 2, "participants: 0"},
+		{[]string{task, "--data", data, "--attack", "scale:0.05", "--participants", "8"}, 2, "--attack scale:0.05: a share of 0.05 of 8 participants is nobody"},
+		{[]string{task, "--data", data, "--participants", "0"}, 2, "--participants: 0"},
+		{[]string{task, "--data", data, "--link", "0"}, 2, "--link: 0 bytes a second are outside"},
+		{[]string{task, "--data", data, "--sample-time", "-1s"}, 2, "--sample-time: -1s"},
 		{[]string{task, "--data", filepath.Join(dir, "none.csv"), "--out", filepath.Join(dir, "none", "x")}, 2, "there is no folder"},
 		{[]string{task, "--data", data, "--away", "1m"}, 2, "--away does nothing here"},
 		{[]string{task, "--data", data, "--target", "side", "--participants", "401"}, 3, "not enough for 401"},
@@ -184,7 +188,6 @@ func TestSimulateWarns(t *testing.T) {
 		{"4", "", "cohort.size of the task is 5, and there are 4 participants: each round has all of them\n"},
 		{"8", "sign-flip:1", "--attack sign-flip:1: all 8 participants are hostile"},
 		{"8", "scale:0.5", "--attack scale:0.5: 4 of 8 participants are hostile"},
-		{"8", "scale:0.05", "--attack scale:0.05: of 8 participants that is none; nobody is hostile\n"},
 		{"8", "scale:0.2", ""},
 	} {
 		got := run(t, "", "fl", "simulate", task, "--data", data, "--target", "side", "--participants", c.participants, "--attack", c.attack)
@@ -207,5 +210,18 @@ func TestExampleTasks(t *testing.T) {
 		} else if name := strings.TrimSuffix(filepath.Base(file), ".yaml"); task.Name != name && name != "demo" { // make demo-fl calls it by what is learned
 			t.Errorf("%s holds the task %s", file, task.Name)
 		}
+	}
+}
+
+// One that is stopped says by whom and when, and not that it runs.
+func TestSimulateStopped(t *testing.T) {
+	dir, _, data, _ := simulatedFiles(t)
+	task := write(t, dir, "long.yaml", strings.Replace(sides, "rounds: 6", "rounds: 10000", 1))
+	p := testkit.Start(t, testkit.Command(t, "fl", "simulate", task, "--data", data, "--target", "side", "--participants", "5"))
+	p.Line("round 500 of 10000: ")
+	p.Signal(syscall.SIGINT)
+	round := p.Line(`task +sides: stopped, by the user after round (\d+)$`)[1]
+	if code := p.Exit(); code != 1 || !strings.Contains(p.Output(), "stopped after "+round+" of 10000 rounds") {
+		t.Errorf("exit code %d\n%s", code, p.Output())
 	}
 }
