@@ -185,6 +185,9 @@ func (c *Coordinator) again() error {
 	return c.sayAll()
 }
 
+// maxTold is how many bytes of a refused message's topic are told.
+const maxTold = 100
+
 // take looks at a message and hands it on by its kind.
 func (c *Coordinator) take(now time.Time, m Message) error {
 	p, err := Open(m, Enrolled(c.enrolled))
@@ -204,6 +207,8 @@ func (c *Coordinator) take(now time.Time, m Message) error {
 		if ReasonOf(err) != "" {
 			err = fmt.Errorf("%s: %w", p, err)
 		}
+	} else if why := ReasonOf(err); why != "" && why != UnknownKey && why != BadSign && why != BadTopic { // these say where it came from
+		err = fmt.Errorf("on %q: %w", m.Topic[:min(len(m.Topic), maxTold)], err)
 	}
 	if why := ReasonOf(err); why != "" {
 		c.head.Refused[why]++

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"edgegateway/fl/aggregate"
@@ -105,6 +106,16 @@ func TestCoordinatorRefuses(t *testing.T) {
 		})
 	}
 	l.TB = t
+	// What names no sender is told by its topic, as far as that is read.
+	for _, test := range []struct{ topic, want string }{
+		{wrongTopic.Topic, `on "` + wrongTopic.Topic + `": refused (malformed)`},
+		{strings.Repeat("\n", 101), `on "` + strings.Repeat(`\n`, 100) + `": refused (malformed)`},
+	} {
+		l.refuses(Malformed, Message{Topic: test.topic, Payload: []byte("{}")})
+		if got := l.c.Status().Last; !strings.HasPrefix(got, test.want) {
+			t.Errorf("%q, want %q", got, test.want)
+		}
+	}
 	// Two bodies under one number.
 	parts := l.seal(header(nil), good(nil), key, MinChunk)
 	l.handle(parts[0])
