@@ -10,7 +10,7 @@ import (
 // Task is what is to be learned, by whom and how: the file that a coordinator
 // is given.
 type Task struct {
-	Name  string      `yaml:"name" desc:"of the task: letters, digits, dash and underscore"`
+	Name  string      `yaml:"name" desc:"of the task: letters, digits, dash, dot and underscore"`
 	Model ModelConfig `yaml:"model" desc:"what is trained"`
 	Data  DataConfig  `yaml:"data" desc:"what it is trained on"`
 	Local LocalConfig `yaml:"local" desc:"how each participant trains in a round"`

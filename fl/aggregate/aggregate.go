@@ -62,7 +62,7 @@ type Config struct {
 	Tau       float64 `yaml:"tau" desc:"fedadam, fedyogi, fedadagrad: degree of adaptivity"`
 	Trim      float64 `yaml:"trim" desc:"trimmed-mean: share that is cut at each end"`
 	Attackers int     `yaml:"attackers" desc:"krum, multi-krum: so many of a cohort may be hostile"`
-	Keep      int     `yaml:"keep" desc:"multi-krum: so many are averaged; 0: all but the attackers"`
+	Keep      int     `yaml:"keep" desc:"multi-krum: so many are averaged, at most all but the attackers; 0: these"`
 	Buffer    int     `yaml:"buffer" desc:"fedbuff: so many updates make a step"`
 	Clip      float64 `yaml:"clip" desc:"an update longer than this is shortened to it; 0: none is; any kind"`
 	ClipTimes float64 `yaml:"clip_times" desc:"an update longer than so many times the median length of the round before is shortened to it; 0: none is; any kind"`
