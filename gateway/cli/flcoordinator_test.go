@@ -305,6 +305,7 @@ func TestFLCoordinatorStopped(t *testing.T) {
 	h.enroll("hall-1")
 	p := h.coordinator()
 	p.Line(`waiting until 3 participants are there`)
+	nameless := h.write("nameless.yaml", fmt.Sprintf("name: nameless\nmodel: {file: %q}\n", testkit.Shared(t, "models/hello_world_float.tflite")))
 	for _, test := range []struct {
 		args []string
 		want string
@@ -315,6 +316,7 @@ func TestFLCoordinatorStopped(t *testing.T) {
 		{[]string{"--data", h.path("other"), "--holdout", "x=held.csv", h.task}, "there is no task x"},
 		{[]string{"--data", h.path("other"), "--holdout", h.path("held.csv"), "--target", "v0", h.task}, "held.csv"},
 		{[]string{"--data", h.path("other"), h.path("held.csv")}, "held.csv"},
+		{[]string{"--data", h.path("other"), nameless}, "say the names of its classes, in the order of the outputs of hello_world_float.tflite, or values"},
 	} {
 		out, err := h.run(append([]string{"fl", "coordinator", "--broker", h.broker, "--key", h.path("coordinator.pem"), "--enrolled", h.path("enrolled")}, test.args...)...)
 		if err == nil || !strings.Contains(out, test.want) {

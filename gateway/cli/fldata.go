@@ -16,7 +16,8 @@ import (
 // say is told how many. notes has what became of the columns.
 func (s dataSource) forTask(ctx context.Context, task *fl.Task, notes, say io.Writer) (*train.Dataset, error) {
 	m := &task.Model
-	s.csv.Partial = true
+	named := len(m.Classes) > 0
+	s.csv.Partial = named
 	d, err := s.load(ctx, m.Input, notes)
 	if err != nil {
 		return nil, err
@@ -25,7 +26,10 @@ func (s dataSource) forTask(ctx context.Context, task *fl.Task, notes, say io.Wr
 		return nil, invalid(fmt.Errorf("%s: the task takes inputs of %v, the data has %v", s.path, []int(m.Input), []int(d.Shape)))
 	}
 	d.Shape = m.Input
-	if len(m.Classes) == 0 {
+	if !named && m.Values == 0 { // its file says how many, and no names: the data's are taken as they are
+		return d, nil
+	}
+	if !named {
 		if d.Targets == nil || d.Width != m.Values {
 			return nil, invalid(fmt.Errorf("%s: the task learns %d values, the data has %d; --target and --regression say which", s.path, m.Values, d.Width))
 		}

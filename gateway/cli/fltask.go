@@ -40,6 +40,9 @@ func (c *coordination) open(ctx context.Context, file string, key ed25519.Privat
 	if t.task, err = fl.LoadTask(file); err != nil {
 		return nil, invalid(err)
 	}
+	if m := t.task.Model; len(m.Classes) == 0 && m.Values == 0 {
+		return nil, invalid(fmt.Errorf("%s: model: say the names of its classes, in the order of the outputs of %s, or values: gateways match what they recorded to them", file, m.File))
+	}
 	id, err := t.task.ID()
 	if err != nil {
 		return nil, err
