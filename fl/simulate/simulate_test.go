@@ -253,7 +253,7 @@ func TestRunRefuses(t *testing.T) {
 		{func(_ *fl.Task, c *Config) { c.Participants = 601 }, "not enough for 601"},
 		{func(_ *fl.Task, c *Config) { c.Dropout = 1 }, "dropout"},
 		{func(_ *fl.Task, c *Config) { c.Spread = -1 }, "spread"},
-		{func(_ *fl.Task, c *Config) { c.Rate = 0 }, "rate"},
+		{func(_ *fl.Task, c *Config) { c.Rate = 0 }, "link"},
 		{func(_ *fl.Task, c *Config) { c.Partition.Kind = "half" }, "half"},
 		{func(t *fl.Task, _ *Config) { t.Data.Minimum = 31 }, "0 have the 31 samples"},
 		{func(t *fl.Task, _ *Config) { t.Cohort.WaitFor = 21 }, "cohort.wait_for of task blobs wants 21"},
