@@ -429,6 +429,29 @@ func TestParticipantAskedAgain(t *testing.T) {
 	}
 }
 
+// What a Call says that the coordinator has, before there is an update, it has of
+// one that was lost with the state: all of the new one is sent.
+func TestParticipantLostState(t *testing.T) {
+	c := newCaller(t, roundTask())
+	ref, chunks := c.model(first(t, c.task), 0)
+	p := newPerson(t, c, ParticipantConfig{Chunk: MinChunk})
+	p.does(p.Counted(p.now, 90)).does(p.Connected(p.now))
+	p.hears(c.announce(Announcement{State: "running", Round: 1, Model: ref, Best: ref}), c.call(1, Call{Invited: true, Model: ref, Have: []int{0}})).hears(chunks...)
+	job := p.job()
+	r, err := Train(t.Context(), job, clouds(90, 7), nil)
+	do(t, err)
+	p.does(p.Trained(p.now, job, r, nil))
+	n := len(p.sent(KindUpdate))
+	if p.update() == nil {
+		t.Errorf("only %d chunks are sent", n)
+	}
+	p.restart()
+	p.does(p.Connected(p.now))
+	if got := len(p.sent(KindUpdate)); got != n {
+		t.Errorf("after a restart %d chunks are sent, %d before", got, n)
+	}
+}
+
 // A Call that comes after the news that its round is over asks for nothing: what
 // was trained for it is not trained again.
 func TestParticipantOldCall(t *testing.T) {
