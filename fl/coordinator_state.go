@@ -2,6 +2,7 @@ package fl
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
@@ -172,10 +173,27 @@ func (c *Coordinator) load() (err error) {
 	if err := c.loadRound(); err != nil {
 		return err
 	}
+	c.knowKeys()
 	if err := c.clearOld(); err != nil {
 		return err
 	}
 	return c.loadParts()
+}
+
+// knowKeys takes what was seen of a gateway, and kept by a program that did not
+// write down of which key, as of the one that it is enrolled with now.
+func (c *Coordinator) knowKeys() {
+	for name, m := range c.members {
+		key, ok := c.enrolled.Key(name)
+		if !ok {
+			continue
+		}
+		for _, s := range []*Seen{&m.Said, &m.Reported, &m.record.Last} {
+			if s.Seq > 0 && s.Key == (Hash{}) {
+				s.Key = sha256.Sum256(key)
+			}
+		}
+	}
 }
 
 func missing(there bool, name string) error {

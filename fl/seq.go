@@ -61,7 +61,11 @@ type Seqs map[string]Seen
 type Seen struct {
 	Seq  uint64 `cbor:"1,keyasint"`
 	Body Hash   `cbor:"2,keyasint"`
+	Key  Hash   `cbor:"3,keyasint,omitzero"` // as of a Part; zero: it does not matter, or is not known
 }
+
+// another says whether a key is another than that which these numbers are of.
+func (s Seen) another(key Hash) bool { return s.Key != key && s.Key != Hash{} && key != Hash{} }
 
 // Look says whether a message says something new. One that is older than what
 // its sender said since is refused (StaleSeq), and so is another body under the
@@ -79,4 +83,4 @@ func (s Seqs) Look(h *Header) (news bool, err error) {
 }
 
 // Note keeps a message as the newest of its sender and kind.
-func (s Seqs) Note(h *Header) { s[bodyName(h)] = Seen{h.Seq, h.Body} }
+func (s Seqs) Note(h *Header) { s[bodyName(h)] = Seen{Seq: h.Seq, Body: h.Body} }
