@@ -204,6 +204,9 @@ func (c *Coordinator) take(now time.Time, m Message) error {
 		if ReasonOf(err) != "" {
 			err = fmt.Errorf("%s: %w", p, err)
 		}
+		if err == nil {
+			c.member(p.From).heard = now.UnixMilli()
+		}
 	}
 	if why := ReasonOf(err); why != "" {
 		c.head.Refused[why]++

@@ -79,7 +79,7 @@ type member struct {
 	Name     string  `cbor:"1,keyasint"`
 	Said     Seen    `cbor:"2,keyasint"` // of Hello; Seq 0: it said none
 	Hello    Hello   `cbor:"3,keyasint"`
-	Heard    int64   `cbor:"4,keyasint"` // Unix milliseconds
+	Heard    int64   `cbor:"4,keyasint"` // when it said Hello, Unix milliseconds: draws by it are the same after a restart
 	Reported Seen    `cbor:"5,keyasint"` // of Report
 	Report   *Report `cbor:"6,keyasint"`
 	// Of an asynchronous task: the round that it is invited to, 0 for none, when
@@ -89,7 +89,8 @@ type member struct {
 	Overdue bool  `cbor:"9,keyasint"`
 
 	record record
-	call   Hash // of the Call as it was said last; zero: none was
+	heard  int64 // when it said anything since the start, Unix milliseconds
+	call   Hash  // of the Call as it was said last; zero: none was
 }
 
 // kept is an update that counts.

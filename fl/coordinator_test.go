@@ -294,6 +294,45 @@ func TestCoordinatorWaits(t *testing.T) {
 	}
 }
 
+// A gateway is heard with each message that is not refused; draws by when that was
+// go by Hellos alone, which are on the disk.
+func TestCoordinatorHeard(t *testing.T) {
+	task := denseTask(120)
+	task.Rounds, task.Cohort = 3, CohortConfig{Size: 1, Quorum: 1, WaitFor: 2, Select: "present"}
+	l := newLab(t, task, 2).open()
+	l.handle(l.hello("g000"))
+	l.now = l.now.Add(time.Minute)
+	l.handle(l.hello("g001"))
+	heard := func(name string, want time.Time) {
+		t.Helper()
+		for _, g := range l.c.Status().Gateways {
+			if g.Name == name && !g.Heard.Time().Equal(want) {
+				t.Errorf("%s is heard at %v, want %v", name, g.Heard.Time(), want)
+			}
+		}
+	}
+	hello := l.now
+	h, c := l.call("g001")
+	parts := l.update("g001", h.Round, c.Model.Hash, MinChunk)
+	for _, m := range []Message{parts[0], parts[0], l.report("g001", "live")} {
+		l.now = l.now.Add(time.Minute)
+		l.handle(m)
+		heard("g001", l.now)
+	}
+	last := l.now
+	l.now = l.now.Add(time.Minute)
+	l.refuses(FutureRound, l.forge("g001", 2, c.Model.Hash, 99))
+	heard("g001", last)
+	l.handle(l.report("g000", "live"))
+	heard("g000", l.now)
+	l.handle(parts[1:]...)
+	if in := l.invited(); !slices.Equal(in, []string{"g001"}) {
+		t.Errorf("%v are drawn, whose Hello is the last", in)
+	}
+	l.open()
+	heard("g001", hello)
+}
+
 func TestCoordinatorEnrolment(t *testing.T) {
 	task := denseTask(4)
 	task.Rounds, task.Cohort.WaitFor, task.Cohort.Quorum, task.Data.Minimum = 3, 2, 2, 11
