@@ -47,7 +47,7 @@ type Participant struct {
 	linked   bool
 	helloed  bool      // since the link is there
 	called   bool      // the coordinator waits for somebody
-	reported bool      // the last Report was said since the link is there
+	reported bool      // the last Report was said since the link is there, and since a task that was over was announced again
 	said     int       // samples in the last Hello
 	helloAt  time.Time // when that was
 	hellos   int       // in a row that nobody answered
@@ -227,7 +227,14 @@ func (p *Participant) takeTask(part *Part) error {
 	next.Seen.Note(&part.Header)
 	next.Task = a
 	p.called = p.called || a.State == "waiting"
-	return p.keepHead(next)
+	was := p.over()
+	if err := p.keepHead(next); err != nil {
+		return err
+	}
+	if was && p.over() { // the coordinator began anew, and may not have the last Report
+		p.reported = false
+	}
+	return nil
 }
 
 // takeCall takes what the coordinator says to this gateway.
