@@ -24,6 +24,7 @@ type Collector struct {
 // body is one that is not whole yet, or whole and not forgotten.
 type body struct {
 	Header       // of its first part that came
+	key    Hash  // of that
 	size   int   // of its chunks
 	have   []int // sorted
 }
@@ -56,7 +57,7 @@ func NewCollector(st State, prefix string, most, open int) (*Collector, error) {
 			}
 		case b == nil:
 			size, _ := p.size(len(p.Data))
-			c.bodies[bodyName(&p.Header)] = &body{p.Header, size, []int{p.Chunk}}
+			c.bodies[bodyName(&p.Header)] = &body{p.Header, p.Key, size, []int{p.Chunk}}
 		default:
 			b.add(p.Chunk)
 		}
@@ -69,6 +70,7 @@ type stored struct {
 	Header Header `cbor:"1,keyasint"`
 	Data   []byte `cbor:"2,keyasint"`
 	Sum    Hash   `cbor:"3,keyasint"` // of Data
+	Key    Hash   `cbor:"4,keyasint,omitzero"`
 }
 
 // read gives a part, nil where it is gone or damaged.
@@ -81,7 +83,7 @@ func (c *Collector) read(name string) (*Part, error) {
 	if unmarshal(data, &s) != nil || s.Sum != sha256.Sum256(s.Data) || s.Header.check(len(s.Data)) != nil {
 		return nil, nil
 	}
-	return &Part{s.Header, s.Data}, nil
+	return &Part{s.Header, s.Data, s.Key}, nil
 }
 
 // bodyName is what bodies that cannot be open beside each other share.
@@ -99,7 +101,7 @@ func (c *Collector) name(h *Header) string {
 // Add takes a part. It gives the whole body when all are there, checked against
 // its hash: that body stays until Drop. Before, it gives nil. Parts that are
 // there are taken again without a word. Refused are parts of a body that is
-// older than the open one (StaleSeq), that do not fit it (Conflict), too long
+// older than the open one of the same key (StaleSeq), that do not fit it (Conflict), too long
 // (BadBody), or one more than may be open (Busy). An error that is no Refusal is
 // the State's.
 func (c *Collector) Add(p *Part) ([]byte, error) {
@@ -109,6 +111,12 @@ func (c *Collector) Add(p *Part) ([]byte, error) {
 	size, _ := p.size(len(p.Data))
 	key := bodyName(&p.Header)
 	b := c.bodies[key]
+	if b != nil && p.From != "" && (Seen{Key: b.key}).another(p.Key) {
+		if err := c.drop(key); err != nil { // nobody goes on with it
+			return nil, err
+		}
+		b = nil
+	}
 	switch {
 	case b == nil && len(c.bodies) >= c.open:
 		return nil, refuse(Busy, "%d bodies are open", c.open)
@@ -123,10 +131,10 @@ func (c *Collector) Add(p *Part) ([]byte, error) {
 		b = nil
 	}
 	if b == nil {
-		b = &body{p.Header, size, nil}
+		b = &body{p.Header, p.Key, size, nil}
 	}
 	if _, there := slices.BinarySearch(b.have, p.Chunk); !there {
-		data, err := marshal(stored{p.Header, p.Data, sha256.Sum256(p.Data)})
+		data, err := marshal(stored{p.Header, p.Data, sha256.Sum256(p.Data), p.Key})
 		if err != nil {
 			return nil, err
 		}

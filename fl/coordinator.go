@@ -207,6 +207,9 @@ func (c *Coordinator) take(now time.Time, m Message) error {
 		if ReasonOf(err) != "" {
 			err = fmt.Errorf("%s: %w", p, err)
 		}
+		if err == nil {
+			c.member(p.From).heard = now.UnixMilli()
+		}
 	} else if why := ReasonOf(err); why != "" && why != UnknownKey && why != BadSign && why != BadTopic { // these say where it came from
 		err = fmt.Errorf("on %q: %w", m.Topic[:min(len(m.Topic), maxTold)], err)
 	}
@@ -228,7 +231,7 @@ func (c *Coordinator) takeHello(now time.Time, p *Part) error {
 		return err
 	}
 	was, _ := c.able(&m)
-	m.Said, m.Hello, m.Heard = Seen{p.Seq, p.Body}, h, now.UnixMilli()
+	m.Said, m.Hello, m.Heard = p.seen(), h, now.UnixMilli()
 	m.call = Hash{} // it may have missed its Call: that is said again
 	is, _ := c.able(&m)
 	c.dirty[p.From], c.look = true, c.look || was != is
@@ -236,9 +239,12 @@ func (c *Coordinator) takeHello(now time.Time, p *Part) error {
 }
 
 // newer says whether a message is news beside the last one of its kind; the same
-// again is not, and one that is older is refused.
+// again is not, and one that is older is refused. Who has a key of its own now
+// counts anew: what was signed with the one before is not taken any more.
 func newer(last Seen, p *Part) (bool, error) {
 	switch {
+	case last.another(p.Key):
+		return true, nil
 	case p.Seq < last.Seq:
 		return false, refuse(StaleSeq, "sequence %d; %d came since", p.Seq, last.Seq)
 	case p.Seq == last.Seq && p.Body != last.Body:
@@ -257,7 +263,7 @@ func (c *Coordinator) takeReport(p *Part) error {
 	if news, err := newer(m.Reported, p); err != nil || !news {
 		return err
 	}
-	m.Reported, m.Report = Seen{p.Seq, p.Body}, &r
+	m.Reported, m.Report = p.seen(), &r
 	if err := c.putMember(&m); err != nil {
 		return err
 	}

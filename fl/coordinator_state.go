@@ -2,6 +2,7 @@ package fl
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
@@ -78,7 +79,7 @@ type member struct {
 	Name     string  `cbor:"1,keyasint"`
 	Said     Seen    `cbor:"2,keyasint"` // of Hello; Seq 0: it said none
 	Hello    Hello   `cbor:"3,keyasint"`
-	Heard    int64   `cbor:"4,keyasint"` // Unix milliseconds
+	Heard    int64   `cbor:"4,keyasint"` // when it said Hello, Unix milliseconds: draws by it are the same after a restart
 	Reported Seen    `cbor:"5,keyasint"` // of Report
 	Report   *Report `cbor:"6,keyasint"`
 	// Of an asynchronous task: the round that it is invited to, 0 for none, when
@@ -88,7 +89,8 @@ type member struct {
 	Overdue bool  `cbor:"9,keyasint"`
 
 	record record
-	call   Hash // of the Call as it was said last; zero: none was
+	heard  int64 // when it said anything since the start, Unix milliseconds
+	call   Hash  // of the Call as it was said last; zero: none was
 }
 
 // kept is an update that counts.
@@ -172,10 +174,27 @@ func (c *Coordinator) load() (err error) {
 	if err := c.loadRound(); err != nil {
 		return err
 	}
+	c.knowKeys()
 	if err := c.clearOld(); err != nil {
 		return err
 	}
 	return c.loadParts()
+}
+
+// knowKeys takes what was seen of a gateway, and kept by a program that did not
+// write down of which key, as of the one that it is enrolled with now.
+func (c *Coordinator) knowKeys() {
+	for name, m := range c.members {
+		key, ok := c.enrolled.Key(name)
+		if !ok {
+			continue
+		}
+		for _, s := range []*Seen{&m.Said, &m.Reported, &m.record.Last} {
+			if s.Seq > 0 && s.Key == (Hash{}) {
+				s.Key = sha256.Sum256(key)
+			}
+		}
+	}
 }
 
 func missing(there bool, name string) error {

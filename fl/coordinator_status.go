@@ -30,7 +30,7 @@ type Gateway struct {
 	Name    string  `json:"name"`
 	Version string  `json:"version"`
 	Samples int     `json:"samples"`
-	Heard   Millis  `json:"heard"`
+	Heard   Millis  `json:"heard"` // when it said something that was not refused; of before a restart, its last Hello
 	Doing   string  `json:"doing"` // away, invited, delivered, waiting, cannot
 	Why     string  `json:"why,omitempty"`
 	Counted string  `json:"counted,omitempty"` // what became of its last update
@@ -50,7 +50,7 @@ func (c *Coordinator) Status() Status {
 	}
 	for _, name := range c.names() {
 		m := c.members[name]
-		g := Gateway{Name: name, Version: m.Hello.Version, Samples: m.Hello.Samples, Heard: Millis(m.Heard), Counted: m.record.Counted, Report: m.Report, Doing: "waiting"}
+		g := Gateway{Name: name, Version: m.Hello.Version, Samples: m.Hello.Samples, Heard: Millis(max(m.Heard, m.heard)), Counted: m.record.Counted, Report: m.Report, Doing: "waiting"}
 		_, call := c.callOf(m)
 		_, delivered := c.got[name]
 		switch ok, why := c.able(m); {

@@ -1,6 +1,7 @@
 package fl
 
 import (
+	"crypto/ed25519"
 	"fmt"
 	"slices"
 	"strings"
@@ -290,6 +291,100 @@ func TestCoordinatorWaits(t *testing.T) {
 			if began := len(l.invited()) > 0; began != (i+1 >= c.first) {
 				t.Errorf("%+v: with %d gateways there the first round has begun: %v", c.cohort, i+1, began)
 			}
+		}
+	}
+}
+
+// A gateway is heard with each message that is not refused; draws by when that was
+// go by Hellos alone, which are on the disk.
+func TestCoordinatorHeard(t *testing.T) {
+	task := denseTask(120)
+	task.Rounds, task.Cohort = 3, CohortConfig{Size: 1, Quorum: 1, WaitFor: 2, Select: "present"}
+	l := newLab(t, task, 2).open()
+	l.handle(l.hello("g000"))
+	l.now = l.now.Add(time.Minute)
+	l.handle(l.hello("g001"))
+	heard := func(name string, want time.Time) {
+		t.Helper()
+		for _, g := range l.c.Status().Gateways {
+			if g.Name == name && !g.Heard.Time().Equal(want) {
+				t.Errorf("%s is heard at %v, want %v", name, g.Heard.Time(), want)
+			}
+		}
+	}
+	hello := l.now
+	h, c := l.call("g001")
+	parts := l.update("g001", h.Round, c.Model.Hash, MinChunk)
+	for _, m := range []Message{parts[0], parts[0], l.report("g001", "live")} {
+		l.now = l.now.Add(time.Minute)
+		l.handle(m)
+		heard("g001", l.now)
+	}
+	last := l.now
+	l.now = l.now.Add(time.Minute)
+	l.refuses(FutureRound, l.forge("g001", 2, c.Model.Hash, 99))
+	heard("g001", last)
+	l.handle(l.report("g000", "live"))
+	heard("g000", l.now)
+	l.handle(parts[1:]...)
+	if in := l.invited(); !slices.Equal(in, []string{"g001"}) {
+		t.Errorf("%v are drawn, whose Hello is the last", in)
+	}
+	l.open()
+	heard("g001", hello)
+}
+
+// What became of the last model is heard by a coordinator that was started again,
+// though the gateway said it while there was none, and its link never broke.
+func TestCoordinatorHearsReportAfterRestart(t *testing.T) {
+	task := denseTask(4)
+	task.Rounds, task.Cohort.WaitFor = 1, 1
+	task.Publish = PublishConfig{Model: "digits", When: "final", Quantize: "none"}
+	l := newLab(t, task, 1).open()
+	l.hellos()
+	l.deliver()
+	p, err := NewParticipant("g000", NewMemory(), keyOf("g000"), []ed25519.PublicKey{publicOf("coordinator")}, ParticipantConfig{Task: l.c.ID(), Publish: true})
+	do(t, err)
+	// does gives the Reports of a step, once all that it fetched has come; models
+	// go live.
+	var does func(list []Action, err error) []Message
+	does = func(list []Action, err error) (said []Message) {
+		t.Helper()
+		do(t, err)
+		for _, a := range list {
+			for _, topic := range a.Fetch {
+				said = append(said, does(p.Handle(l.now, l.retained[topic]))...)
+			}
+			if a.Offer != nil {
+				said = append(said, does(p.Published(l.now, a.Offer, Verdict{}, nil))...)
+			}
+			if a.Send != nil {
+				said = append(said, *a.Send)
+			}
+		}
+		return said
+	}
+	announced := func() []Message { return does(p.Handle(l.now, l.retained[TaskTopic(l.c.ID())])) }
+	does(p.Connected(l.now))
+	if said := announced(); len(said) != 1 {
+		t.Fatalf("%d messages say what became of the model", len(said)) // and nobody hears it
+	}
+	if said := announced(); len(said) > 0 {
+		t.Errorf("the same announcement again: %d messages", len(said))
+	}
+	for range 2 {
+		l.now = l.now.Add(time.Hour)
+		l.open()
+		said := announced()
+		if len(said) != 1 {
+			t.Fatalf("a coordinator that was started again is told %d messages", len(said))
+		}
+		was := len(l.said)
+		if l.handle(said...); len(l.said) != was {
+			t.Errorf("it answers a Report by %d messages", len(l.said)-was)
+		}
+		if s := l.c.Status(); s.Reports() != 1 {
+			t.Errorf("%+v", s.Gateways)
 		}
 	}
 }

@@ -46,7 +46,7 @@ func (c *Coordinator) takeUpdate(p *Part) error {
 	} else if sha256.Sum256(body) != p.Body {
 		return refuse(BadBody, "its hash is not the one that was said")
 	}
-	return c.keep(&p.Header, body, age)
+	return c.keep(p, body, age)
 }
 
 // wanted says how many rounds have passed since an update was begun, or why it
@@ -101,12 +101,13 @@ func (c *Coordinator) invited(name string, of int) (bool, error) {
 }
 
 // keep looks into a whole update and keeps it for the round under way.
-func (c *Coordinator) keep(h *Header, body []byte, age int) error {
+func (c *Coordinator) keep(p *Part, body []byte, age int) error {
+	h := &p.Header
 	u, _, err := DecodeUpdate(body, c.count)
 	if err != nil {
 		return errors.Join(c.parts.Drop(h), err)
 	}
-	k := kept{Round: h.Round, Seen: Seen{h.Seq, h.Body}, Bytes: h.Bytes, Order: len(c.got), Update: *u}
+	k := kept{Round: h.Round, Seen: p.seen(), Bytes: h.Bytes, Order: len(c.got), Update: *u}
 	if err := c.put(updateName(c.head.Round+1, h.From), &k); err != nil {
 		return err
 	}
@@ -133,7 +134,7 @@ func (r record) after(name string, k *kept) record {
 	if k.Round > r.Round {
 		r.Round, r.Counted = k.Round, ""
 	}
-	if k.Seen.Seq > r.Last.Seq {
+	if k.Seen.Seq > r.Last.Seq || r.Last.another(k.Seen.Key) {
 		r.Last = k.Seen
 	}
 	return r

@@ -155,7 +155,7 @@ func FuzzBody(f *testing.F) {
 		if plain {
 			body = zip(body)
 		}
-		asAll(t, &Part{Header{Kind: Kind(kind), Chunks: 1}, body})
+		asAll(t, &Part{Header: Header{Kind: Kind(kind), Chunks: 1}, Data: body})
 	})
 }
 

@@ -139,6 +139,6 @@ type Report struct {
 // there is none of is 0, with Samples 0.
 type Metrics struct {
 	Samples  int     `cbor:"1,keyasint" json:"samples"`
-	Loss     float64 `cbor:"2,keyasint" json:"loss"`
-	Accuracy float64 `cbor:"3,keyasint" json:"accuracy"` // 0..1; of values: -1
+	Loss     float64 `cbor:"2,keyasint" json:"loss,omitempty"` // 0 also where nobody reckoned it, as of a .tflite of classes: JSON leaves it out
+	Accuracy float64 `cbor:"3,keyasint" json:"accuracy"`       // 0..1; of values: -1
 }

@@ -47,7 +47,7 @@ type Participant struct {
 	linked   bool
 	helloed  bool      // since the link is there
 	called   bool      // the coordinator waits for somebody
-	reported bool      // the last Report was said since the link is there
+	reported bool      // the last Report was said since the link is there, and since a task that was over was announced again
 	said     int       // samples in the last Hello
 	helloAt  time.Time // when that was
 	hellos   int       // in a row that nobody answered
@@ -67,22 +67,23 @@ type Participant struct {
 
 // ParticipantStatus is a participant as a person looks at it.
 type ParticipantStatus struct {
-	Task      string         `json:"task"`               // its name; the id until it is known
-	ID        string         `json:"id"`                 // of the task
-	State     string         `json:"state"`              // of the task: waiting, running, done, stopped; "" until it is known
-	Doing     string         `json:"doing"`              // waiting, fetching, training, sending, sent, refused
-	Round     int            `json:"round"`              // the task's
-	Rounds    int            `json:"rounds"`             // it has at most
-	Samples   int            `json:"samples"`            // here
-	Why       string         `json:"why,omitempty"`      // it takes no part, what failed at last, or the task was stopped
-	Counted   string         `json:"counted,omitempty"`  // what became of the last update
-	Sent      int            `json:"sent"`               // updates that were made and sent, since the start
-	SentBytes int64          `json:"sent_bytes"`         // of messages that were handed over to be sent, since the start
-	Refused   map[Reason]int `json:"refused,omitempty"`  // messages by reason, since the start
-	Before    Metrics        `json:"before"`             // of the round's weights on the samples held out here, in the last round
-	After     Metrics        `json:"after"`              // of what was trained of them
-	Model     *Outcome       `json:"model,omitempty"`    // the last new model that was offered here
-	Deadline  int64          `json:"deadline,omitempty"` // of the round, Unix milliseconds
+	Task       string         `json:"task"`               // its name; the id until it is known
+	ID         string         `json:"id"`                 // of the task
+	State      string         `json:"state"`              // of the task: waiting, running, done, stopped; "" until it is known
+	Doing      string         `json:"doing"`              // waiting, fetching, training, sending, sent, refused
+	DoingRound int            `json:"doing_round"`        // of what it does: of the job that it trains, the update that it sends; the task's where there is none
+	Round      int            `json:"round"`              // the task's
+	Rounds     int            `json:"rounds"`             // it has at most
+	Samples    int            `json:"samples"`            // here
+	Why        string         `json:"why,omitempty"`      // it takes no part, what failed at last, or the task was stopped
+	Counted    string         `json:"counted,omitempty"`  // what became of the last update
+	Sent       int            `json:"sent"`               // updates that were made and sent, since the start
+	SentBytes  int64          `json:"sent_bytes"`         // of messages that were handed over to be sent, since the start
+	Refused    map[Reason]int `json:"refused,omitempty"`  // messages by reason, since the start
+	Before     Metrics        `json:"before"`             // of the round's weights on the samples held out here, in the last round
+	After      Metrics        `json:"after"`              // of what was trained of them
+	Model      *Outcome       `json:"model,omitempty"`    // the last new model that was offered here
+	Deadline   int64          `json:"deadline,omitempty"` // of the round, Unix milliseconds
 }
 
 // Outcome is what became of a new model.
@@ -227,7 +228,14 @@ func (p *Participant) takeTask(part *Part) error {
 	next.Seen.Note(&part.Header)
 	next.Task = a
 	p.called = p.called || a.State == "waiting"
-	return p.keepHead(next)
+	was := p.over()
+	if err := p.keepHead(next); err != nil {
+		return err
+	}
+	if was && p.over() { // the coordinator began anew, and may not have the last Report
+		p.reported = false
+	}
+	return nil
 }
 
 // takeCall takes what the coordinator says to this gateway.
@@ -308,7 +316,7 @@ func (p *Participant) Status() ParticipantStatus {
 			s.Refused[why] = n
 		}
 	}
-	s.Doing = p.doing()
+	s.Doing, s.DoingRound = p.doing()
 	if p.head.Call.Refused != "" && s.Why == "" {
 		s.Why = p.head.Call.Refused
 	}
@@ -321,21 +329,23 @@ func (p *Participant) Status() ParticipantStatus {
 	return s
 }
 
-func (p *Participant) doing() string {
-	u := &p.update
+// doing says what it does, and of which round that is: where updates count late,
+// the task's may be another.
+func (p *Participant) doing() (string, int) {
+	u, round := &p.update, p.head.Task.Round
 	switch {
 	case p.head.Call.Refused != "":
-		return "refused"
+		return "refused", round
 	case p.over():
-		return "waiting"
+		return "waiting", round
 	case p.training != nil:
-		return "training"
+		return "training", p.training.Round
 	case u.Seq > 0 && !u.Done:
-		return "sending"
+		return "sending", u.Round
 	case p.invited():
-		return "fetching"
-	case u.Seq > 0 && u.Done && u.Round == p.head.Task.Round:
-		return "sent"
+		return "fetching", p.head.Round
+	case u.Seq > 0 && u.Done && u.Round == round:
+		return "sent", round
 	}
-	return "waiting"
+	return "waiting", round
 }

@@ -258,6 +258,13 @@ func (p *Participant) trained(now time.Time, job *Job, r *Result) error {
 		return err
 	}
 	u := ownUpdate{Round: job.Round, Base: job.Base.Hash(), Seq: seq, Body: body, Residual: floatBytes(r.Residual), Before: r.Update.Before, After: r.Update.After}
+	if len(p.head.Call.Have) > 0 { // of another update, from before this state was lost
+		next := p.head.clone()
+		next.Call.Have = nil
+		if err := p.keepHead(next); err != nil {
+			return err
+		}
+	}
 	if err := p.keepUpdate(u); err != nil {
 		return err
 	}

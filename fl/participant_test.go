@@ -403,6 +403,44 @@ func TestParticipantNextRound(t *testing.T) {
 	}
 }
 
+// Where updates count late, what is trained and sent is of the round that it was
+// begun in, whatever round the task has come to.
+func TestParticipantDoingRound(t *testing.T) {
+	task := roundTask()
+	task.Late = "next"
+	c := newCaller(t, task)
+	w := first(t, task)
+	p := newPerson(t, c, ParticipantConfig{})
+	is := func(doing string, of, round int) {
+		t.Helper()
+		if s := p.Status(); s.Doing != doing || s.DoingRound != of || s.Round != round {
+			t.Errorf("%s of round %d, the task's is %d; want %s of %d, %d", s.Doing, s.DoingRound, s.Round, doing, of, round)
+		}
+	}
+	p.does(p.Counted(p.now, 90)).does(p.Connected(p.now))
+	var job *Job
+	for round := 1; round <= 3; round++ {
+		w.Values[0]++
+		ref, chunks := c.model(w, round-1)
+		p.hears(c.announce(Announcement{State: "running", Round: round, Model: ref, Best: ref}))
+		if p.hears(c.call(round, Call{Invited: true, Model: ref})); round == 1 {
+			is("fetching", 1, 1)
+			p.hears(chunks...)
+			job = p.job()
+		}
+		is("training", 1, round)
+	}
+	r, err := Train(t.Context(), job, clouds(90, 7), nil)
+	do(t, err)
+	p.does(p.Trained(p.now, job, r, nil))
+	is("sending", 1, 3)
+	ref, _ := c.model(w, 2)
+	p.hears(c.call(1, Call{Done: true}), c.call(3, Call{Invited: true, Model: ref}))
+	is("fetching", 3, 3)
+	p.hears(c.announce(Announcement{State: "done", Round: 3, Model: ref, Best: ref}))
+	is("waiting", 3, 3)
+}
+
 // A coordinator that began anew says its Call again: what it does not have is
 // sent at once, though it was sent before.
 func TestParticipantAskedAgain(t *testing.T) {
@@ -426,6 +464,29 @@ func TestParticipantAskedAgain(t *testing.T) {
 		if got := len(p.sent(KindUpdate)); got != n-have {
 			t.Errorf("the coordinator has %d of %d: %d are sent", have, n, got)
 		}
+	}
+}
+
+// What a Call says that the coordinator has, before there is an update, it has of
+// one that was lost with the state: all of the new one is sent.
+func TestParticipantLostState(t *testing.T) {
+	c := newCaller(t, roundTask())
+	ref, chunks := c.model(first(t, c.task), 0)
+	p := newPerson(t, c, ParticipantConfig{Chunk: MinChunk})
+	p.does(p.Counted(p.now, 90)).does(p.Connected(p.now))
+	p.hears(c.announce(Announcement{State: "running", Round: 1, Model: ref, Best: ref}), c.call(1, Call{Invited: true, Model: ref, Have: []int{0}})).hears(chunks...)
+	job := p.job()
+	r, err := Train(t.Context(), job, clouds(90, 7), nil)
+	do(t, err)
+	p.does(p.Trained(p.now, job, r, nil))
+	n := len(p.sent(KindUpdate))
+	if p.update() == nil {
+		t.Errorf("only %d chunks are sent", n)
+	}
+	p.restart()
+	p.does(p.Connected(p.now))
+	if got := len(p.sent(KindUpdate)); got != n {
+		t.Errorf("after a restart %d chunks are sent, %d before", got, n)
 	}
 }
 

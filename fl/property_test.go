@@ -236,6 +236,67 @@ func TestCounter(t *testing.T) {
 	})
 }
 
+// However often and quickly a sender starts anew, it is no more than a second and
+// what it said ahead of the clock: with a state that is lost then, it is newer
+// again as soon as they have passed.
+func TestCounterLostState(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		st, last, said := NewMemory(), uint64(0), 0
+		now := time.UnixMilli(1_800_000_000_000)
+		for range rapid.IntRange(1, 300).Draw(t, "restarts") {
+			c, err := NewCounter(st, "seq")
+			if err != nil {
+				t.Fatal(err)
+			}
+			// A process says no more than one number in two milliseconds here.
+			n := rapid.IntRange(0, 4).Draw(t, "numbers")
+			for range n {
+				if last, err = c.Next(now); err != nil {
+					t.Fatal(err)
+				}
+			}
+			said += n
+			now = now.Add(time.Duration(rapid.IntRange(2*n, 200).Draw(t, "milliseconds")) * time.Millisecond)
+		}
+		lost, err := NewCounter(NewMemory(), "seq")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := lost.Next(now.Add(2 * time.Second)); err != nil || n <= last {
+			t.Fatalf("%d after %d, %d numbers: %v", n, last, said, err)
+		}
+	})
+}
+
+// putCount is a State that counts what is put.
+type putCount struct {
+	State
+	puts int
+}
+
+func (c *putCount) Put(name string, data []byte) error {
+	c.puts++
+	return c.State.Put(name, data)
+}
+
+// A burst is few writes, also right after a start with a clock that was set back.
+func TestCounterBurst(t *testing.T) {
+	st := &putCount{State: NewMemory()}
+	now := time.UnixMilli(1_800_000_000_000)
+	for _, set := range []time.Duration{0, 0, -time.Hour} {
+		c, err := NewCounter(st, "seq")
+		do(t, err)
+		st.puts = 0
+		for range 10_000 {
+			_, err := c.Next(now.Add(set))
+			do(t, err)
+		}
+		if st.puts > 25 {
+			t.Errorf("clock %v: 10000 numbers are written down %d times", set, st.puts)
+		}
+	}
+}
+
 func trainNorm(n int) *train.Norm {
 	norm := &train.Norm{Mean: make([]float32, n), Std: make([]float32, n)}
 	for i := range n {

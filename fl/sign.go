@@ -41,7 +41,10 @@ type envelope struct {
 type Part struct {
 	Header
 	Data []byte
+	Key  Hash // SHA-256 of the public key that it is signed with
 }
+
+func (p *Part) seen() Seen { return Seen{p.Seq, p.Header.Body, p.Key} }
 
 // Keys are the gateways that are enrolled.
 type Keys interface {
@@ -159,6 +162,7 @@ func Open(m Message, find Find) (*Part, error) {
 	if !ed25519.Verify(key, toSign(e.Header, e.Part), e.Signature) {
 		return nil, refuse(BadSign, "the signature is not that of key %s", id)
 	}
+	p.Key = sha256.Sum256(key)
 	return p, nil
 }
 

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"crypto/sha256"
+	"encoding/json"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"edgegateway/fl/aggregate"
@@ -107,5 +109,33 @@ func TestTaskAndWeights(t *testing.T) {
 	do(t, err)
 	if u.Samples != 10 || !slices.Equal(d, got.Values) {
 		t.Fatal("another update came back")
+	}
+}
+
+// A loss that nobody reckoned is no loss of 0 to who reads a status; on the wire it
+// is 0, as all keys stand there.
+func TestMetricsWithoutLoss(t *testing.T) {
+	for _, c := range []struct {
+		m    Metrics
+		want string
+	}{
+		{Metrics{Samples: 9, Accuracy: 0.75}, `{"samples":9,"accuracy":0.75}`},
+		{Metrics{Samples: 9, Loss: 0.5, Accuracy: -1}, `{"samples":9,"loss":0.5,"accuracy":-1}`},
+	} {
+		text, err := json.Marshal(Outcome{New: c.m})
+		do(t, err)
+		if !strings.Contains(string(text), `"new":`+c.want+`,`) {
+			t.Errorf("%+v is told as %s", c.m, text)
+		}
+		var back Outcome
+		if do(t, json.Unmarshal(text, &back)); back.New != c.m {
+			t.Errorf("%s is read as %+v", text, back.New)
+		}
+		b, err := marshal(c.m)
+		do(t, err)
+		keys := map[int]float64{}
+		if do(t, unmarshal(b, &keys)); len(keys) != 3 || keys[2] != c.m.Loss {
+			t.Errorf("on the wire it is %v", keys)
+		}
 	}
 }

@@ -109,7 +109,7 @@ func (a *App) Health() []dashboard.Health {
 	}
 	if s := a.learn.Status(); s != nil {
 		for i := range s.Tasks {
-			all = append(all, dashboard.Health{Part: "fl " + s.Tasks[i].Task, OK: true, Detail: s.Tasks[i].Line()})
+			all = append(all, dashboard.Health{Part: "fl " + s.Name(i), OK: true, Detail: s.Tasks[i].Line()})
 		}
 	}
 	return all

@@ -246,10 +246,7 @@ func (j *joining) follow(ctx context.Context, who *flSelf, tasks *flOffers, o *f
 					who.say("%v", err)
 				}
 			}
-			text := fmt.Sprintf("round %d of %d: %s", s.Round, s.Rounds, s.Doing)
-			if s.Why != "" {
-				text += ": " + s.Why
-			}
+			text := doingNow(&s)
 			if s.State != "" && s.Doing != "waiting" && text != last {
 				last = text
 				who.say("%s", text)
@@ -274,6 +271,15 @@ func (j *joining) follow(ctx context.Context, who *flSelf, tasks *flOffers, o *f
 		return true, nil
 	}
 	return false, fmt.Errorf("stopped: the same command goes on from %s", j.state)
+}
+
+// doingNow says what a participant does, and of which round that is.
+func doingNow(s *fl.ParticipantStatus) string {
+	text := fmt.Sprintf("round %d of %d: %s", s.DoingRound, s.Rounds, s.Doing)
+	if s.Why != "" {
+		text += ": " + s.Why
+	}
+	return text
 }
 
 // unanswered says that a coordinator does not answer; true: there is another task

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"edgegateway/fl"
 	"edgegateway/internal/testkit"
 )
 
@@ -65,4 +66,18 @@ func TestFLJoinLeadless(t *testing.T) {
 	exits(0, "task beta is over", args("--task", betaID)...)
 	exits(exitInvalid, "nope.csv", append(args(), "--data", path("nope.csv"))...)
 	exits(exitUsage, "--state", append(args(), "--state", "/proc/none")...)
+}
+
+// The log of a join names the round of its job, not that which the task has come
+// to meanwhile.
+func TestDoingNow(t *testing.T) {
+	for want, s := range map[string]fl.ParticipantStatus{
+		"round 2 of 9: training":           {Doing: "training", DoingRound: 2, Round: 4, Rounds: 9},
+		"round 4 of 9: refused: too few":   {Doing: "refused", DoingRound: 4, Round: 4, Rounds: 9, Why: "too few"},
+		"round 2 of 9: fetching: the disk": {Doing: "fetching", DoingRound: 2, Round: 3, Rounds: 9, Why: "the disk"},
+	} {
+		if got := doingNow(&s); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
 }

@@ -54,17 +54,39 @@ func (t *TaskStatus) Line() string {
 		return t.Failed
 	}
 	text := t.Doing
-	if text == "" {
+	switch {
+	case t.State == "done":
+		text = "over"
+	case t.State == "stopped":
+		text = t.State
+	case text == "":
 		text = "waiting"
 	}
-	if t.Round > 0 {
-		text = fmt.Sprintf("round %d of %d, %s", t.Round, t.Rounds, text)
+	if t.DoingRound > 0 {
+		text = fmt.Sprintf("round %d of %d, %s", t.DoingRound, t.Rounds, text)
 	}
 	if t.Why != "" {
 		text += ": " + t.Why
 	}
+	if m := t.Model; m != nil && m.State == "refused" {
+		text += fmt.Sprintf("; the model of round %d is refused: %s", m.Round, m.Why)
+	}
 	return text
 }
+
+// Name is what tells the i-th task from the others: its name, or its id where
+// others have that name, unless it alone of them is not over.
+func (s *Status) Name(i int) string {
+	t := &s.Tasks[i]
+	for j := range s.Tasks {
+		if o := &s.Tasks[j]; j != i && o.Task == t.Task && (t.over() || !o.over()) {
+			return t.ID
+		}
+	}
+	return t.Task
+}
+
+func (t *TaskStatus) over() bool { return t.State == "done" || t.State == "stopped" }
 
 // metrics are read when they are asked for.
 type metrics struct{ *Learner }
