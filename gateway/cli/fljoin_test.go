@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"edgegateway/internal/testkit"
 )
@@ -50,6 +51,11 @@ cohort: {quorum: 2, wait_for: 2}
 	stranger := testkit.Start(t, testkit.Command(t, "fl", "join", "--state", path("stranger"), "--broker", addr, "--name", "shop", "--key", path("shop.pem"), "--trust", path("stranger.pub"), "--data", path("shop.csv")))
 	stranger.Line(`passed over: .*key`)
 	stranger.Kill()
+	at := time.Now().Add(6 * time.Hour)
+	hours := at.Format("15:04") + "-" + at.Add(time.Hour).Format("15:04")
+	shut := join("shop", "--hours", hours)
+	shut.Line("pauses until " + hours)
+	shut.Kill()
 	lab.Kill()
 	lab, shop := join("lab"), join("shop")
 	for _, p := range []*testkit.Process{lab, shop} {

@@ -224,7 +224,7 @@ func (j *joining) follow(ctx context.Context, who *flSelf, tasks *flOffers, o *f
 			cancel()
 		}
 	})
-	worker := &learn.Worker{Program: who.exe, Args: flChild, Limits: func() learn.Limits { return j.limits }}
+	worker := &learn.Worker{Program: who.exe, Args: flChild, Limits: func() learn.Limits { return j.limits }, Changed: func(state string) { who.say("%s", state) }}
 	last, over := "", false
 	err = fl.ServeParticipant(own, who.transport, p, fl.ParticipantLoop{
 		Dataset: flSet{set},

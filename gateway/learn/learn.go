@@ -48,13 +48,14 @@ type followed struct {
 const mostTasks = 32
 
 // Open checks the keys and links that a configuration names. w does the work;
-// its Limits, Gate and Sysfs are set here.
+// its Limits, Gate, Sysfs and Changed are set here.
 func Open(cfg Config, g Gateway, w *Worker, log zerolog.Logger, reg prometheus.Registerer) (*Learner, error) {
 	l := &Learner{
 		g: g, worker: w, log: log, change: make(chan struct{}, 1), cfg: cfg, tasks: map[string]*followed{}, refused: map[fl.Reason]int{},
 	}
 	w.Limits = func() Limits { return l.config().Limits }
 	w.Gate, w.Sysfs = g.Gate, g.Sysfs
+	w.Changed = func(state string) { log.Info().Str("state", state).Msg("the training pauses, or goes on") }
 	if err := l.Check(cfg); err != nil {
 		return nil, err
 	}

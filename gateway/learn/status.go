@@ -33,7 +33,7 @@ func (l *Learner) Status() *Status {
 		return nil
 	}
 	s := &Status{Worker: l.worker.State(), Tasks: []TaskStatus{}}
-	pauses := s.Worker != "idle" && s.Worker != "working"
+	pauses := pausing(s.Worker)
 	if len(l.refused) > 0 {
 		s.Refused = maps.Clone(l.refused)
 	}

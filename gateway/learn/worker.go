@@ -26,6 +26,7 @@ type Worker struct {
 	Limits  func() Limits
 	Gate    func() func() bool // of what serves, asked while the child works; nil: nothing serves
 	Sysfs   string             // where the box says how hot it is; "": /sys
+	Changed func(state string) // hears when it begins to pause, and when it goes on; nil: nobody
 
 	busy  sync.Mutex
 	state atomic.Pointer[string]
@@ -52,7 +53,15 @@ func (w *Worker) State() string {
 	return "idle"
 }
 
-func (w *Worker) say(s string) { w.state.Store(&s) }
+func (w *Worker) say(s string) {
+	was := w.State()
+	if w.state.Store(&s); w.Changed != nil && pausing(s) != pausing(was) {
+		w.Changed(s)
+	}
+}
+
+// pausing says whether a State is a pause.
+func pausing(state string) bool { return state != "idle" && state != "working" }
 
 // Train does a job. keep is a folder for its state, "" for none.
 func (w *Worker) Train(ctx context.Context, job *fl.Job, samples Samples, keep string, progress func(epoch, of int)) (*fl.Result, error) {

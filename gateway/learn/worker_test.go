@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -189,6 +190,8 @@ func TestWorkerPauses(t *testing.T) {
 	heat("71000")
 	asked := 0
 	w.Gate = func() func() bool { return func() bool { asked++; return asked%2 == 0 } }
+	var told []string
+	w.Changed = func(state string) { told = append(told, state) }
 	done := make(chan error, 1)
 	go func() {
 		_, err := w.Train(t.Context(), j, s, "", nil)
@@ -207,6 +210,9 @@ func TestWorkerPauses(t *testing.T) {
 	heat("45000")
 	if err := <-done; err != nil || asked == 0 {
 		t.Error(err, asked)
+	}
+	if want := []string{"pauses at 71 degrees, limits.celsius allows 60", "working"}; !slices.Equal(told, want) {
+		t.Errorf("it told %q, want %q", told, want)
 	}
 }
 
