@@ -70,18 +70,22 @@ func brokerAt(t *testing.T, broker, addr string) func() *testkit.Process {
 		}
 	}
 	conf := mosquittoConf(t, addr)
-	if broker == "mosquitto-kept" {
-		text, err := os.ReadFile(conf)
-		if err == nil {
-			more := "persistence true\nautosave_interval 1\npersistence_location " + filepath.Dir(conf) + "/\n"
-			if os.Getuid() == 0 { // else it becomes a user who may not write there
-				more += "user root\n"
-			}
-			err = os.WriteFile(conf, append(text, more...), 0o600)
+	more := ""
+	switch broker {
+	case "mosquitto-kept":
+		more = "persistence true\nautosave_interval 1\npersistence_location " + filepath.Dir(conf) + "/\n"
+		if os.Getuid() == 0 { // else it becomes a user who may not write there
+			more += "user root\n"
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+	case "mosquitto-room":
+		more = "max_queued_messages 0\n"
+	}
+	text, err := os.ReadFile(conf)
+	if err == nil {
+		err = os.WriteFile(conf, append(text, more...), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 	program := testkit.Program(t, "mosquitto")
 	return func() *testkit.Process {
