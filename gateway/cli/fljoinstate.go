@@ -69,5 +69,9 @@ func ended(task string, s fl.ParticipantStatus) string {
 	if s.State == "stopped" && s.Why != "" {
 		text += ", stopped: " + s.Why
 	}
-	return fmt.Sprintf("%s: this command sent %d updates", text, s.Sent)
+	text = fmt.Sprintf("%s: this command sent %d updates", text, s.Sent)
+	if s.Sent == 0 { // it was over before
+		text += "; --task takes part in another"
+	}
+	return text
 }

@@ -42,8 +42,8 @@ func TestFLJoinState(t *testing.T) {
 	}
 	lathe := lead("lathe", "rounds: 1\ncohort: {wait_for: 2}\n")
 	lathe.Line("waiting until 2 participants are there")
-	exits(0, "task press is over: this command sent 0 updates", args("lab")...)
-	exits(0, "task press is over: this command sent 0 updates", args("shop")...) // its folder says so
+	exits(0, "task press is over: this command sent 0 updates; --task takes part in another", args("lab")...)
+	exits(0, "task press is over: this command sent 0 updates; --task takes part in another", args("shop")...) // its folder says so
 	exits(exitUsage, "is the folder of lab, not of shop", append(args("shop"), "--state", path("lab-state"))...)
 
 	// Another task is taken where it is named; a folder from before said nothing of
