@@ -25,6 +25,6 @@ export EDGEGATEWAY_CACHE
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 status=0
-{ go test -json ${TESTFLAGS:-} -timeout 10m ./... || echo $? >"$log.status"; } | go run ./scripts/summary.go || status=1
+{ go test -json ${TESTFLAGS:-} -timeout 14m ./... || echo $? >"$log.status"; } | go run ./scripts/summary.go || status=1
 [ ! -e "$log.status" ] || { status=1; rm -f "$log.status"; }
 exit $status

@@ -82,7 +82,7 @@ func TestTaskData(t *testing.T) {
 		}
 	}
 	exits(exitInvalid, "is ok in every row", "train", "--data", one, "--target", "state", "--out", path("model.tflite"))
-	exits(exitInvalid, "there are at least 2", "train", "--data", path("single"), "--size", "1x2x1", "--out", path("model.tflite"))
+	exits(exitInvalid, "there are at least two", "train", "--data", path("single"), "--size", "1x2x1", "--out", path("model.tflite"))
 }
 
 // The commands take such data: gateways that saw one class each, data that judges

@@ -79,7 +79,7 @@ func loadFolder(dir string, shape Shape, decode func(file, pixels []byte) error,
 		return nil, nil, fmt.Errorf("%s: neither it nor a folder in it has pictures (.jpg, .png, .bmp)", dir)
 	}
 	if len(d.Classes) < least {
-		return nil, nil, fmt.Errorf("%s: %d folders with pictures (.jpg, .png, .bmp); each class is a folder, and there are at least %d", dir, len(d.Classes), least)
+		return nil, nil, fmt.Errorf("%s: %d folders with pictures (.jpg, .png, .bmp); each class is a folder, and there are at least %s", dir, len(d.Classes), map[int]string{1: "one", 2: "two"}[least])
 	}
 	if pick != nil {
 		labels := make([]int32, len(files))
