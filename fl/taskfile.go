@@ -154,7 +154,7 @@ func (t *Task) Network() (*train.Network, error) {
 	if err != nil {
 		return nil, err
 	}
-	if got := size(n.Out); got != outputs && !(m.Classes != nil && outputs == 2 && got == 1) {
+	if got := n.Out.Size(); got != outputs && !(m.Classes != nil && outputs == 2 && got == 1) {
 		return nil, fmt.Errorf("it answers with %d values, the task is for %d", got, outputs)
 	}
 	if n.Norm = m.Norm; m.Norm == nil && len(m.Input) == 3 {
@@ -190,18 +190,10 @@ func (m *ModelConfig) fromFile() (*train.Network, error) {
 	if m.Input != nil && !slices.Equal(m.Input, n.In) {
 		return nil, fmt.Errorf("%s takes %v, the task gives %v", m.File, n.In, m.Input)
 	}
-	if o := m.Outputs(); o != 0 && o != size(n.Out) && !(m.Classes != nil && o == 2 && size(n.Out) == 1) {
-		return nil, fmt.Errorf("%s answers with %d values, the task is for %d", m.File, size(n.Out), o)
+	if o := m.Outputs(); o != 0 && o != n.Out.Size() && !(m.Classes != nil && o == 2 && n.Out.Size() == 1) {
+		return nil, fmt.Errorf("%s answers with %d values, the task is for %d", m.File, n.Out.Size(), o)
 	}
 	return n, nil
-}
-
-func size(s train.Shape) int {
-	n := 1
-	for _, d := range s {
-		n *= d
-	}
-	return n
 }
 
 // Validate says what is wrong, each error with its YAML path in front. It makes

@@ -22,20 +22,18 @@ func (s dataSource) forTask(ctx context.Context, task *fl.Task, notes, say io.Wr
 	if err != nil {
 		return nil, err
 	}
-	if size(m.Input) != size(d.Shape) {
+	if m.Input.Size() != d.Shape.Size() {
 		return nil, invalid(fmt.Errorf("%s: the task takes inputs of %v, the data has %v", s.path, []int(m.Input), []int(d.Shape)))
 	}
 	d.Shape = m.Input
-	if !named && m.Values == 0 { // its file says how many, and no names: the data's are taken as they are
+	switch {
+	case !named && m.Values == 0: // its file says how many, and no names: the data's are taken as they are
 		return d, nil
-	}
-	if !named {
-		if d.Targets == nil || d.Width != m.Values {
-			return nil, invalid(fmt.Errorf("%s: the task learns %d values, the data has %d; --target and --regression say which", s.path, m.Values, d.Width))
-		}
+	case !named && (d.Targets == nil || d.Width != m.Values):
+		return nil, invalid(fmt.Errorf("%s: the task learns %d values, the data has %d; --target and --regression say which", s.path, m.Values, d.Width))
+	case !named:
 		return d, nil
-	}
-	if d.Labels == nil {
+	case d.Labels == nil:
 		return nil, invalid(fmt.Errorf("%s: the task tells the classes %s, and the data has none", s.path, strings.Join(m.Classes, ", ")))
 	}
 	var keep []int
@@ -56,13 +54,4 @@ func (s dataSource) forTask(ctx context.Context, task *fl.Task, notes, say io.Wr
 	}
 	d.Classes = m.Classes
 	return d, d.Check()
-}
-
-// size is how many numbers a sample of a shape has.
-func size(s train.Shape) int {
-	n := 1
-	for _, d := range s {
-		n *= d
-	}
-	return n
 }

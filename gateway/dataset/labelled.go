@@ -27,7 +27,7 @@ type Labelled struct {
 
 // Check says what cannot be learned from a recorded set.
 func (l *Labelled) Check() error {
-	size := l.size()
+	size := l.Input.Size()
 	switch {
 	case size < 1:
 		return fmt.Errorf("a sample of shape %v", []int(l.Input))
@@ -43,14 +43,6 @@ func (l *Labelled) Check() error {
 	return nil
 }
 
-func (l *Labelled) size() int {
-	n := 1
-	for _, d := range l.Input {
-		n *= d
-	}
-	return n
-}
-
 func (l *Labelled) pictures() bool { return len(l.Input) == 3 }
 
 // itself says whether the inputs are what is learned.
@@ -58,7 +50,7 @@ func (l *Labelled) itself() bool { return l.Values > 1 }
 
 // fits says whether a sample is one of those; target is its class or value.
 func (l *Labelled) fits(h Header, label string, width int) (target float64, ok bool) {
-	if h.Pictures != l.pictures() || !h.Pictures && width != l.size() {
+	if h.Pictures != l.pictures() || !h.Pictures && width != l.Input.Size() {
 		return 0, false
 	}
 	switch {
@@ -85,7 +77,7 @@ func (l *Labelled) Load(ctx context.Context, n int) (*train.Dataset, error) {
 	d := &train.Dataset{Name: l.Dir, Shape: l.Input, Classes: l.Classes, Width: l.Values}
 	decoder := sensors.NewImageDecoder()
 	sources := map[string]int32{}
-	row := make([]float64, l.size())
+	row := make([]float64, l.Input.Size())
 	_, err := scan(l.Dir, func(h Header, s line, folder string) error {
 		if d.Len() >= n {
 			return errEnough
@@ -100,7 +92,7 @@ func (l *Labelled) Load(ctx context.Context, n int) (*train.Dataset, error) {
 				return err // torn ones are passed over
 			}
 			at := len(d.Pixels)
-			d.Pixels = append(d.Pixels, make([]byte, l.size())...)
+			d.Pixels = append(d.Pixels, make([]byte, l.Input.Size())...)
 			if decode(decoder, file, l.Picture, l.Input, d.Pixels[at:]) != nil {
 				d.Pixels = d.Pixels[:at] // the stream's picture settings were others
 				return ctx.Err()

@@ -22,7 +22,7 @@ func TestTeacherIsTheNetwork(t *testing.T) {
 		if m == nil {
 			return
 		}
-		n, width := d.Len(), size(net.Out)
+		n, width := d.Len(), net.Out.Size()
 		file, err := m.Write()
 		if err != nil {
 			t.Fatal(err)

@@ -117,7 +117,7 @@ func (t Tune) load(ctx context.Context, net *train.Network, tr *train.Trainer) e
 		tr.Config.Loss = "soft_cross_entropy"
 	case t.Teacher != nil && final == "sigmoid":
 		tr.Config.Loss = "binary_cross_entropy"
-	case t.Teacher == nil && tr.Train.Labels != nil && final == "none" && size(net.Out) > 1:
+	case t.Teacher == nil && tr.Train.Labels != nil && final == "none" && net.Out.Size() > 1:
 		tr.Config.Loss = "cross_entropy" // the model answers with logits
 	}
 	return nil
@@ -131,7 +131,7 @@ const maxTargets = 1 << 28
 func (t Tune) data(ctx context.Context, net *train.Network, d *train.Dataset, what string) (*train.Dataset, error) {
 	c := *d
 	c.Low, c.High = t.Low, t.High
-	in, out := size(d.Shape), size(net.Out)
+	in, out := d.Shape.Size(), net.Out.Size()
 	soft := t.Teacher != nil || t.Task == Reconstruction
 	if err := c.Check(); err != nil || !soft {
 		if t.Task == Classes && d.Labels == nil || (t.Task == Regression || t.Task == Forecast) && d.Targets == nil {
@@ -201,7 +201,7 @@ func (t Tune) agrees(m *model.Model, net *train.Network) error {
 	if err := d.Check(); err != nil {
 		return err
 	}
-	if size(d.Shape) != size(net.In) {
+	if d.Shape.Size() != net.In.Size() {
 		return fmt.Errorf("data %s: inputs of %v, the model takes %v", d.Name, []int(d.Shape), []int(net.In))
 	}
 	file, err := m.Write()
@@ -213,7 +213,7 @@ func (t Tune) agrees(m *model.Model, net *train.Network) error {
 		return err
 	}
 	defer s.Close()
-	x := make([]float32, size(net.In))
+	x := make([]float32, net.In.Size())
 	var want []float32
 	for i := range min(4, d.Len()) {
 		d.Input(x, i)
@@ -232,14 +232,6 @@ func (t Tune) agrees(m *model.Model, net *train.Network) error {
 		}
 	}
 	return nil
-}
-
-func size(s train.Shape) int {
-	n := 1
-	for _, d := range s {
-		n *= d
-	}
-	return n
 }
 
 // Shared says which weights have the same value because they share it: a group

@@ -271,7 +271,7 @@ func TestWidenedIsTrained(t *testing.T) {
 		}
 		r := rand.New(rand.NewPCG(1, 2))
 		d := &train.Dataset{Name: "noise", Shape: n.In}
-		for range 2 * size(n.In) {
+		for range 2 * n.In.Size() {
 			d.Values = append(d.Values, 2*r.Float32()-1)
 		}
 		if err := (Tune{Learn: d}).agrees(wide, n); err != nil {

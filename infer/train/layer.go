@@ -10,6 +10,9 @@ import (
 // Samples of a batch follow one another, channels last, as in TFLite.
 type Shape []int
 
+// Size is how many numbers a sample has.
+func (s Shape) Size() int { return product(s) }
+
 // layer is one step of a network. It keeps what its backward pass needs of the
 // last forward pass; the slices that it returns are its own, and valid until
 // it runs again.
