@@ -101,9 +101,9 @@ func (c *Collector) name(h *Header) string {
 // Add takes a part. It gives the whole body when all are there, checked against
 // its hash: that body stays until Drop. Before, it gives nil. Parts that are
 // there are taken again without a word. Refused are parts of a body that is
-// older than the open one of the same key (StaleSeq), that do not fit it (Conflict), too long
-// (BadBody), or one more than may be open (Busy). An error that is no Refusal is
-// the State's.
+// older than the open one of the same key (StaleSeq), that do not fit it
+// (Conflict), too long (BadBody), or one more than may be open (Busy). An error
+// that is no Refusal is the State's.
 func (c *Collector) Add(p *Part) ([]byte, error) {
 	if p.Bytes > c.most {
 		return nil, refuse(BadBody, "a body of %d bytes, more than %d", p.Bytes, c.most)
@@ -111,7 +111,7 @@ func (c *Collector) Add(p *Part) ([]byte, error) {
 	size, _ := p.size(len(p.Data))
 	key := bodyName(&p.Header)
 	b := c.bodies[key]
-	if b != nil && p.From != "" && (Seen{Key: b.key}).another(p.Key) {
+	if b != nil && p.From != "" && otherKey(b.key, p.Key) {
 		if err := c.drop(key); err != nil { // nobody goes on with it
 			return nil, err
 		}

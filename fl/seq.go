@@ -65,7 +65,10 @@ type Seen struct {
 }
 
 // another says whether a key is another than that which these numbers are of.
-func (s Seen) another(key Hash) bool { return s.Key != key && s.Key != Hash{} && key != Hash{} }
+func (s Seen) another(key Hash) bool { return otherKey(s.Key, key) }
+
+// otherKey says whether two keys are known and differ.
+func otherKey(a, b Hash) bool { return a != b && a != Hash{} && b != Hash{} }
 
 // Look says whether a message says something new. One that is older than what
 // its sender said since is refused (StaleSeq), and so is another body under the
