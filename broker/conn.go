@@ -34,19 +34,24 @@ type conn struct {
 	client       atomic.Pointer[mqtt.Client] // nil until the session is there
 	reason       atomic.Pointer[string]      // why the broker ended it
 	once         sync.Once
-	gone         chan struct{} // closed when the connection is
-	greeted      chan struct{} // closed when the CONNACK is written
-	ended        chan struct{} // closed when nothing of it is left in the library
-	first        []byte        // the first packet's fixed header, while it is not whole
+	gone         chan struct{}    // closed when the connection is
+	established  chan struct{}    // closed when the session is there, and publishers may add to it
+	resumed      chan struct{}    // closed when what waited for the session is sent
+	aside        []packets.Packet // what waited, while the library resumes the session
+	ended        chan struct{}    // closed when nothing of it is left in the library
+	first        []byte           // the first packet's fixed header, while it is not whole
 	flow         flow
 
 	asked            string // the topic of a publish that is none
-	foreignID, ownID uint16 // of the packet at hand, where its id was taken; the reader's own
+	foreignID, ownID uint16 // of the packet at hand, where its id was taken; the reader's own, as the next
+	wild             bool   // the subscription at hand has wildcards
+	unlock           func() // of the retained messages, where they are locked
+	willStays        bool   // the will is to be retained once it is sent
 }
 
 func newConn(c net.Conn, lim *LimitsConfig) *conn {
 	w := &conn{Conn: c, socket: c, writeTimeout: lim.WriteTimeout, maxConnect: min(maxConnectBytes, lim.MaxPacketBytes),
-		loopback: isLoopback(c.RemoteAddr()), gone: make(chan struct{}), greeted: make(chan struct{}), ended: make(chan struct{}), first: make([]byte, 0, 5), flow: newFlow()}
+		loopback: isLoopback(c.RemoteAddr()), gone: make(chan struct{}), established: make(chan struct{}), resumed: make(chan struct{}), ended: make(chan struct{}), first: make([]byte, 0, 5), flow: newFlow()}
 	if t, ok := c.(*tls.Conn); ok {
 		w.socket = t.NetConn()
 	}
@@ -81,10 +86,10 @@ func (c *conn) Read(p []byte) (int, error) {
 // written after a part of a packet would be read as something else, and
 // publishers must not wait for the same peer again.
 func (c *conn) send(p []byte) error {
-	if err := c.SetWriteDeadline(time.Now().Add(c.writeTimeout)); err != nil {
-		return err
+	err := c.SetWriteDeadline(time.Now().Add(c.writeTimeout))
+	if err == nil {
+		_, err = c.Conn.Write(p)
 	}
-	_, err := c.Conn.Write(p)
 	if isTimeout(err) {
 		c.cut("write_timeout")
 	} else if err != nil {

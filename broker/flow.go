@@ -33,11 +33,12 @@ type flow struct {
 	unacked  atomic.Int32
 	waited   atomic.Bool   // subscribed with QoS 1
 	busy     atomic.Bool   // its reader handles a packet and sees no acknowledgement
-	turn     chan struct{} // held by the one publisher that watches the queue
+	turn     chan struct{} // taken by the one publisher that watches the queue
 	waiting  atomic.Int32  // publishers that want it
 	taken    chan struct{} // the queue became shorter
 	acked    chan struct{} // the window became wider
 	blocked  atomic.Bool   // the writer waits for acked
+	again    atomic.Int32  // messages sent that had waited for the session
 
 	gather bool   // nothing can fail between a packet taken from the queue and its write
 	buffer []byte // gathered writes, under the client's lock
@@ -46,7 +47,9 @@ type flow struct {
 }
 
 func newFlow() flow {
-	return flow{window: noWindow, turn: make(chan struct{}, 1), taken: make(chan struct{}, 1), acked: make(chan struct{}, 1)}
+	turn := make(chan struct{}, 1)
+	turn <- struct{}{}
+	return flow{window: noWindow, turn: turn, taken: make(chan struct{}, 1), acked: make(chan struct{}, 1)}
 }
 
 // queueOf finds a client's queue; it is not there where the library changed.
@@ -92,8 +95,11 @@ func (f *flow) full() bool {
 }
 
 // admit is asked before a message goes into the client's queue: false drops it.
-func (c *conn) admit() bool {
+func (c *conn) admit(cl *mqtt.Client) bool {
 	f := &c.flow
+	if f.waited.Load() && !c.wait(c.established, nil) {
+		return c.leave(cl)
+	}
 	if f.waiting.Load() == 0 && !f.full() {
 		return true
 	}
@@ -104,26 +110,53 @@ func (c *conn) admit() bool {
 	defer f.waiting.Add(-1)
 	late := time.NewTimer(c.writeTimeout)
 	defer late.Stop()
-	select {
-	case f.turn <- struct{}{}:
-	case <-c.gone:
-		return true // the session may live on: the library keeps the message for it
-	case <-late.C:
-		c.cut("slow_subscriber")
-		return true
+	if !c.wait(f.turn, late) {
+		return c.leave(cl)
 	}
-	defer func() { <-f.turn }()
+	defer func() { f.turn <- struct{}{} }()
 	for f.full() {
-		select {
-		case <-f.taken:
-		case <-c.gone:
-			return true
-		case <-late.C:
-			c.cut("slow_subscriber")
-			return true
+		if !c.wait(f.taken, late) {
+			return c.leave(cl)
 		}
 	}
 	return true
+}
+
+// leave tells the library that the connection is gone, before its reader comes
+// to it: the session may live on, and keeps what goes into the queue no more.
+func (c *conn) leave(cl *mqtt.Client) bool {
+	cl.Stop(nil)
+	return true
+}
+
+// wait is false where the connection ends first, or is cut since late is over
+// and nothing of what waited for its session was sent meanwhile.
+func (c *conn) wait(on <-chan struct{}, late *time.Timer) bool {
+	select {
+	case <-on:
+		return true
+	default:
+	}
+	var over <-chan time.Time
+	if late != nil {
+		over = late.C
+	}
+	for again := c.flow.again.Load(); ; {
+		select {
+		case <-on:
+			return true
+		case <-c.gone:
+			return false
+		case <-over:
+			now := c.flow.again.Load()
+			if now == again {
+				c.cut("slow_subscriber")
+				return false
+			}
+			again = now
+			late.Reset(c.writeTimeout)
+		}
+	}
 }
 
 // next is called by the client's writer with each message that it took from
@@ -134,25 +167,23 @@ func (c *conn) next(cl *mqtt.Client, pk packets.Packet) (sent bool) {
 	if f.waiting.Load() > 0 {
 		signal(f.taken)
 	}
-	if pk.FixedHeader.Dup { // a session resumes: the reader sends, before it reads
-		f.unacked.Add(1)
-		return true
-	}
-	// The library finds a new session while it is about to greet it, and a
-	// message for the one before it under its id, too: nothing comes before the
-	// CONNACK.
-	select {
-	case <-c.greeted:
-	case <-c.gone:
-	}
 	sent = true
-	if f.unsent && !c.isGone() {
-		sent = false
-		if f.last != 0 && cl.State.Inflight.Delete(f.last) {
-			f.free()
+	if !pk.FixedHeader.Dup { // what waited for the session is sent by others
+		// The library finds a new session while it is about to greet it, and a
+		// message for the one before it under its id, too: nothing comes before
+		// the CONNACK.
+		select {
+		case <-c.resumed:
+		case <-c.gone:
 		}
+		if f.unsent && !c.isGone() {
+			sent = false
+			if f.last != 0 && cl.State.Inflight.Delete(f.last) {
+				f.free()
+			}
+		}
+		f.unsent, f.last = true, pk.PacketID
 	}
-	f.unsent, f.last = true, pk.PacketID
 	if pk.FixedHeader.Qos == 0 {
 		return sent
 	}

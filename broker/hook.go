@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -18,8 +19,9 @@ func (h *hook) ID() string { return "edgegateway" }
 
 func (h *hook) Provides(b byte) bool {
 	switch b {
-	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnSessionEstablish, mqtt.OnACLCheck, mqtt.OnPublish, mqtt.OnClientExpired,
-		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnPacketSent, mqtt.OnPacketProcessed, mqtt.OnSubscribe, mqtt.OnQosPublish, mqtt.OnPublishDropped, mqtt.OnWillSent:
+	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnSessionEstablish, mqtt.OnSessionEstablished, mqtt.OnACLCheck, mqtt.OnPublish, mqtt.OnClientExpired,
+		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnPacketSent, mqtt.OnPacketProcessed, mqtt.OnSubscribe, mqtt.OnQosPublish, mqtt.OnPublishDropped, mqtt.OnWill, mqtt.OnWillSent,
+		mqtt.OnRetainMessage, mqtt.OnRetainPublished:
 		return true
 	}
 	return false
@@ -90,6 +92,12 @@ func (h *hook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
 	c.client.Store(cl)
 }
 
+func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
+	if c, ok := cl.Net.Conn.(*conn); ok {
+		h.s.resume(c, cl)
+	}
+}
+
 func (h *hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
 	if cl.Net.Inline {
 		return true
@@ -115,7 +123,7 @@ func (h *hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
 		return h.refused("subscribe", c, topic)
 	}
 	// What the library publishes by itself, under $SYS, waits for nobody.
-	if topic[0] != '$' && !cl.Closed() && !c.admit() {
+	if topic[0] != '$' && !cl.Closed() && !c.admit(cl) {
 		h.s.dropped("slow_subscriber", cl, topic)
 		return false
 	}
@@ -144,6 +152,9 @@ func (s *Server) dropped(reason string, cl *mqtt.Client, topic string) {
 func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
 	c, ok := cl.Net.Conn.(*conn)
 	if !ok || cl.Net.Inline {
+		if pk.FixedHeader.Retain {
+			h.s.retained.Lock()
+		}
 		return pk, nil
 	}
 	c.flow.setBusy(true)
@@ -154,12 +165,19 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 		return pk, packets.ErrRejectPacket
 	}
 	h.s.hand(cl, c, pk)
+	if pk.FixedHeader.Retain {
+		h.s.lockRetained(c)
+	}
 	return pk, nil
 }
 
 // OnWillSent hands wills on, which the library publishes by itself.
 func (h *hook) OnWillSent(cl *mqtt.Client, pk packets.Packet) {
 	if c, ok := cl.Net.Conn.(*conn); ok {
+		if c.willStays {
+			pk.FixedHeader.Retain = true
+			h.s.retainWill(pk)
+		}
 		h.s.intake.RLock()
 		defer h.s.intake.RUnlock()
 		if !h.s.held {
@@ -249,7 +267,9 @@ func (h *hook) OnPacketSent(cl *mqtt.Client, pk packets.Packet, _ []byte) {
 	switch {
 	case !ok:
 	case pk.FixedHeader.Type == packets.Connack:
-		close(c.greeted) // a connection has one
+		h.s.putAside(c, cl)
+	case pk.FixedHeader.Type == packets.Suback && c.wild:
+		h.s.readRetained(c)
 	case pk.FixedHeader.Type == packets.Publish && !pk.FixedHeader.Dup:
 		c.flow.unsent = false
 	}
@@ -258,7 +278,9 @@ func (h *hook) OnPacketSent(cl *mqtt.Client, pk packets.Packet, _ []byte) {
 func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	if c, ok := cl.Net.Conn.(*conn); ok {
 		c.flow.setBusy(true) // retained messages are next
+		c.wild = false
 		for i, f := range pk.Filters {
+			c.wild = c.wild || strings.ContainsAny(f.Filter, "+#")
 			if f.Qos > 0 {
 				c.flow.waited.Store(true)
 			}
@@ -273,13 +295,18 @@ func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 
 func (h *hook) OnPacketProcessed(cl *mqtt.Client, _ packets.Packet, _ error) {
 	if c, ok := cl.Net.Conn.(*conn); ok {
+		c.release()
 		c.flow.setBusy(false)
 	}
 }
 
 // OnQosPublish bounds what is kept for a session whose client is away.
 func (h *hook) OnQosPublish(cl *mqtt.Client, pk packets.Packet, _ int64, _ int) {
-	if pk.FixedHeader.Type == packets.Publish && cl.Closed() && cl.State.Inflight.Len() > h.s.limits.Load().Inflight && cl.State.Inflight.Delete(pk.PacketID) {
+	if pk.FixedHeader.Type != packets.Publish {
+		return
+	}
+	h.s.kept(cl, pk)
+	if cl.Closed() && cl.State.Inflight.Len() > h.s.limits.Load().Inflight && cl.State.Inflight.Delete(pk.PacketID) {
 		atomic.AddInt64(&h.s.mqtt.Info.Inflight, -1)
 		h.s.dropped("session_full", cl, pk.TopicName)
 	}

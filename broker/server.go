@@ -43,6 +43,10 @@ type Server struct {
 	intake sync.RWMutex // held for reading while a message of a client is handed on
 	held   bool
 
+	order atomic.Int64 // stamps given
+
+	retained sync.RWMutex // held while a topic's retained message changes, or all are read
+
 	mu    sync.Mutex
 	cfg   Config
 	addrs []string
@@ -236,9 +240,13 @@ func (s *Server) serve(w *conn, ws bool, lim *LimitsConfig) {
 	defer func() {
 		p := recover()
 		raw.Close()
+		w.release()
 		if p != nil {
 			s.cut.add("panic", w.about(), fmt.Errorf("panic: %v", p))
 			s.abandon(w)
+		}
+		if cl := w.client.Load(); cl != nil { // where it ended before it was resumed
+			w.putBack(cl)
 		}
 		s.mu.Lock()
 		delete(s.conns, w)
