@@ -71,12 +71,12 @@ func (l *Library) NewXNNPack(threads int, flags uint32) (*Delegate, error) {
 // NewExternal opens a delegate's own library (libedgetpu and others) by the
 // two functions that all of them export, with keys and values as options.
 func (l *Library) NewExternal(path string, options map[string]string) (*Delegate, error) {
-	h, err := purego.Dlopen(path, purego.RTLD_NOW|purego.RTLD_LOCAL)
+	h, err := dlopen(path)
 	if err != nil {
 		return nil, fmt.Errorf("open the delegate: %w", err) // which holds the path
 	}
-	create, err1 := purego.Dlsym(h, "tflite_plugin_create_delegate")
-	destroy, err2 := purego.Dlsym(h, "tflite_plugin_destroy_delegate")
+	create, err1 := dlsym(h, "tflite_plugin_create_delegate")
+	destroy, err2 := dlsym(h, "tflite_plugin_destroy_delegate")
 	if err := errors.Join(err1, err2); err != nil {
 		return nil, fmt.Errorf("delegate %s: is no delegate library: %w", path, err)
 	}

@@ -60,12 +60,12 @@ func Open(path string) (*Library, error) {
 
 // open opens the library at path.
 func open(path string) (*Library, error) {
-	h, err := purego.Dlopen(path, purego.RTLD_NOW|purego.RTLD_LOCAL)
+	h, err := dlopen(path)
 	if err != nil {
 		return nil, fmt.Errorf("open the TensorFlow Lite library: %w", explain(err))
 	}
 	l := &Library{handle: h}
-	addr, err := purego.Dlsym(h, "TfLiteVersion")
+	addr, err := dlsym(h, "TfLiteVersion")
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s is no TensorFlow Lite library: %w", path, err), purego.Dlclose(h))
 	}

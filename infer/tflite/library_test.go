@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -21,13 +22,23 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// TestOpenRefuses: a file that is no library is an error that names it.
+// TestOpenRefuses: a file that is no library is an error that names it, however
+// many ask at once.
 func TestOpenRefuses(t *testing.T) {
 	path := t.TempDir() + "/x.so"
 	if err := os.WriteFile(path, []byte("no library"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(path); err == nil || !strings.Contains(err.Error(), path) {
-		t.Errorf("%v, want the path in it", err)
+	var all sync.WaitGroup
+	for range 16 {
+		all.Go(func() {
+			for range 500 {
+				if _, err := Open(path); err == nil || !strings.Contains(err.Error(), path) {
+					t.Errorf("%v, want the path in it", err)
+					return
+				}
+			}
+		})
 	}
+	all.Wait()
 }

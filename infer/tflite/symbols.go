@@ -3,6 +3,7 @@ package tflite
 import (
 	"errors"
 	"fmt"
+	"runtime"
 
 	"github.com/ebitengine/purego"
 )
@@ -20,10 +21,24 @@ type symbols struct {
 	vsnprintf                                                           uintptr // of the C library
 }
 
+// dlopen keeps to one thread, like dlsym: why it failed is kept for the thread
+// that asked.
+func dlopen(path string) (uintptr, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	return purego.Dlopen(path, purego.RTLD_NOW|purego.RTLD_LOCAL)
+}
+
+func dlsym(lib uintptr, name string) (uintptr, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	return purego.Dlsym(lib, name)
+}
+
 func (s *symbols) load(lib uintptr) error {
 	var errs []error
 	get := func(name string) uintptr {
-		addr, err := purego.Dlsym(lib, name)
+		addr, err := dlsym(lib, name)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("the library has no %s: %w", name, err))
 		}
@@ -47,9 +62,9 @@ func (s *symbols) load(lib uintptr) error {
 	} {
 		*f.to = get("TfLite" + f.name)
 	}
-	s.xnnpackCreate, _ = purego.Dlsym(lib, "TfLiteXNNPackDelegateCreate")
-	s.xnnpackDelete, _ = purego.Dlsym(lib, "TfLiteXNNPackDelegateDelete")
-	s.xnnpackFlags, _ = purego.Dlsym(lib, "TfLiteXNNPackDelegateGetFlags")
+	s.xnnpackCreate, _ = dlsym(lib, "TfLiteXNNPackDelegateCreate")
+	s.xnnpackDelete, _ = dlsym(lib, "TfLiteXNNPackDelegateDelete")
+	s.xnnpackFlags, _ = dlsym(lib, "TfLiteXNNPackDelegateGetFlags")
 	s.vsnprintf = get("vsnprintf") // the library is linked with the C library
 	return errors.Join(errs...)
 }
