@@ -37,7 +37,7 @@ type flow struct {
 	waiting  atomic.Int32  // publishers that want it
 	taken    chan struct{} // the queue became shorter
 	acked    chan struct{} // the window became wider
-	blocked  atomic.Bool   // the writer waits for acked
+	blocked  atomic.Int32  // who waits for acked: the writer, and who sends what waited
 	again    atomic.Int32  // messages sent that had waited for the session
 
 	gather bool   // nothing can fail between a packet taken from the queue and its write
@@ -160,8 +160,9 @@ func (c *conn) wait(on <-chan struct{}, late *time.Timer) bool {
 }
 
 // next is called by the client's writer with each message that it took from
-// the queue, and waits until the client's window has room for it. It is false
-// when the message before was larger than this client takes.
+// the queue, and by who sends what waited for the session; it waits until the
+// client's window has room. It is false when the writer's message before was
+// larger than this client takes.
 func (c *conn) next(cl *mqtt.Client, pk packets.Packet) (sent bool) {
 	f := &c.flow
 	if f.waiting.Load() > 0 {
@@ -189,9 +190,9 @@ func (c *conn) next(cl *mqtt.Client, pk packets.Packet) (sent bool) {
 	}
 	closed := func() bool { return f.unacked.Load() >= f.window && (f.promised || !f.busy.Load()) }
 	if closed() {
-		f.blocked.Store(true)
+		f.blocked.Add(1)
 		cl.Lock()
-		_ = c.flush() // the writer meets the error
+		_ = c.flush() // the next write meets the error
 		cl.Unlock()
 	wait:
 		for closed() {
@@ -201,9 +202,11 @@ func (c *conn) next(cl *mqtt.Client, pk packets.Packet) (sent bool) {
 				break wait
 			}
 		}
-		f.blocked.Store(false)
+		f.blocked.Add(-1)
 	}
-	f.unacked.Add(1)
+	if f.unacked.Add(1) < f.window && f.blocked.Load() > 0 {
+		signal(f.acked)
+	}
 	return sent
 }
 
@@ -224,7 +227,7 @@ func (f *flow) free() {
 // Write gathers packets while more wait in the queue. The client's lock is held.
 func (c *conn) Write(p []byte) (int, error) {
 	f := &c.flow
-	if f.gather && f.queue.Len() > 0 && !f.blocked.Load() && len(f.buffer)+len(p) < batchBytes {
+	if f.gather && f.queue.Len() > 0 && f.blocked.Load() == 0 && len(f.buffer)+len(p) < batchBytes {
 		f.buffer = append(f.buffer, p...)
 		return len(p), nil
 	}
