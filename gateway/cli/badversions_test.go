@@ -256,6 +256,7 @@ func (l *live) goesOn(t *testing.T) {
 // the version that is live answers every message meanwhile, in order and right.
 // All but two are signed by the one key that the gateway trusts.
 func TestBadVersions(t *testing.T) {
+	t.Parallel()
 	dir, local, cloud := t.TempDir(), testkit.FreeAddr(t), testkit.Mosquitto(t, "")
 	box, data := filepath.Join(dir, "inbox"), filepath.Join(dir, "data")
 	if err := os.Mkdir(box, 0o700); err != nil {

@@ -24,6 +24,7 @@ import (
 // whole, in order and rightly labelled; it is listed, shown, exported, and
 // loads for training.
 func TestDatasetOfKilledGateway(t *testing.T) {
+	t.Parallel()
 	dir, local := t.TempDir(), testkit.FreeAddr(t)
 	data := filepath.Join(dir, "data")
 	config := write(t, dir, "gateway.yaml", fmt.Sprintf(`

@@ -18,6 +18,7 @@ import (
 // Pictures of bars: a student learns from a convolutional teacher and labels,
 // from its int8 form alone, and from a layer inside it.
 func TestDistill(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	learn, test := idx(t, dir, "train", 300, 0, false), idx(t, dir, "t10k", 150, 0, false)
 	net := write(t, dir, "teacher.yaml", `layers:

@@ -284,6 +284,7 @@ func picturesOf(t *testing.T, path string, from, n int) [][]byte {
 // is held against others. Their negative, blurred ones and a single digit alone
 // drift; others do not. What is kept for labelling can be taken out.
 func TestDriftOfPictures(t *testing.T) {
+	t.Parallel()
 	mnist := filepath.Join(testkit.Cached(t, "mnist/data"))
 	dir := t.TempDir()
 	model, ref := filepath.Join(dir, "digits.tflite"), filepath.Join(dir, "digits.reference.json")

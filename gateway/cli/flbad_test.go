@@ -119,6 +119,7 @@ func badMessages(h *flHall, job *fl.Job, heard []fl.Message) []bad {
 // Whatever is sent to a coordinator at work is refused by its name and counted,
 // and its task ends with the weights that it ends with when nobody disturbs it.
 func TestFLBadInput(t *testing.T) {
+	t.Parallel()
 	var models [2]fl.Hash
 	for run := range models {
 		h := newFLHall(t)

@@ -110,6 +110,7 @@ func flRun(t *testing.T, c *cloud, cut int64, kept func(round int)) []fl.Hash {
 // and links that break every 15,000 bytes: each round ends with the same weights
 // as without, and no update counts twice.
 func TestFLBrokerKilled(t *testing.T) {
+	t.Parallel()
 	quiet := flRun(t, newCloud(t), 0, func(int) {})
 	c := newCloud(t)
 	kill, killed := make(chan bool, 10), 0

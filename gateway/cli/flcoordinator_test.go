@@ -189,6 +189,7 @@ func (h *flHall) status() fl.Status {
 // A coordinator that is killed in the middle of rounds makes the same model to
 // the bit as one that nobody disturbs, and leaves the same files.
 func TestFLCoordinator(t *testing.T) {
+	t.Parallel()
 	var models [2]fl.Ref
 	for run := range models {
 		h := newFLHall(t)

@@ -201,6 +201,7 @@ func ourConfig(t *testing.T, addr string) string {
 // The same task makes the same model to the bit in fl simulate and of eight
 // participants, a coordinator and a broker that are processes of their own.
 func TestFLSameBits(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		more           string
 		rounds, cohort int

@@ -321,6 +321,7 @@ func flListen(t *testing.T, addr string) *flCloud {
 // it trains. The model is the one that this process makes of the same samples, to
 // the last bit; it goes live on both; and nothing of the samples went up.
 func TestGatewaysLearn(t *testing.T) {
+	t.Parallel()
 	task := edgeTask(3)
 	addr := testkit.Mosquitto(t, "max_queued_messages 0")
 	cloud := flListen(t, addr)

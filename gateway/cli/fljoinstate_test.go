@@ -12,6 +12,7 @@ import (
 // with, though another task is announced, and where it ended meanwhile the command
 // ends as well. Another name is refused.
 func TestFLJoinState(t *testing.T) {
+	t.Parallel()
 	addr := testkit.Mosquitto(t, "")
 	path, file, exits := flFolder(t)
 	exits(0, "", "keys", "new", path("boss"))

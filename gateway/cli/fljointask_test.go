@@ -12,6 +12,7 @@ import (
 // the one that is led: where the task was changed, and where another coordinator is
 // there; a task has its name and its id.
 func TestFLJoinLeadless(t *testing.T) {
+	t.Parallel()
 	addr := testkit.Mosquitto(t, "")
 	path, file, exits := flFolder(t)
 	for _, name := range []string{"boss", "lab"} {

@@ -37,6 +37,7 @@ func numberOf(t *testing.T, env string, or uint64) uint64 {
 // it heard in the last second, or ours. The moments are of chance, so a seed says
 // what is killed, and about when.
 func TestFLKilled(t *testing.T) {
+	t.Parallel()
 	runs, first := numberOf(t, killEnv, 3), numberOf(t, seedEnv, rand.Uint64N(1e9))
 	if runs == 3 && os.Getenv("EDGEGATEWAY_LONG") != "" {
 		runs = 100

@@ -13,6 +13,7 @@ import (
 // A room's model is fitted into a third of its bytes: what is written fits, was
 // judged on samples that took no part, and its recipe makes the same file again.
 func TestOptimize(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	data, test := testkit.Shared(t, "data/occupancy_train.csv"), testkit.Shared(t, "data/occupancy_test.csv")
 	float, out := filepath.Join(dir, "room.tflite"), filepath.Join(dir, "small.tflite")

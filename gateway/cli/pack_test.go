@@ -15,6 +15,7 @@ import (
 // answers over MQTT as the .tflite itself does; also one that holds only what
 // changed since an older version that lies beside it.
 func TestPackedModels(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
 	test := testkit.Shared(t, "data/occupancy_test.csv")

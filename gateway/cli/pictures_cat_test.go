@@ -151,6 +151,7 @@ func share(said map[string][]string) float64 {
 // two hidden layers, binary cross-entropy, gradient descent, asked over MQTT.
 // A part of the pictures by default, all 1,000 of them where it may take long.
 func TestCatInThePicture(t *testing.T) {
+	t.Parallel()
 	// Of 30 pictures one is 3.3 %.
 	learn, held, delegate, least := 30, 15, "builtin", 0.9
 	if long() {

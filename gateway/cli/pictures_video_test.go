@@ -77,6 +77,7 @@ func frames(t *testing.T, video, dir string, from, to, every int, filter string)
 // a person; a head learned from them on features of a public MobileNet; asked
 // in the gateway, against what a person counted.
 func TestBottlesInVideo(t *testing.T) {
+	t.Parallel()
 	video, mobilenet := testkit.Shared(t, "data/bottle-detection.mp4"), testkit.Shared(t, "models/mobilenet_v1_0.25_128_quant.tflite")
 	detector, names := testkit.Shared(t, "models/detect.tflite"), testkit.Shared(t, "models/coco_labels.txt")
 

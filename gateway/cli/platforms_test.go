@@ -48,6 +48,7 @@ func finish(t *testing.T, cmd *exec.Cmd) (out string, code int) {
 
 // The program for Apple's machines is built without cgo. It is not run here.
 func TestDarwin(t *testing.T) {
+	t.Parallel()
 	f, err := macho.Open(build(t, testkit.Root(t), "darwin", "arm64"))
 	if err != nil {
 		t.Fatal(err)
@@ -102,6 +103,7 @@ func numbersOf(t *testing.T, out string) (list []float64) {
 // On arm64 the answers are those of this machine, on the built-in kernels and
 // on XNNPACK, of float and quantized models; and they are right.
 func TestArmAnswers(t *testing.T) {
+	t.Parallel()
 	if runtime.GOARCH == "arm64" {
 		t.Skip("this machine is one: all other tests show it")
 	}

@@ -15,6 +15,7 @@ import (
 // Half of the multiply-adds of a model of a room's occupancy go: what is written
 // is as the report says, and both are judged on samples that did not choose.
 func TestPrune(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	data := testkit.Shared(t, "data/occupancy_train.csv")
 	float, out := filepath.Join(dir, "room.tflite"), filepath.Join(dir, "room-pruned.tflite")
@@ -96,6 +97,7 @@ func TestPrune(t *testing.T) {
 // Without data it is said how inputs were made up, and where other inputs would
 // say otherwise: ResNet8 takes pictures of 0..255.
 func TestPruneWithoutData(t *testing.T) {
+	t.Parallel()
 	float, out := testkit.Shared(t, "models/pretrainedResnet.tflite"), filepath.Join(t.TempDir(), "small.tflite")
 	args := []string{"prune", float, "--pattern", "channels", "--macs", "0.85", "--no-latency", "--out", out}
 	for _, c := range []struct {

@@ -145,6 +145,7 @@ func TestPushOverAThinLink(t *testing.T) {
 // who pushes; it is killed again and again in the middle and goes on where it
 // was. What is left at the broker is taken away by name.
 func TestPushToWhoIsAway(t *testing.T) {
+	t.Parallel()
 	file := testkit.Shared(t, "models/vww_96_float.tflite")
 	addr := testkit.Mosquitto(t, "")
 	said := pushed(t, 0, "--broker", addr, "-g", "hall-8", "-g", "hall-7", "--until", "14d", "--detach", "--name", "person", "--version", "1", file)
@@ -203,6 +204,7 @@ func TestPushToWhoIsAway(t *testing.T) {
 // the older one at the broker, but what other gateways still need; nor is what
 // waited until a date that has passed left there.
 func TestPushInPlace(t *testing.T) {
+	t.Parallel()
 	addr := testkit.Mosquitto(t, "")
 	older, newer := testkit.Shared(t, "models/vww_96_int8.tflite"), testkit.Shared(t, "models/hello_world_float.tflite")
 	push := func(args ...string) { pushed(t, 0, append([]string{"-b", addr, "--detach"}, args...)...) }
@@ -294,6 +296,7 @@ func bundleOf(t *testing.T, name, version, file string, key ed25519.PrivateKey) 
 // A gateway that trusts one key refuses what that one has not signed, with the
 // reason, and takes what it has; the command's exit code says so.
 func TestPushSigned(t *testing.T) {
+	t.Parallel()
 	private, public, _, err := keyfile.New()
 	if err != nil {
 		t.Fatal(err)
@@ -338,6 +341,7 @@ func TestPushSigned(t *testing.T) {
 // What changed since the model that the configuration names is all that a
 // gateway fetches which has that one; another one gets the whole.
 func TestPushDelta(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	old := testkit.Shared(t, "models/vww_96_int8.tflite")
 	b, err := os.ReadFile(old)
@@ -382,6 +386,7 @@ func TestPushDelta(t *testing.T) {
 // A version that is pushed to be made live answers in the place of the one that
 // the configuration names, and the push ends with that.
 func TestPushActivate(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	b, err := os.ReadFile(testkit.Shared(t, "models/hello_world_float.tflite"))
 	if err != nil {
@@ -413,6 +418,7 @@ func TestPushActivate(t *testing.T) {
 // goes with the next push of the model, or with --clear; what another one needs
 // stays, and so does what another model's left.
 func TestPushKilled(t *testing.T) {
+	t.Parallel()
 	addr := testkit.Mosquitto(t, "")
 	file, next := testkit.Shared(t, "models/vww_96_float.tflite"), testkit.Shared(t, "models/hello_world_float.tflite")
 	killed := func(name string) {
@@ -495,6 +501,7 @@ func TestPushKilled(t *testing.T) {
 // A broker that lets nobody look into the index, or keeps none, takes a push all
 // the same.
 func TestPushNoIndex(t *testing.T) {
+	t.Parallel()
 	acl := write(t, t.TempDir(), "acl", "topic readwrite gateways/#\ntopic write models/#\ntopic deny models/pushed/#\n")
 	addr := testkit.Mosquitto(t, "user root\nacl_file "+acl+"\n") // where it is root it reads it as another user else
 	said := pushed(t, 0, "-b", addr, "-g", "hall-9", "--detach", testkit.Shared(t, "models/hello_world_float.tflite"))

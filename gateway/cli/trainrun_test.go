@@ -220,6 +220,7 @@ func folders(t *testing.T, dir string, each, w, h int) string {
 // A folder a class, from nothing and as a head on a public model; a picture
 // that is none is left out by name.
 func TestTrainPictures(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	data := folders(t, dir, 50, 24, 24)
 	write(t, filepath.Join(data, "across"), "torn.png", "no picture")

@@ -13,6 +13,7 @@ import (
 // quantize, evaluate, sensitivity and model diff on a public network and its
 // public pictures.
 func TestQuantizeAndJudge(t *testing.T) {
+	t.Parallel()
 	data, float := testkit.Shared(t, "data/cifar10"), testkit.Shared(t, "models/pretrainedResnet.tflite")
 	dir := t.TempDir()
 	out := filepath.Join(dir, "int8.tflite")
