@@ -97,8 +97,8 @@ func (f *flow) full() bool {
 // admit is asked before a message goes into the client's queue: false drops it.
 func (c *conn) admit(cl *mqtt.Client) bool {
 	f := &c.flow
-	if f.waited.Load() && !c.wait(c.established, nil) {
-		return c.leave(cl)
+	if f.waited.Load() {
+		c.settled()
 	}
 	if f.waiting.Load() == 0 && !f.full() {
 		return true
@@ -129,25 +129,24 @@ func (c *conn) leave(cl *mqtt.Client) bool {
 	return true
 }
 
+// settled waits until the session is there, or is nobody's.
+func (c *conn) settled() {
+	select {
+	case <-c.established:
+	case <-c.ended:
+	}
+}
+
 // wait is false where the connection ends first, or is cut since late is over
 // and nothing of what waited for its session was sent meanwhile.
 func (c *conn) wait(on <-chan struct{}, late *time.Timer) bool {
-	select {
-	case <-on:
-		return true
-	default:
-	}
-	var over <-chan time.Time
-	if late != nil {
-		over = late.C
-	}
 	for again := c.flow.again.Load(); ; {
 		select {
 		case <-on:
 			return true
 		case <-c.gone:
 			return false
-		case <-over:
+		case <-late.C:
 			now := c.flow.again.Load()
 			if now == again {
 				c.cut("slow_subscriber")

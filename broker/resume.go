@@ -56,8 +56,8 @@ func (s *Server) kept(cl *mqtt.Client, pk packets.Packet) {
 	}
 }
 
-// heir waits for the client that took a session over, until what waited for it
-// is sent or the connection gone; nil where there is none.
+// heir is the client that took a session over, once what waited for it is sent
+// or the connection gone; nil where there is none.
 func (s *Server) heir(cl *mqtt.Client) *mqtt.Client {
 	for {
 		s.mu.Lock()
@@ -70,11 +70,11 @@ func (s *Server) heir(cl *mqtt.Client) *mqtt.Client {
 		if !ok || c == nil {
 			return nil
 		}
-		select {
-		case <-c.resumed:
-		case <-c.ended:
-		}
+		c.settled()
 		if now != cl {
+			late := time.NewTimer(c.writeTimeout)
+			defer late.Stop()
+			c.wait(c.resumed, late)
 			return now
 		}
 	}
@@ -82,7 +82,7 @@ func (s *Server) heir(cl *mqtt.Client) *mqtt.Client {
 
 // putAside takes what waits for the session of c out of the library's hands,
 // between the CONNACK and its sending again. Nobody else changes it meanwhile:
-// publishers wait in admit and in kept.
+// publishers wait until it is settled.
 func (s *Server) putAside(c *conn, cl *mqtt.Client) {
 	for _, pk := range cl.State.Inflight.GetAll(false) {
 		if pk.FixedHeader.Type != packets.Publish {

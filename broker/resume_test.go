@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 )
 
 // A session whose client comes and goes while others publish loses nothing,
@@ -158,6 +159,43 @@ func TestResumeKeepsToWindow(t *testing.T) {
 	sub.sync()
 	if got := s.droppedBy("too_large"); got != 1 {
 		t.Errorf("%d dropped as too large", got)
+	}
+}
+
+// A client that comes back and acknowledges nothing holds publishers up once,
+// and is cut; its session keeps all.
+func TestStuckAfterResumeIsCut(t *testing.T) {
+	s, addr := start(t, Config{Limits: LimitsConfig{WriteTimeout: 50 * time.Millisecond, Inflight: 65535}})
+	h := hello{version: 5, id: "sub", keep: true, props: []byte{0x21, 0, 2, 0x11, 0, 0, 1, 0}}
+	sub := connect(t, addr, h)
+	sub.send(packet(0x82, 1, byte(0), "a", byte(1)))
+	sub.want(0x90)
+	sub.Close()
+	eventually(t, "the client is still there", func() bool { return s.Clients() == 0 })
+	n := 0
+	publish := func() {
+		if err := s.Publish("a", []byte(strconv.Itoa(n)), 1, false); err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+	for range 500 {
+		publish()
+	}
+	sub = dial(t, addr)
+	sub.send(h.bytes())
+	sub.want(0x20)
+	for s.cutBy("slow_subscriber") == 0 {
+		publish()
+	}
+	sub.ended()
+	sub = dial(t, addr)
+	sub.send(h.bytes())
+	sub.want(0x20)
+	for i := range n {
+		if _, got := sub.payload(true); got != strconv.Itoa(i) {
+			t.Fatalf("%s comes, %d is due", got, i)
+		}
 	}
 }
 
