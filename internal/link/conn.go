@@ -188,7 +188,7 @@ func (c *Conn) Subscribe(ctx context.Context, filters []string, qos byte, handle
 	for _, f := range filters {
 		want[f] = qos
 	}
-	token := c.client.SubscribeMultiple(want, func(_ mqtt.Client, m mqtt.Message) {
+	take := func(_ mqtt.Client, m mqtt.Message) {
 		n := int64(len(m.Payload()))
 		for w := waiting.Load(); w > 0 && w+n > receivedBytes; w = waiting.Load() {
 			select {
@@ -202,12 +202,29 @@ func (c *Conn) Subscribe(ctx context.Context, filters []string, qos byte, handle
 		case queue <- Msg{Topic: m.Topic(), Payload: m.Payload(), QoS: m.Qos(), Retain: m.Retained()}:
 		case <-c.done:
 		}
-	})
-	return c.subscribed(ctx, token, filters)
+	}
+	return c.subscribed(ctx, c.ask(func() mqtt.Token { return c.client.SubscribeMultiple(want, take) }), filters)
 }
 
-// subscribed waits for the broker's answer to a subscription.
+// ask hands the library a request, and gives nil where the connection is gone
+// first: where the link breaks at the wrong moment the library waits for the
+// whole time limit.
+func (c *Conn) ask(request func() mqtt.Token) mqtt.Token {
+	asked := make(chan mqtt.Token, 1)
+	go func() { asked <- request() }()
+	select {
+	case token := <-asked:
+		return token
+	case <-c.done:
+		return nil
+	}
+}
+
+// subscribed waits for the broker's answer to a subscription; see ask.
 func (c *Conn) subscribed(ctx context.Context, token mqtt.Token, filters []string) error {
+	if token == nil {
+		return c.err
+	}
 	select {
 	case <-token.Done():
 	case <-c.done:

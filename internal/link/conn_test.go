@@ -161,3 +161,43 @@ func TestGet(t *testing.T) {
 		t.Error("got something over a closed connection")
 	}
 }
+
+// What is asked for over a link that breaks ends with it, and not with the time
+// limit of an answer.
+func TestGetOverABreakingLink(t *testing.T) {
+	proxy := testkit.NewProxy(t, testkit.Mosquitto(t, ""))
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for round := range 30 {
+			c, err := link.Connect(t.Context(), link.Config{URL: "tcp://" + proxy.Addr(), ClientID: "c", Timeout: time.Hour})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			var all sync.WaitGroup
+			for i := range 8 {
+				all.Go(func() {
+					for {
+						if _, err := c.Get(t.Context(), fmt.Sprint("chunks/", i)); err != nil {
+							return
+						}
+					}
+				})
+				if err := c.Publish(t.Context(), link.Msg{Topic: fmt.Sprint("chunks/", i), Payload: []byte("x"), QoS: 1, Retain: true}); err != nil {
+					t.Error(err)
+				}
+			}
+			time.Sleep(time.Duration(round) * 150 * time.Microsecond)
+			proxy.Cut()
+			all.Wait()
+			c.Close()
+			proxy.Resume()
+		}
+	}()
+	select {
+	case <-ended:
+	case <-time.After(time.Minute):
+		t.Error("something waits for an answer over a link that is gone")
+	}
+}

@@ -14,15 +14,17 @@ import (
 // does not let us subscribe. Several topics may be got at a time.
 func (c *Conn) Get(ctx context.Context, topic string) ([]byte, error) {
 	got := make(chan []byte, 1)
-	token := c.client.Subscribe(topic, 1, func(_ mqtt.Client, m mqtt.Message) {
+	take := func(_ mqtt.Client, m mqtt.Message) {
 		select {
 		case got <- m.Payload():
 		default:
 		}
-	})
+	}
+	token := c.ask(func() mqtt.Token { return c.client.Subscribe(topic, 1, take) })
 	err := c.subscribed(ctx, token, []string{topic})
 	if err == nil {
-		defer c.client.Unsubscribe(topic) // without waiting: a late message finds nobody
+		// Without waiting for the broker: a late message finds nobody.
+		defer c.ask(func() mqtt.Token { return c.client.Unsubscribe(topic) })
 		select {
 		case payload := <-got:
 			return payload, nil
