@@ -34,9 +34,10 @@ type hearer struct {
 // peer is one who is connected, or was.
 type peer struct {
 	machine  machine
-	virtual  *virtual // nil for the coordinator
-	away     bool     // it has no link
-	fetching bool     // it waits for what is retained
+	virtual  *virtual  // nil for the coordinator
+	away     bool      // it has no link
+	fetching bool      // it waits for what is retained
+	wake     time.Time // when its Tick is called next; zero for never
 }
 
 func newBroker(cfg Config) *broker {

@@ -207,6 +207,17 @@ func TestRunDropout(t *testing.T) {
 	}
 }
 
+// Hours of absence take no longer than minutes: a machine that asks to be woken
+// again and again is woken once.
+func TestRunLongAbsence(t *testing.T) {
+	task, cfg := task(), world20()
+	cfg.Dropout, cfg.Away = 0.5, 3*time.Hour
+	out := simulated(t, task, cfg)
+	if out.Clock < 3*time.Hour {
+		t.Errorf("nobody was waited for: it took %v", out.Clock)
+	}
+}
+
 // A mean is at the mercy of those who send noise, a median is not.
 func TestRunAttacked(t *testing.T) {
 	task, cfg := task(), world20()

@@ -146,15 +146,26 @@ func (w *world) act(p *peer, actions []fl.Action, err error) (sent int) {
 			w.down.enter(func() time.Duration { return w.fetch(p, a.Fetch) })
 		case a.Train != nil:
 			w.train(p.virtual, a.Train)
-		case !a.Wake.IsZero():
-			w.clock.at(a.Wake, func() error {
-				actions, err := p.machine.Tick(w.clock.now)
-				w.act(p, actions, err)
-				return nil
-			})
+		case !a.Wake.IsZero() && (p.wake.IsZero() || a.Wake.Before(p.wake)):
+			w.wake(p, a.Wake)
 		}
 	}
 	return sent
+}
+
+// wake calls a machine's Tick at a time, or sooner: then it says again when it
+// wants the next.
+func (w *world) wake(p *peer, at time.Time) {
+	p.wake = at
+	w.clock.at(at, func() error {
+		if !p.wake.Equal(at) {
+			return nil // it was sooner
+		}
+		p.wake = time.Time{}
+		actions, err := p.machine.Tick(w.clock.now)
+		w.act(p, actions, err)
+		return nil
+	})
 }
 
 // fetch has what is retained at exact topics come to a peer, one after the
