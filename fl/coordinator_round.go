@@ -76,7 +76,11 @@ func (c *Coordinator) draw(now time.Time) (bool, error) {
 			c.waits("waiting until a participant is there")
 			return false, nil
 		}
-		c.waits("waiting until %d participants are there", need)
+		why := ""
+		if need > max(c.task.Cohort.Quorum, c.task.Cohort.waitFor()) {
+			why = ", which strategy " + c.task.Strategy.Kind + " needs"
+		}
+		c.waits("waiting until %d participants are there%s", need, why)
 		return false, nil
 	}
 	r := round{Round: c.head.Round + 1, Began: now.UnixMilli()}

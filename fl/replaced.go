@@ -9,6 +9,9 @@ import (
 // replaced begins the reason of a task that another one takes the place of.
 const replaced = "it was changed, and goes on as "
 
+// ReplacedBy is the reason of a task that goes on under id.
+func ReplacedBy(id string) string { return replaced + id }
+
 // Replaced says whether the reason of a task that was stopped is that another one,
 // the same as it was changed, takes its place.
 func Replaced(why string) bool { return strings.HasPrefix(why, replaced) }
@@ -38,7 +41,7 @@ func Replace(st State, by string, key ed25519.PrivateKey, now time.Time) ([]Mess
 	if err := c.loadMembers(); err != nil {
 		return nil, err
 	}
-	a := Announcement{Task: encoded, State: stateStopped, Round: c.head.Round, Rounds: task.Rounds, Why: replaced + by}
+	a := Announcement{Task: encoded, State: stateStopped, Round: c.head.Round, Rounds: task.Rounds, Why: ReplacedBy(by)}
 	if err := c.say(Header{Kind: KindTask, Round: a.Round}, a); err != nil {
 		return nil, err
 	}

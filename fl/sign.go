@@ -153,11 +153,10 @@ func Open(m Message, find Find) (*Part, error) {
 	id := hex.EncodeToString(e.Key)
 	key, ok := find(p.From, id)
 	if !ok {
-		who := "the coordinator"
-		if p.From != "" {
-			who = "gateway " + p.From
+		if p.From == "" {
+			return nil, refuse(UnknownKey, "the coordinator's key %s is none of those that are trusted here (fl.keys, --trust)", id)
 		}
-		return nil, refuse(UnknownKey, "the key %s is not known as one of %s", id, who)
+		return nil, refuse(UnknownKey, "the key %s is not known as one of gateway %s", id, p.From)
 	}
 	if !ed25519.Verify(key, toSign(e.Header, e.Part), e.Signature) {
 		return nil, refuse(BadSign, "the signature is not that of key %s", id)

@@ -130,7 +130,7 @@ func gather(task *fl.Task, parts [][]int32) error {
 			able++
 		}
 	}
-	for name, need := range map[string]int{"cohort.wait_for": task.Cohort.WaitFor, "cohort.quorum": task.Cohort.Quorum, "strategy": task.Strategy.Minimum()} {
+	for name, need := range map[string]int{"cohort.quorum": task.Cohort.Quorum, "strategy": task.Strategy.Minimum()} {
 		if need > able {
 			return fmt.Errorf("%s of task %s wants %d participants, and %d have the %d samples of data.minimum", name, task.Name, need, able, task.Data.Minimum)
 		}

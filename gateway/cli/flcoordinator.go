@@ -198,7 +198,7 @@ func (c *coordination) end(stopped bool) error {
 			c.line("%s", t.label(fmt.Sprintf("stopped in round %d of %d; the same command goes on there", s.Round, s.Rounds)))
 		}
 		if n := s.Reports(); t.c.Done() && !c.stay && t.task.Publish.Model != "" && n < len(s.Gateways) {
-			c.line("%s", t.label(fmt.Sprintf("%d of %d gateways have said what became of the model; with --stay what the others say is heard", n, len(s.Gateways))))
+			c.line("%s", t.label(fmt.Sprintf("%d of %d have said what became of the model; with --stay it is heard of other gateways that publish it, too", n, len(s.Gateways))))
 		}
 		if s.State == "stopped" {
 			errs = append(errs, fmt.Errorf("task %s: stopped: %s", s.Task, s.Why))

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -81,13 +82,16 @@ task is over; another one is taken with another --state, or by --task.`,
 	return cmd
 }
 
+// limitFlags puts flags in the place of what the configuration calls them.
+var limitFlags = strings.NewReplacer("\nmemory_bytes:", "\n--memory:", "\ncpu:", "\n--cpu:", "\nhours[", "\n--hours[", "\ncelsius:", "\n--celsius:")
+
 func (j *joining) run(ctx context.Context) error {
 	bad := func(flag string, err error) error { return &exitError{exitUsage, fmt.Errorf("--%s: %w", flag, err)} }
 	if err := fl.CheckName(j.name); err != nil {
 		return bad("name", err)
 	}
 	if err := j.limits.Validate(); err != nil {
-		return &exitError{exitUsage, err}
+		return &exitError{exitUsage, errors.New(limitFlags.Replace("\n" + err.Error())[1:])}
 	}
 	if _, _, _, err := j.part.read(); err != nil {
 		return &exitError{exitUsage, err}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,6 +37,7 @@ type flOffers struct {
 	list    []*flOffer // in the order in which they were heard of
 	refused map[fl.Reason]int
 	passed  map[string]map[string]bool // tasks that were passed over, by the reason
+	heard   []string                   // of tasks that are not meant
 }
 
 // mostPassed bounds what is remembered of messages that nobody vouches for.
@@ -71,7 +74,8 @@ func (t *flOffers) hear(m fl.Message, trusted fl.Find) {
 		return
 	}
 	if t.name != "" && t.name != task.Name && t.name != id {
-		return // another one is meant
+		t.aside("task " + task.Name + " is announced, and " + t.name + " is waited for")
+		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -83,12 +87,28 @@ func (t *flOffers) hear(m fl.Message, trusted fl.Find) {
 		}
 	}
 	if over && t.name == "" && id != t.own {
+		t.others("task " + task.Name + " is over, and another one is waited for")
 		return
 	}
 	t.list = append(t.list, &flOffer{task: task, id: id, over: over})
 	select {
 	case t.news <- struct{}{}:
 	default:
+	}
+}
+
+// aside says once that a task was heard of that is not meant.
+func (t *flOffers) aside(text string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.others(text)
+}
+
+// others is aside for who holds the lock.
+func (t *flOffers) others(text string) {
+	if len(t.heard) < mostPassed && !slices.Contains(t.heard, text) {
+		t.heard = append(t.heard, text)
+		t.say("%s", text)
 	}
 }
 
@@ -177,6 +197,9 @@ func (t *flOffers) none() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	err := errors.New("stopped: no task was announced")
+	if len(t.heard) > 0 {
+		return fmt.Errorf("stopped: %s", strings.Join(t.heard, "; "))
+	}
 	if len(t.passed) > 0 {
 		err = errors.New("stopped: no task was announced that can be taken")
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"strings"
+	"syscall"
 	"testing"
 
 	"edgegateway/fl"
@@ -58,12 +59,19 @@ func TestFLJoinLeadless(t *testing.T) {
 	lab.Line("no answer yet from the coordinator of " + gone + ": does it run, and is lab enrolled there with key [0-9a-f]{16}")
 	changed := lead("alpha", "rounds: 1\n")
 	changed.Line("it was changed: " + gone + " is stopped")
+	exits(0, "stopped: it was changed, and goes on as alpha-", "fl", "status", "--data", path("tasks"), gone)
 	lab.Line("task " + gone + ": it was changed, and goes on as alpha-")
 	lab.Line("task alpha is over: this command sent 1 updates")
 	if code := lab.Exit(); code != 0 {
 		t.Errorf("exit code %d\n%s", code, lab.Output())
 	}
 	changed.Exit()
+
+	// Who waits for another is told what there is.
+	lab = testkit.Start(t, testkit.Command(t, args("--task", "bta")...))
+	lab.Line("task beta is announced, and bta is waited for")
+	lab.Signal(syscall.SIGINT)
+	lab.Line("stopped: .*task beta is announced, and bta is waited for")
 	exits(0, "task beta is over", args("--task", betaID)...)
 	exits(exitInvalid, "nope.csv", append(args(), "--data", path("nope.csv"))...)
 	exits(exitUsage, "--state", append(args(), "--state", "/proc/none")...)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -115,11 +116,35 @@ func (t *flTask) replaces(key ed25519.PrivateKey) ([]fl.Message, error) {
 			return nil, invalid(fmt.Errorf("%s: %w; is it of an older program? move it out of the way", dir, err))
 		}
 		if len(list) > 0 {
+			if err := noteReplaced(dir, t.c.ID()); err != nil {
+				return nil, err
+			}
 			t.line("%s", t.label("it was changed: "+filepath.Base(dir)+" is stopped, and is told so"))
 			all = append(all, list...)
 		}
 	}
 	return all, nil
+}
+
+// noteReplaced writes down for fl status that nobody goes on with a task.
+func noteReplaced(dir, by string) error {
+	path := filepath.Join(dir, "status.json")
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	var s fl.Status
+	if err == nil {
+		err = json.Unmarshal(text, &s)
+	}
+	if err != nil {
+		return invalid(fmt.Errorf("%s: %w", path, err))
+	}
+	s.State, s.Why, s.Deadline = "stopped", fl.ReplacedBy(by), 0
+	if text, err = json.MarshalIndent(s, "", "  "); err != nil {
+		return err
+	}
+	return writeWhole(path, append(text, '\n'))
 }
 
 // judge reads the data that judges the task's models; nil where there are none.

@@ -16,8 +16,10 @@ type Counter struct {
 
 // counted is a log as it was: its samples that fit, and its length.
 type counted struct {
-	n    int
-	size int64
+	n     int
+	size  int64
+	other int    // that do not fit
+	why   string // the first of these does not
 }
 
 // NewCounter counts those that l would load.
@@ -50,6 +52,8 @@ func (c *Counter) Count(ctx context.Context) (total int, err error) {
 			_, err := scanLog(c.of.Dir, n, func(h Header, s line, _ string) error {
 				if _, ok := c.of.fits(h, s.Label, len(s.Values)); ok {
 					is.n++
+				} else if is.other++; is.other == 1 {
+					is.why = c.of.misfit(h, s.Label, len(s.Values))
 				}
 				return ctx.Err()
 			})
@@ -62,4 +66,14 @@ func (c *Counter) Count(ctx context.Context) (total int, err error) {
 	}
 	c.logs = now
 	return total, nil
+}
+
+// Other is how many samples do not fit, and why one of them does not.
+func (c *Counter) Other() (n int, why string) {
+	for _, is := range c.logs {
+		if n += is.other; is.other > 0 {
+			why = is.why
+		}
+	}
+	return n, why
 }

@@ -64,6 +64,23 @@ func (l *Labelled) fits(h Header, label string, width int) (target float64, ok b
 	return v, err == nil && v-v == 0
 }
 
+// misfit says why a sample is none of those.
+func (l *Labelled) misfit(h Header, label string, width int) string {
+	switch size := l.Input.Size(); {
+	case h.Pictures != l.pictures() && h.Pictures:
+		return "it is a picture"
+	case h.Pictures != l.pictures():
+		return "it is no picture"
+	case !h.Pictures && width != size:
+		return fmt.Sprintf("it has %d values, and not %d", width, size)
+	case label == "":
+		return "it has no label"
+	case len(l.Classes) > 0:
+		return fmt.Sprintf("its label %q is none of the classes", label)
+	}
+	return fmt.Sprintf("its label %q is no number", label)
+}
+
 // errEnough ends the reading of a set.
 var errEnough = errors.New("enough")
 

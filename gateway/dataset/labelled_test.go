@@ -96,18 +96,23 @@ func TestLabelledKinds(t *testing.T) {
 		n       int
 		targets []float32
 		labels  []int32
+		other   string
 	}{
-		"values":       {Labelled{Dir: numbers, Input: train.Shape{2}, Values: 1}, 2, []float32{1.5, -2}, nil},
-		"themselves":   {Labelled{Dir: numbers, Input: train.Shape{2}, Values: 2}, 4, []float32{1, 2, 3, 4, 5, 6, 7, 8}, nil},
-		"pictures":     {Labelled{Dir: pictures, Input: train.Shape{4, 4, 1}, Classes: []string{"1", "0"}, Picture: sensors.DefaultImageConfig()}, 2, nil, []int32{1, 0}},
-		"wrong kind":   {Labelled{Dir: pictures, Input: train.Shape{2}, Classes: []string{"1"}}, 0, nil, nil},
-		"not there":    {Labelled{Dir: filepath.Join(dir, "none"), Input: train.Shape{2}, Values: 1}, 0, nil, nil},
-		"other widths": {Labelled{Dir: numbers, Input: train.Shape{3}, Values: 1}, 0, nil, nil},
+		"values":       {Labelled{Dir: numbers, Input: train.Shape{2}, Values: 1}, 2, []float32{1.5, -2}, nil, "2 it has no label"},
+		"themselves":   {Labelled{Dir: numbers, Input: train.Shape{2}, Values: 2}, 4, []float32{1, 2, 3, 4, 5, 6, 7, 8}, nil, "0 "},
+		"pictures":     {Labelled{Dir: pictures, Input: train.Shape{4, 4, 1}, Classes: []string{"1", "0"}, Picture: sensors.DefaultImageConfig()}, 2, nil, []int32{1, 0}, "0 "},
+		"wrong kind":   {Labelled{Dir: pictures, Input: train.Shape{2}, Classes: []string{"1"}}, 0, nil, nil, "2 it is a picture"},
+		"not there":    {Labelled{Dir: filepath.Join(dir, "none"), Input: train.Shape{2}, Values: 1}, 0, nil, nil, "0 "},
+		"other widths": {Labelled{Dir: numbers, Input: train.Shape{3}, Values: 1}, 0, nil, nil, "4 it has 2 values, and not 3"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			n, err := NewCounter(tt.l).Count(t.Context())
+			c := NewCounter(tt.l)
+			n, err := c.Count(t.Context())
 			if err != nil || n != tt.n {
 				t.Fatalf("%d, %v", n, err)
+			}
+			if other, why := c.Other(); fmt.Sprint(other, " ", why) != tt.other {
+				t.Errorf("%d do not fit: %s", other, why)
 			}
 			if n == 0 {
 				return

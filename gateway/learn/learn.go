@@ -1,6 +1,7 @@
 package learn
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -355,10 +356,8 @@ func (l *Learner) epoch(id string, epoch int) {
 
 // note keeps how a task stands.
 func (l *Learner) note(id string, s fl.ParticipantStatus, data *samples) {
-	if s.Why == "" && s.Samples == 0 {
-		if _, err := data.labelled(); err != nil {
-			s.Why = err.Error()
-		}
+	if s.Samples == 0 { // what the coordinator says of it is no more than that
+		s.Why = cmp.Or(data.lacking(), s.Why)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

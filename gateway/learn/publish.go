@@ -2,6 +2,7 @@ package learn
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
@@ -10,8 +11,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -49,7 +52,7 @@ type offered struct {
 func (p *publisher) Publish(ctx context.Context, m fl.NewModel) (fl.Verdict, error) {
 	name := m.Task.Publish.Model
 	if _, ok := p.g.Models()[name]; !ok {
-		return fl.Verdict{}, fl.Told("this gateway has no model of that name")
+		return fl.Verdict{}, fl.Told(fmt.Sprintf("this gateway has no model %s; it has: %s", name, cmp.Or(strings.Join(slices.Sorted(maps.Keys(p.g.Models())), ", "), "none")))
 	}
 	last, err := p.read()
 	if err != nil {

@@ -1,8 +1,12 @@
 package learn
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
 
 	"edgegateway/fl"
 	"edgegateway/gateway/dataset"
@@ -17,6 +21,7 @@ type samples struct {
 	count *dataset.Counter
 	last  dataset.Labelled // what count counts
 	busy  chan struct{}    // holds a value while it counts
+	other atomic.Pointer[string]
 }
 
 func newSamples(g *Gateway, task *fl.Task) *samples {
@@ -28,7 +33,14 @@ func (s *samples) labelled() (*dataset.Labelled, error) {
 	name := s.task.Data.Stream
 	cfg, ok := s.g.Streams()[name]
 	if !ok || cfg.Record == nil {
-		return nil, fl.Told("this gateway has no stream of that name that records")
+		var those []string
+		for other, cfg := range s.g.Streams() {
+			if cfg.Record != nil {
+				those = append(those, other)
+			}
+		}
+		slices.Sort(those)
+		return nil, fl.Told(fmt.Sprintf("this gateway has no stream %s that records; those that do: %s", name, cmp.Or(strings.Join(those, ", "), "none")))
 	}
 	m := &s.task.Model
 	l := &dataset.Labelled{Dir: dataset.Dir(s.g.Data, name), Input: m.Input, Classes: m.Classes, Values: m.Values, Picture: cfg.Picture, Normalise: cfg.Normalise}
@@ -53,7 +65,26 @@ func (s *samples) Count(ctx context.Context) (int, error) {
 	if s.count == nil || !l.Same(&s.last) {
 		s.count, s.last = dataset.NewCounter(*l), *l
 	}
-	return s.count.Count(ctx)
+	n, err := s.count.Count(ctx)
+	if err == nil {
+		text := ""
+		if other, why := s.count.Other(); other > 0 {
+			text = fmt.Sprintf("%d samples of stream %s do not fit the task: %s", other, s.task.Data.Stream, why)
+		}
+		s.other.Store(&text)
+	}
+	return n, err
+}
+
+// lacking says why there are no samples, empty where that is not known.
+func (s *samples) lacking() string {
+	if _, err := s.labelled(); err != nil {
+		return err.Error()
+	}
+	if text := s.other.Load(); text != nil {
+		return *text
+	}
+	return ""
 }
 
 // Load is fl's, for who has no child process.

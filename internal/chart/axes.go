@@ -10,6 +10,7 @@ import (
 type axis struct {
 	low, high float64 // of what is shown
 	log       bool
+	whole     bool    // of counts: epochs, rounds
 	from, to  float64 // pixels of low and high
 }
 
@@ -48,6 +49,18 @@ func newAxis(log, room bool, values ...[]float64) axis {
 	return a
 }
 
+// whole says whether all values are whole numbers.
+func whole(values ...[]float64) bool {
+	for _, list := range values {
+		for _, v := range list {
+			if v != math.Trunc(v) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 func (a axis) at(v float64) float64 {
 	if a.log {
 		return a.from + (a.to-a.from)*math.Log(v/a.low)/math.Log(a.high/a.low)
@@ -79,6 +92,9 @@ func (a axis) ticks(n int) (list []float64) {
 		if step = f * unit; step >= raw {
 			break
 		}
+	}
+	if a.whole {
+		step = max(step, 1)
 	}
 	list = nil
 	for i := math.Ceil(a.low/step - 1e-9); i*step <= a.high+step*1e-9; i++ {

@@ -3,6 +3,7 @@ package chart
 import (
 	"bytes"
 	"encoding/xml"
+	"fmt"
 	"image"
 	"image/color"
 	"image/png"
@@ -163,6 +164,23 @@ func TestTicks(t *testing.T) {
 				t.Errorf("%v: two ticks read %s", c, number(v))
 			}
 		}
+	}
+}
+
+// Rounds and epochs are counted: there is no tick between two of them.
+func TestTicksOfCounts(t *testing.T) {
+	for rounds, want := range map[int]string{1: "[1]", 2: "[1 2]", 5: "[1 2 3 4 5]", 100: "[20 40 60 80 100]"} {
+		var xs []float64
+		for i := range rounds {
+			xs = append(xs, float64(i+1))
+		}
+		a := newAxis(false, false, xs)
+		if a.whole = whole(xs); fmt.Sprint(a.ticks(8)) != want {
+			t.Errorf("%d rounds: %v, want %s", rounds, a.ticks(8), want)
+		}
+	}
+	if whole([]float64{1, 1.5}) {
+		t.Error("1.5 is whole")
 	}
 }
 

@@ -31,7 +31,9 @@ func (c Lines) Draw() *Drawing {
 		s.X, s.Y = s.X[:n], s.Y[:n]
 		xs, ys, names = append(xs, s.X), append(ys, s.Y), append(names, s.Name)
 	}
-	f := newFrame(720, 420, c.Title, c.X, c.Y, newAxis(c.LogX, false, xs...), newAxis(c.LogY, true, ys...), legendRoom(names))
+	x := newAxis(c.LogX, false, xs...)
+	x.whole = whole(xs...)
+	f := newFrame(720, 420, c.Title, c.X, c.Y, x, newAxis(c.LogY, true, ys...), legendRoom(names))
 	for i, s := range series {
 		color := palette[i%len(palette)]
 		var run []point

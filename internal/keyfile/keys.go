@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 )
 
@@ -54,6 +55,9 @@ const maxFile = 64 << 10
 
 func read(path string) ([]byte, error) {
 	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("key: %w; `keys new` makes a pair", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("key: %w", err)
 	}
