@@ -2,7 +2,6 @@ package learn
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
@@ -11,10 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -52,7 +49,7 @@ type offered struct {
 func (p *publisher) Publish(ctx context.Context, m fl.NewModel) (fl.Verdict, error) {
 	name := m.Task.Publish.Model
 	if _, ok := p.g.Models()[name]; !ok {
-		return fl.Verdict{}, fl.Told(fmt.Sprintf("this gateway has no model %s; it has: %s", name, cmp.Or(strings.Join(slices.Sorted(maps.Keys(p.g.Models())), ", "), "none")))
+		return fl.Verdict{}, fl.Told("this gateway has no model " + name)
 	}
 	last, err := p.read()
 	if err != nil {

@@ -19,9 +19,9 @@ type samples struct {
 	g     *Gateway
 	task  *fl.Task
 	count *dataset.Counter
-	last  dataset.Labelled // what count counts
-	busy  chan struct{}    // holds a value while it counts
-	other atomic.Pointer[string]
+	last  dataset.Labelled       // what count counts
+	busy  chan struct{}          // holds a value while it counts
+	other atomic.Pointer[string] // why some of them are none, as it was counted last
 }
 
 func newSamples(g *Gateway, task *fl.Task) *samples {
@@ -33,14 +33,7 @@ func (s *samples) labelled() (*dataset.Labelled, error) {
 	name := s.task.Data.Stream
 	cfg, ok := s.g.Streams()[name]
 	if !ok || cfg.Record == nil {
-		var those []string
-		for other, cfg := range s.g.Streams() {
-			if cfg.Record != nil {
-				those = append(those, other)
-			}
-		}
-		slices.Sort(those)
-		return nil, fl.Told(fmt.Sprintf("this gateway has no stream %s that records; those that do: %s", name, cmp.Or(strings.Join(those, ", "), "none")))
+		return nil, fl.Told("this gateway has no stream " + name + " that records")
 	}
 	m := &s.task.Model
 	l := &dataset.Labelled{Dir: dataset.Dir(s.g.Data, name), Input: m.Input, Classes: m.Classes, Values: m.Values, Picture: cfg.Picture, Normalise: cfg.Normalise}
@@ -76,8 +69,18 @@ func (s *samples) Count(ctx context.Context) (int, error) {
 	return n, err
 }
 
-// lacking says why there are no samples, empty where that is not known.
+// lacking says why there are no samples, empty where that is not known; it is for
+// who looks at this gateway, and for no coordinator.
 func (s *samples) lacking() string {
+	var record []string
+	for name, cfg := range s.g.Streams() {
+		if cfg.Record != nil {
+			record = append(record, name)
+		}
+	}
+	if slices.Sort(record); !slices.Contains(record, s.task.Data.Stream) {
+		return fmt.Sprintf("no stream %s records here; those that do: %s", s.task.Data.Stream, cmp.Or(strings.Join(record, ", "), "none"))
+	}
 	if _, err := s.labelled(); err != nil {
 		return err.Error()
 	}
