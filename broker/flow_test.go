@@ -139,22 +139,15 @@ func TestReceiveMaximumAfterResume(t *testing.T) {
 	sub := connect(t, addr, h)
 	sub.send(packet(0x82, 1, byte(0), "a", byte(1)))
 	sub.want(0x90)
-	publish := func(n int) {
-		if err := s.Publish("a", []byte(fmt.Sprint(n)), 1, false); err != nil {
-			t.Fatal(err)
-		}
-	}
-	publish(0)
+	n := 0
+	publish := numbered(t, s, &n)
+	publish()
 	sub.want(0x32) // and not acknowledged
 	sub.Close()
 	eventually(t, "the client is still there", func() bool { return s.Clients() == 0 })
-	sub = dial(t, addr)
-	sub.send(h.bytes())
-	if body := sub.want(0x20); body[0] != 1 {
-		t.Fatalf("CONNACK %x: no session", body)
-	}
-	for n := 1; n < 50; n++ {
-		publish(n)
+	sub = comeBack(t, addr, h)
+	for n < 50 {
+		publish()
 	}
 	for n := range 50 {
 		if _, got := sub.payload(true); got != fmt.Sprint(n) {
@@ -215,12 +208,7 @@ func TestSlowSubscriberIsCut(t *testing.T) {
 	slow.send(packet(0x82, 1, byte(0), "a", byte(1)))
 	slow.want(0x90)
 	n := 0
-	publish := func() {
-		if err := s.Publish("a", []byte(fmt.Sprint(n)), 1, false); err != nil {
-			t.Fatal(err)
-		}
-		n++
-	}
+	publish := numbered(t, s, &n)
 	for s.cutBy("slow_subscriber") == 0 {
 		publish()
 	}
@@ -228,9 +216,7 @@ func TestSlowSubscriberIsCut(t *testing.T) {
 	for s.droppedBy("session_full") < 10 {
 		publish()
 	}
-	slow = dial(t, addr)
-	slow.send(h.bytes())
-	slow.want(0x20)
+	slow = comeBack(t, addr, h)
 	seen := map[string]bool{}
 	for range 2000 {
 		_, payload := slow.payload(true)

@@ -179,6 +179,28 @@ func connect(t *testing.T, addr string, h hello) *raw {
 	return c
 }
 
+// comeBack says hello again and finds its session.
+func comeBack(t *testing.T, addr string, h hello) *raw {
+	t.Helper()
+	c := dial(t, addr)
+	c.send(h.bytes())
+	if body := c.want(0x20); body[0] != 1 || body[1] != 0 {
+		t.Fatalf("%s: CONNACK %x: no session", h.id, body)
+	}
+	return c
+}
+
+// numbered publishes n to the topic a at QoS 1, and counts it up.
+func numbered(t *testing.T, s *Server, n *int) func() {
+	return func() {
+		t.Helper()
+		if err := s.Publish("a", []byte(fmt.Sprint(*n)), 1, false); err != nil {
+			t.Fatal(err)
+		}
+		*n++
+	}
+}
+
 // refusedWith says hello and gives the code of the CONNACK, which must not be 0.
 func refusedWith(t *testing.T, addr string, h hello) byte {
 	t.Helper()

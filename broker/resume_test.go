@@ -66,54 +66,13 @@ func TestResume(t *testing.T) {
 			}
 		}
 		sub.Close()
-		sub = dial(t, addr)
-		sub.send(h.bytes())
-		if body := sub.want(0x20); body[0] != 1 {
-			t.Fatalf("CONNACK %x: no session", body)
-		}
+		sub = comeBack(t, addr, h)
 	}
 	for _, reason := range []string{"queue_full", "slow_subscriber", "session_full", "too_large"} {
 		if got := s.droppedBy(reason); got != 0 {
 			t.Errorf("%d dropped: %s", got, reason)
 		}
 	}
-}
-
-// Subscribers with wildcards read the retained messages while others set and
-// clear them.
-func TestRetainedAtOnce(t *testing.T) {
-	s, addr := start(t, Config{Limits: LimitsConfig{WriteTimeout: patience}})
-	stop := make(chan struct{})
-	var all sync.WaitGroup
-	for p := range 2 {
-		all.Go(func() {
-			for i := 0; ; i++ {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				if err := s.Publish(fmt.Sprint("state/", p), []byte("on")[:2*(i%2)], 0, true); err != nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	c := connect(t, addr, hello{id: "sub"})
-	for range 3000 {
-		c.send(packet(0x82, 77, "+/+", byte(0)))
-	}
-	for answers := 0; answers < 3000; {
-		first, _, err := c.read()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if first == 0x90 {
-			answers++
-		}
-	}
-	close(stop)
-	all.Wait()
 }
 
 // What waited for a session comes in its order and in the window that its
@@ -135,11 +94,8 @@ func TestResumeKeepsToWindow(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	sub = dial(t, addr) // Receive Maximum 3, Maximum Packet Size 100
-	sub.send(hello{version: 5, id: "sub", keep: true, props: []byte{0x21, 0, 3, 0x27, 0, 0, 0, 100, 0x11, 0, 0, 1, 0}}.bytes())
-	if body := sub.want(0x20); body[0] != 1 {
-		t.Fatalf("CONNACK %x: no session", body)
-	}
+	// Receive Maximum 3, Maximum Packet Size 100.
+	sub = comeBack(t, addr, hello{version: 5, id: "sub", keep: true, props: []byte{0x21, 0, 3, 0x27, 0, 0, 0, 100, 0x11, 0, 0, 1, 0}})
 	var ids [][]byte
 	for want := byte(0); want < 20; want++ {
 		if want == 5 {
@@ -173,46 +129,19 @@ func TestStuckAfterResumeIsCut(t *testing.T) {
 	sub.Close()
 	eventually(t, "the client is still there", func() bool { return s.Clients() == 0 })
 	n := 0
-	publish := func() {
-		if err := s.Publish("a", []byte(strconv.Itoa(n)), 1, false); err != nil {
-			t.Fatal(err)
-		}
-		n++
-	}
+	publish := numbered(t, s, &n)
 	for range 500 {
 		publish()
 	}
-	sub = dial(t, addr)
-	sub.send(h.bytes())
-	sub.want(0x20)
+	sub = comeBack(t, addr, h)
 	for s.cutBy("slow_subscriber") == 0 {
 		publish()
 	}
 	sub.ended()
-	sub = dial(t, addr)
-	sub.send(h.bytes())
-	sub.want(0x20)
+	sub = comeBack(t, addr, h)
 	for i := range n {
 		if _, got := sub.payload(true); got != strconv.Itoa(i) {
 			t.Fatalf("%s comes, %d is due", got, i)
 		}
-	}
-}
-
-// A will that waits is retained, like one that does not.
-func TestWillThatWaitsIsRetained(t *testing.T) {
-	s, addr := start(t, Config{})
-	for delay := range byte(2) {
-		topic := fmt.Sprint("wills/", delay)
-		c := dial(t, addr) // will flag and will retain; Session Expiry Interval; Will Delay Interval
-		c.send(packet(0x10, "MQTT", byte(5), byte(0x24), 0, byte(5), []byte{0x11, 0, 0, 1, 0}, fmt.Sprint("c", delay), byte(5), []byte{0x18, 0, 0, 0, delay}, topic, "gone"))
-		c.want(0x20)
-		c.Close()
-		eventually(t, "no will at "+topic, func() bool { _, ok := s.mqtt.Topics.Retained.Get(topic); return ok })
-	}
-	late := connect(t, addr, hello{id: "late"})
-	late.subscribe("wills/+", 0)
-	for range 2 {
-		late.want(0x31)
 	}
 }

@@ -74,7 +74,7 @@ func (t *flOffers) hear(m fl.Message, trusted fl.Find) {
 		return
 	}
 	if t.name != "" && t.name != task.Name && t.name != id {
-		t.aside("task " + task.Name + " is announced, and " + t.name + " is waited for")
+		t.passBy("task " + task.Name + " is announced, and " + t.name + " is waited for")
 		return
 	}
 	t.mu.Lock()
@@ -87,7 +87,7 @@ func (t *flOffers) hear(m fl.Message, trusted fl.Find) {
 		}
 	}
 	if over && t.name == "" && id != t.own {
-		t.others("task " + task.Name + " is over, and another one is waited for")
+		t.passByLocked("task " + task.Name + " is over, and another one is waited for")
 		return
 	}
 	t.list = append(t.list, &flOffer{task: task, id: id, over: over})
@@ -97,15 +97,14 @@ func (t *flOffers) hear(m fl.Message, trusted fl.Find) {
 	}
 }
 
-// aside says once that a task was heard of that is not meant.
-func (t *flOffers) aside(text string) {
+// passBy says once that a task was heard of that is not meant.
+func (t *flOffers) passBy(text string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.others(text)
+	t.passByLocked(text)
 }
 
-// others is aside for who holds the lock.
-func (t *flOffers) others(text string) {
+func (t *flOffers) passByLocked(text string) {
 	if len(t.heard) < mostPassed && !slices.Contains(t.heard, text) {
 		t.heard = append(t.heard, text)
 		t.say("%s", text)
@@ -197,10 +196,10 @@ func (t *flOffers) none() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	err := errors.New("stopped: no task was announced")
-	if len(t.heard) > 0 {
-		return fmt.Errorf("stopped: %s", strings.Join(t.heard, "; "))
-	}
-	if len(t.passed) > 0 {
+	switch {
+	case len(t.heard) > 0:
+		err = fmt.Errorf("stopped: %s", strings.Join(t.heard, "; "))
+	case len(t.passed) > 0:
 		err = errors.New("stopped: no task was announced that can be taken")
 	}
 	for why, tasks := range t.passed {

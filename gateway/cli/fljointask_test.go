@@ -74,6 +74,7 @@ func TestFLJoinLeadless(t *testing.T) {
 	lab.Line("stopped: .*task beta is announced, and bta is waited for")
 	exits(0, "task beta is over", args("--task", betaID)...)
 	exits(exitInvalid, "nope.csv", append(args(), "--data", path("nope.csv"))...)
+	exits(exitUsage, "--memory: 5 is under", append(args(), "--memory", "5")...)
 	exits(exitUsage, "--state", append(args(), "--state", "/proc/none")...)
 }
 
